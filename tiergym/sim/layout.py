@@ -1,0 +1,134 @@
+"""The record of one simulated machine: drawn parameters first, then state, then this tick's results.
+
+A batch of machines is one NumPy structured array of shape (N,), so `machines["free_pages"]` is the
+(N, zones) array of all machines while one machine's bytes lie together, which is what a scalar
+phase function reads. Every field but the blocks' is 8 bytes wide, so the leading parameters can also be
+seen as one float64 matrix (`parameter_view`) for the code that draws them.
+"""
+
+from functools import cache
+
+import numpy as np
+
+from tiergym.sim import names as n
+from tiergym.sim import parameters as p
+
+MAX_BLOCKS = 256
+REGION_SIZES = (16, 32, 64)
+"""Compiled sizes of the region axis: a scenario takes the smallest that holds it."""
+
+
+def _count(section: str, regions: int) -> int:
+    return {"processes": p.N_PROCESSES, "regions": regions, "pools": n.N_POOLS, "events": p.N_EVENTS}[section]
+
+
+@cache
+def parameter_names(regions: int) -> tuple[str, ...]:
+    """Names of the drawn numbers in record order, arrays spelled `region_mib[3]`."""
+    out = [field.name for _, fields in p.SCALAR_SECTIONS for field in fields]
+    for section, prefix, fields in p.REPEATED_SECTIONS:
+        for field in fields:
+            out += [f"{prefix}{field.name}[{i}]" for i in range(_count(section, regions))]
+    return tuple(out)
+
+
+@cache
+def machine_dtype(regions: int) -> np.dtype:
+    """Layout of one machine with `regions` region slots.
+
+    Pages are int64 (4 KiB each), times and rates float64. Axes: zones (5), tiers (2), classes (9),
+    regions, processes (8), object pools (4), blocks (256).
+    """
+    f8, i8, u8 = "<f8", "<i8", "<u8"
+    z, t, c, r, q = n.N_ZONES, n.N_TIERS, n.N_CLASSES, regions, p.N_PROCESSES
+    fields: list[tuple] = [(f.name, f8) for _, fs in p.SCALAR_SECTIONS for f in fs]
+    for section, prefix, fs in p.REPEATED_SECTIONS:
+        fields += [(prefix + f.name, f8, (_count(section, regions),)) for f in fs]
+    fields += [
+        # identity and clock
+        ("key", u8),  # counter-based random numbers: one key per machine and episode
+        ("tick", i8),
+        ("ticks", i8),  # length of the episode in ticks
+        ("scenario", i8),
+        ("regions", i8),  # active region slots
+        ("processes", i8),
+        # zones
+        ("managed_pages", i8, (z,)),
+        ("free_pages", i8, (z,)),
+        ("pcp_pages", i8, (z,)),
+        ("used_pages", i8, (c, z)),
+        ("min_pages", i8, (z,)),
+        ("low_pages", i8, (z,)),
+        ("high_pages", i8, (z,)),
+        ("promo_pages", i8, (z,)),
+        ("boost_pages", i8, (z,)),
+        ("reserve_kernel_pages", i8, (z,)),  # lowmem_reserve against GFP_KERNEL requests
+        ("reserve_movable_pages", i8, (z,)),  # and against GFP_HIGHUSER_MOVABLE requests
+        # regions
+        ("region_target_pages", i8, (r,)),
+        ("region_pages", i8, (r, z)),
+        ("region_leaf", i8, (r, z)),  # leaf page tables
+        ("region_upper", i8, (r, z)),  # upper page tables
+        ("region_out_pages", i8, (r,)),  # swapped or dropped, still mapped
+        ("region_out_premature", i8, (r,)),  # of these, evicted prematurely
+        ("region_want", i8, (r,)),  # to fault in this tick
+        ("region_hz", f8, (r,)),  # present heat (drift applied)
+        ("region_misses", f8, (r,)),
+        ("region_tlb", f8, (r,)),
+        ("region_cold", f8, (r,)),  # chance that a page was not referenced in the LRU window
+        ("region_size", i8, (r,)),  # drawn size in pages
+        ("region_turnover", f8, (r,)),  # share renewed per tick
+        ("region_reread", f8, (r,)),  # chance per tick that an evicted page is touched
+        # processes
+        ("process_down_s", f8, (q,)),  # time until restart; 0 when running
+        ("process_born_s", f8, (q,)),  # its clock started here
+        # kernel objects
+        ("pool_now", i8, (n.N_POOLS,)),
+        ("pool_turnover", f8, (n.N_POOLS,)),
+        ("kernel_want", i8, (c,)),  # pages to allocate this tick, per kernel class
+        ("slab_objects", f8, (2, t)),  # live objects per slab pool and tier
+        ("slab_reference", f8, (2, t)),  # pages when the present slabs were last full
+        ("swap_free_pages", i8),
+        # kswapd
+        ("kswapd_awake", i8, (t,)),
+        ("kswapd_class", i8, (t,)),  # class whose request woke it
+        ("kswapd_premature", i8, (t,)),  # that request was refused free CXL
+        ("kswapd_failures", i8, (t,)),
+        ("kswapd_budget", f8, (t,)),  # pages it may still reclaim in this tick
+        ("promote_credit", f8),
+        # overheads, in seconds of one worker
+        ("owed_s", f8, (n.N_CAUSES,)),  # charged in this tick, not yet paid
+        ("moved_bytes", f8, (t,)),  # read or written by migration, reclaim and promotion
+        ("slow_pressure_s", f8),  # seconds since the fast tier was last short
+        # this tick's results
+        ("throughput", f8),
+        ("lost", f8, (n.N_CAUSES,)),
+        ("terms", f8, (n.N_TERMS,)),
+        ("utilisation", f8, (t,)),
+        ("latency_ns", f8, (t,)),
+        ("misses_per_s", f8, (t,)),
+        ("walks_per_s", f8, (t,)),
+        ("psi_some", f8),
+        ("psi_full", f8),
+        ("counters", i8, (n.N_COUNTERS,)),
+        ("premature_by_class", i8, (c,)),
+        ("action", i8, (n.N_ACTIONS,)),
+        # blocks of the slow tier
+        ("blocks", i8),
+        ("block_pages", i8),
+        ("block_state", "<i8", (MAX_BLOCKS,)),
+        ("block_unmovable", "<i8", (MAX_BLOCKS,)),
+    ]
+    return np.dtype(fields)
+
+
+def new_machines(count: int, regions: int) -> np.ndarray:
+    """`count` blank machines, shape (count,), all zero."""
+    return np.zeros(count, dtype=machine_dtype(regions))
+
+
+def parameter_view(machines: np.ndarray, regions: int) -> np.ndarray:
+    """The drawn parameters of a batch as float64 of shape (N, parameters), sharing memory."""
+    assert machines.flags.c_contiguous
+    width = machines.dtype.itemsize // 8
+    return machines.view(np.float64).reshape(len(machines), width)[:, : len(parameter_names(regions))]

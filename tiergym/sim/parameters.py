@@ -1,0 +1,185 @@
+"""Every number a scenario can set: name, unit, range, default and meaning, in one table.
+
+The table is the single source for the TOML reader (`tiergym.specs`), for the layout of a machine's
+record (`tiergym.sim.layout`) and for the documentation. Names end in their unit. Each number may be a
+fixed value or a distribution; either way one row of `ROW` float64 describes it and
+`tiergym.sim.draw` turns rows into values, per machine and episode.
+"""
+
+from dataclasses import dataclass
+
+N_PROCESSES = 8
+N_EVENTS = 4
+N_CURVE_POINTS = 12
+ROW = 8
+"""float64 per row: distribution kind, then up to seven numbers (see `tiergym.sim.draw`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One number of a scenario: `low <= value <= high`; `choices` names the integers 0, 1, ..."""
+
+    name: str
+    default: float
+    low: float
+    high: float
+    doc: str
+    integer: bool = False
+    choices: tuple[str, ...] = ()
+
+
+def _f(name: str, default: float, low: float, high: float, doc: str) -> Field:
+    return Field(name, default, low, high, doc)
+
+
+def _i(name: str, default: float, low: float, high: float, doc: str) -> Field:
+    return Field(name, default, low, high, doc, integer=True)
+
+
+def _e(name: str, default: int, choices: tuple[str, ...], doc: str) -> Field:
+    return Field(name, default, 0, len(choices) - 1, doc, integer=True, choices=choices)
+
+
+SWITCH = ("off", "on")
+
+MACHINE: tuple[Field, ...] = (
+    _f("dram_mib", 65536, 64, 16e6, "DRAM on node 0"),
+    _f("dma_mib", 15, 0, 16, "managed part of ZONE_DMA"),
+    _f("dma32_mib", 1900, 0, 4096, "managed part of ZONE_DMA32; 0 folds it into NORMAL"),
+    _f("slow_mib", 131072, 0, 64e6, "CXL on node 1, without CPUs; 0 is a single-tier machine"),
+    _f("block_mib", 2048, 128, 2048, "memory block (probe_memory_block_size): 2048 on metal from 64 GiB"),
+    _f("boot_reserved_share", 0.0161, 0, 0.4, "DRAM never managed: kernel image and its own memmap (1/64)"),
+    _f("boot_kernel_mib", 256, 0, 1e6, "kernel_other allocated before the workload starts"),
+    _i("cpus", 32, 1, 1024, "CPUs of node 0: per-CPU page lists, kswapd share"),
+    _f("dram_latency_ns", 114, 20, 2000, "idle load-to-use latency of DRAM (FACTS A1, A5)"),
+    _f("dram_read_gbps", 218, 0.1, 20000, "peak DRAM bandwidth, reads only"),
+    _f("dram_mixed_gbps", 203, 0.1, 20000, "peak DRAM bandwidth at 50 % writes"),
+    _f("slow_latency_ns", 250, 20, 10000, "idle load-to-use latency of CXL"),
+    _f("slow_read_gbps", 18, 0.1, 20000, "peak CXL bandwidth, reads only"),
+    _f("slow_mixed_gbps", 27, 0.1, 20000, "peak CXL bandwidth at 50 % writes (duplex link)"),
+    _f("slow_knee", 0.6, 0.05, 0.99, "utilisation at which CXL latency starts to rise (FACTS A4, A5)"),
+    _f("slow_ceiling", 4.0, 1.0, 20, "CXL latency at saturation over idle (FACTS A4)"),
+)
+
+KERNEL: tuple[Field, ...] = (
+    _f("watermark_scale_factor", 10, 1, 3000, "vm.watermark_scale_factor, in 1/10000 of a zone"),
+    _f("min_free_kib", 0, 0, 4e6, "vm.min_free_kbytes set by the administrator; 0 keeps the formula"),
+    _e("thp", 1, SWITCH, "transparent huge pages enabled: raises min_free_kbytes (khugepaged.c)"),
+    _e("demotion", 0, SWITCH, "/sys/kernel/mm/numa/demotion_enabled"),
+    _e("numa_balancing", 0, ("off", "normal", "tiering"), "kernel.numa_balancing: promotion needs tiering"),
+    _f("swap_mib", 0, 0, 16e6, "swap space"),
+    _f("swap_latency_us", 90, 0.5, 100000, "one page read back from swap (FACTS 5: NVMe 80 to 100 us)"),
+    _f("disk_latency_us", 100, 0.5, 100000, "one page read back from its file"),
+    _i("pcp_batch_pages", 63, 1, 4096, "one refill of a per-CPU list (zone_batchsize)"),
+    _f("boost_factor", 15000, 0, 50000, "vm.watermark_boost_factor, in 1/10000 of high"),
+    _f("boost_hz", 0.0, 0, 10, "fragmentation events per second while unmovable pages are being placed"),
+    _f("lru_window_s", 4.0, 0.01, 3600, "age of a page when reclaim looks at it again (LRU rotation)"),
+    _f("hot_threshold_ms", 1000, 1, 100000, "numa_balancing hint-fault latency below which a page is hot"),
+    _f("scan_mib_per_s", 256, 0, 1e6, "numa_balancing_scan_size_mb per scan_period_min of 1 s"),
+    _f("promote_limit_mib_per_s", 65536, 0, 1e7, "numa_balancing_promote_rate_limit_MBps"),
+    _e("auto_movable_numa_aware", 1, SWITCH, "memory_hotplug.auto_movable_numa_aware"),
+    _f("auto_movable_ratio", 301, 0, 10000, "memory_hotplug.auto_movable_ratio, percent"),
+    _e("slow_in_lower_tier", 1, SWITCH, "HMAT puts CXL in a lower memory tier: a demotion target exists"),
+    _e("stack_migration", 0, SWITCH, "kernel stacks can be moved (needs a kernel that can; else masked)"),
+    _f("slab_movable_share", 0.3, 0, 1, "slab pages whose caches can migrate (xarray, maple, vma; not inodes)"),
+    _f("slab_objects_per_page", 14, 1, 64, "objects that must all be free before a slab page returns (f^n)"),
+)
+
+COSTS: tuple[Field, ...] = (
+    _f("fault_us", 1.0, 0.01, 1000, "4 KiB minor fault, median (FACTS 5)"),
+    _f("migrate_batched_us", 1.2, 0.01, 1000, "migrate one page in a batch (FACTS 5: 1.15 to 1.24)"),
+    _f("migrate_unbatched_us", 5.0, 0.01, 1000, "migrate one page alone, with its shootdown (FACTS 5, A6)"),
+    _f("hint_fault_us", 1.0, 0, 1000, "NUMA hint fault without migration"),
+    _f("reclaim_us", 1.0, 0.01, 1000, "reclaim one clean page: scan, unmap, free (FACTS 5: 30 to 100 us per 32)"),
+    _f("reclaim_metadata_touches", 3.0, 0, 100, "struct page and xarray cache misses per reclaimed page (MAC)"),
+    _f("throttle_per_batch", 0.002, 0, 1, "chance that a direct-reclaim batch of 32 is throttled"),
+    _f("kswapd_pages_per_s", 400000, 100, 1e8, "pages one kswapd reclaims per second of its CPU"),
+)
+
+EPISODE: tuple[Field, ...] = (
+    _f("dt_s", 0.25, 0.01, 2.0, "length of a tick"),
+    _f("horizon_s", 60, 0.25, 86400, "length of an episode; then it is truncated"),
+    _f("pmu_noise", 0.02, 0, 1, "relative noise of sampled PMU counters in the observation"),
+    _f("decision_us", 0.0, 0, 1e6, "latency of one policy decision, charged to every tick"),
+)
+
+WEIGHTS: tuple[Field, ...] = tuple(
+    _f(f"weight_{t}", 1.0, 0, 1000, f"weight of the reward term {t}")
+    for t in ("access_latency", "premature_reclaim", "migration", "oom")
+)
+
+WORKLOAD: tuple[Field, ...] = (
+    _f("workers", 32, 1, 4096, "threads that do the work in parallel: a stall of one loses 1/workers"),
+    _f("stack_touches_per_s", 2e5, 0, 1e10, "cache-missing touches of kernel stacks (context switches)"),
+    _f("slab_unreclaim_touches_per_s", 2e5, 0, 1e10, "cache-missing touches of unreclaimable slab"),
+    _f("slab_reclaim_touches_per_s", 2e5, 0, 1e10, "cache-missing touches of dentries, inodes, xarray"),
+    _f("memmap_touches_per_s", 5e4, 0, 1e10, "cache-missing touches of struct page outside reclaim"),
+    _f("kernel_other_touches_per_s", 5e4, 0, 1e10, "cache-missing touches of percpu and network buffers"),
+    _f("kernel_mlp", 1.5, 1, 64, "memory-level parallelism of kernel accesses"),
+)
+
+PROCESS: tuple[Field, ...] = (
+    _f("oom_score_adj", 0, -1000, 1000, "/proc/<pid>/oom_score_adj; -1000 is never killed"),
+    _f("work_share", 1.0, 0, 1, "share of the machine's work; shares are normalised to 1"),
+    _f("restart_s", 5.0, 0, 3600, "time from a kill to the restart"),
+    _f("lost_s", 5.0, 0, 3600, "seconds of its work that a kill throws away"),
+    _i("vmas", 64, 1, 1e6, "mappings: slab for vm_area_struct, a floor for upper page tables"),
+)
+
+REGION: tuple[Field, ...] = (
+    _i("process", 0, 0, N_PROCESSES - 1, "owner, an index into the workload's processes"),
+    _e("kind", 0, ("anon", "file_ro", "file_rw", "cache"), "what the pages are"),
+    _f("mib", 0, 0, 64e6, "size when fully grown"),
+    _f("density", 1.0, 1 / 512, 1, "touched share of each 2 MiB of address space"),
+    _f("thp_share", 0.0, 0, 1, "share backed by huge pages: not walked, only on DRAM by default"),
+    _e("mempolicy", 0, ("default", "bind_fast", "bind_slow", "prefer_slow", "interleave"), "its data's mempolicy"),
+    _f("write_share", 0.2, 0, 1, "share of its misses' traffic that is written back"),
+    _f("dirty_share", 0.0, 0, 1, "file pages that reclaim must write first"),
+    _f("misses_per_page_s", 0, 0, 1e7, "last-level cache misses per touched page and second at full speed"),
+    _f("tlb_misses_per_page_s", 0, 0, 1e7, "TLB misses per touched page and second at full speed"),
+    _f("mlp", 4, 1, 256, "memory-level parallelism: misses served at once"),
+    _f("walk_miss", 0.5, 0, 1, "share of walks whose leaf entry comes from memory (FACTS B1, m)"),
+    _f("access_hz", 0.1, 0, 1e6, "references per page and second, as the accessed bit sees them"),
+    _f("start_s", 0, 0, 86400, "when it starts to grow"),
+    _f("grow_s", 1, 0, 86400, "time to touch it all"),
+    _f("hold_s", 1e6, 0, 1e6, "time at full size"),
+    _f("shrink_s", 1, 0, 86400, "time to give it back, down to low_share"),
+    _f("low_share", 0, 0, 1, "size after shrinking"),
+    _f("period_s", 0, 0, 86400, "grow again every so often; 0: once"),
+    _f("turnover_hz", 0, 0, 100, "share unmapped and touched anew per second (fork and exec churn)"),
+    _i("drift_group", 0, 0, 16, "regions of one group exchange heat; 0: none"),
+    _f("drift_s", 0, 0, 86400, "time between exchanges; 0: never"),
+)
+
+POOL: tuple[Field, ...] = (
+    _f("count", 0, 0, 1e10, "objects when fully grown (threads, files, sockets; buffers in pages)"),
+    _f("start_s", 0, 0, 86400, "when it starts to grow"),
+    _f("grow_s", 1, 0, 86400, "time to create them"),
+    _f("hold_s", 1e6, 0, 1e6, "time at full size"),
+    _f("shrink_s", 1, 0, 86400, "time to delete them, down to low_share"),
+    _f("low_share", 0, 0, 1, "count after shrinking"),
+    _f("period_s", 0, 0, 86400, "grow again every so often; 0: once"),
+    _f("turnover_hz", 0, 0, 100, "share deleted and created anew per second"),
+)
+
+EVENT: tuple[Field, ...] = (
+    _e("kind", 0, ("none", "hot_add", "hot_remove"), "what happens"),
+    _f("at_s", 0, 0, 86400, "when"),
+    _f("mib", 0, 0, 64e6, "how much of the slow tier, in whole blocks"),
+)
+
+SCALAR_SECTIONS: tuple[tuple[str, tuple[Field, ...]], ...] = (
+    ("machine", MACHINE),
+    ("kernel", KERNEL),
+    ("costs", COSTS),
+    ("episode", EPISODE),
+    ("weights", WEIGHTS),
+    ("workload", WORKLOAD),
+)
+REPEATED_SECTIONS: tuple[tuple[str, str, tuple[Field, ...]], ...] = (
+    ("processes", "process_", PROCESS),
+    ("regions", "region_", REGION),
+    ("pools", "pool_", POOL),
+    ("events", "event_", EVENT),
+)
+"""(section, prefix of the record's field, fields); the record holds one array per field."""
