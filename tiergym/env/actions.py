@@ -1,0 +1,154 @@
+"""What a policy decides each tick: thirteen named entries, each an enum of named modes.
+
+An action is an int64 vector of shape (13,), one mode index per entry of `ENTRIES`, in the order of
+`tiergym.sim.names`. Mode 0 of every entry is what an untouched Linux does, and also what a machine
+uses where the chosen mode is impossible in its state. Masks are boolean vectors of shape (N_MASK,),
+the entries' modes one after the other: entry `i` owns `mask[OFFSETS[i]:OFFSETS[i] + NVEC[i]]`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiergym.errors import UserError, suggest
+
+
+@dataclass(frozen=True, slots=True)
+class ActionEntry:
+    """One entry of the action vector.
+
+    `mechanisms[i]` is the kernel mechanism that `modes[i]` stands for; `default` indexes both.
+    """
+
+    name: str
+    modes: tuple[str, ...]
+    default: int
+    doc: str
+    mechanisms: tuple[str, ...]
+
+
+def _entry(name: str, doc: str, **mechanisms: str) -> ActionEntry:
+    return ActionEntry(name, tuple(mechanisms), 0, doc, tuple(mechanisms.values()))
+
+
+# The forms of a request differ in who is woken and who is killed: FALLBACK wakes nobody, PREFER_FAST
+# wakes kswapd and then spills, RESTRICT reclaims directly and then kills.
+_PLACEMENT = {
+    "fallback": "GFP_KERNEL with the node-major zonelist: DRAM's zones, then the slow node's NORMAL zone, each down to "
+    "its low watermark; no kswapd wakes while any of them is above it (get_page_from_freelist)",
+    "prefer_fast": "the two passes of MPOL_PREFERRED_MANY: DRAM only, waking kswapd and going down to min without "
+    "direct reclaim, then every node; no stall and no OOM kill (alloc_pages_preferred_many)",
+    "restrict": "a nodemask of DRAM alone, as __GFP_FAST_TIER was proposed: kswapd, then direct reclaim on that node, "
+    "then the OOM killer after 16 rounds without progress (__alloc_pages_slowpath, should_reclaim_retry)",
+    "prefer_slow": "a request for the slow node: its NORMAL zone first, then DRAM (alloc_pages_node); impossible while "
+    "the slow node has no NORMAL zone",
+}
+
+
+ENTRIES: Final[tuple[ActionEntry, ...]] = (
+    _entry("place.pt_leaf", "where new leaf page tables go (pte_alloc_one, GFP_PGTABLE_USER)", **_PLACEMENT),
+    _entry(
+        "place.pt_upper", "where page tables above the leaf go (pmd_alloc_one and above): 0.2 % of all", **_PLACEMENT
+    ),
+    _entry("place.kstack", "where kernel stacks go (alloc_thread_stack_node: four pages per thread)", **_PLACEMENT),
+    _entry("place.slab_unreclaim", "where slabs of task_struct, vma, sockets and kmalloc go", **_PLACEMENT),
+    _entry("place.slab_reclaim", "where slabs of dentries, inodes and xarray nodes go", **_PLACEMENT),
+    _entry("place.kernel_other", "where percpu, vmalloc, driver and network buffer pages go", **_PLACEMENT),
+    _entry(
+        "migrate.pt_leaf",
+        "moving leaf page tables from the slow tier to DRAM",
+        off="mainline: a page table stays where it was born until its range is unmapped",
+        with_data="Radiant (ISMM 2021): when a page is promoted, the leaf table that maps it is copied under the "
+        "page-table lock, its parent entry is re-pointed and 2 MiB of the TLB are flushed",
+        idle="the same, and any other leaf table while DRAM has free pages to spare, as a kernel thread would",
+    ),
+    _entry(
+        "migrate.slab",
+        "moving slab objects from the slow tier to DRAM",
+        off="mainline: slab pages never move",
+        idle="Slab Movable Objects (Harding 2019, revived 2025): caches with isolate and migrate callbacks (xarray and "
+        "maple nodes, vmas; not inodes, not kmalloc) are moved while DRAM has free pages to spare",
+    ),
+    _entry(
+        "migrate.kstack",
+        "moving kernel stacks from the slow tier to DRAM",
+        off="mainline: a stack stays until its thread exits",
+        idle="stacks of sleeping threads are remapped to DRAM pages while DRAM has free pages to spare; no kernel does "
+        "this yet, so it is possible only where the machine sets kernel.stack_migration",
+    ),
+    _entry(
+        "migrate.budget",
+        "kernel pages that may be moved per tick, all classes together",
+        low="a background trickle, for moves whose gain is uncertain",
+        medium="a bounded rate, as numa_balancing_promote_rate_limit_MBps bounds promotion",
+        high="as fast as batched migration goes (migrate_pages), copies and shootdowns charged to the workload",
+    ),
+    _entry(
+        "headroom",
+        "DRAM kept free by demoting cold pages ahead of need; acts only where demotion is enabled and has a target",
+        off="kswapd is woken by failed requests only (wakeup_kswapd)",
+        small="TPP's decoupled demotion watermark (ASPLOS 2023), or a larger vm.watermark_scale_factor: a little DRAM",
+        medium="the same, more DRAM",
+        large="the same, most DRAM",
+    ),
+    _entry(
+        "zone",
+        "zone of memory blocks that come online from now on",
+        normal="memhp_default_state=online with contiguous zones: ZONE_NORMAL, open to kernel pages and then hard to "
+        "unplug (default_zone_for_pfn)",
+        movable="online_movable: ZONE_MOVABLE, no kernel page ever enters",
+        auto_movable="online_policy=auto-movable: MOVABLE within auto_movable_ratio of kernel memory, counted per node "
+        "where auto_movable_numa_aware is on: a node without CPUs is then all NORMAL (auto_movable_can_online_movable)",
+    ),
+    _entry(
+        "memmap",
+        "where the struct page array of arriving blocks goes: 1.5625 % of their size",
+        dram="vmemmap pages come from DRAM before the block is online (vmemmap_alloc_block)",
+        on_memory="memory_hotplug.memmap_on_memory: the head of each block holds its own memmap, which then has the "
+        "slow tier's latency (mhp_init_memmap_on_memory)",
+    ),
+)
+
+
+def _read_only(values: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+    out = np.array(values, dtype=np.int64)
+    out.setflags(write=False)
+    return out
+
+
+NAMES: Final[tuple[str, ...]] = tuple(entry.name for entry in ENTRIES)
+NVEC: Final = _read_only([len(entry.modes) for entry in ENTRIES])
+"""Modes per entry, int64 (13,)."""
+OFFSETS: Final = _read_only(np.cumsum(NVEC) - NVEC)
+"""Where each entry's modes start in a mask, int64 (13,)."""
+N_MASK: Final = int(NVEC.sum())
+DEFAULT: Final = _read_only([entry.default for entry in ENTRIES])
+"""The action of an untouched Linux, int64 (13,)."""
+MASK_NAMES: Final[tuple[str, ...]] = tuple(f"{entry.name}={mode}" for entry in ENTRIES for mode in entry.modes)
+"""Name of every element of a mask, such as `place.pt_leaf=restrict`."""
+
+
+def from_modes(modes: Mapping[str, str], *, source: str = "modes") -> NDArray[np.int64]:
+    """Action vector, int64 (13,), from names such as `{"place.pt_leaf": "restrict"}`.
+
+    Entries that are not named keep their default. Raises `UserError`, naming `source` and the entry,
+    for an unknown entry or mode.
+    """
+    action = DEFAULT.copy()
+    for name, mode in modes.items():
+        if name not in NAMES:
+            raise UserError(f"{source}: {suggest(name, NAMES, 'action entry')}")
+        index = NAMES.index(name)
+        known = ENTRIES[index].modes
+        if mode not in known:
+            raise UserError(f"{source}: {suggest(str(mode), known, f'mode of {name}')}")
+        action[index] = known.index(mode)
+    return action
+
+
+def to_modes(action: Sequence[int] | NDArray[np.int64]) -> dict[str, str]:
+    """Mode name of every entry of one action vector of shape (13,)."""
+    return {entry.name: entry.modes[int(mode)] for entry, mode in zip(ENTRIES, action, strict=True)}
