@@ -34,13 +34,14 @@ import numba
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_config: Any = numba.config  # its names are made at import, where mypy cannot see them
 _PACKAGE = Path(__file__).resolve().parents[1]
 _CACHES_KEPT = 4
 _decorating = threading.RLock()
 _launching = threading.Lock()
 
 if not {"NUMBA_THREADING_LAYER", "NUMBA_THREADING_LAYER_PRIORITY"} & os.environ.keys():
-    numba.config.THREADING_LAYER_PRIORITY = ["workqueue", "tbb", "omp"]
+    _config.THREADING_LAYER_PRIORITY = ["workqueue", "tbb", "omp"]
 
 
 def _unlock_after_fork() -> None:
@@ -114,16 +115,16 @@ def cache_dir() -> Path | None:
 def _numba_cache_at(folder: Path) -> Iterator[None]:
     """numba asks for the folder while it decorates; other packages' functions keep their own."""
     with _decorating:
-        before = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = str(folder)
+        before = _config.CACHE_DIR
+        _config.CACHE_DIR = str(folder)
         try:
             yield
         finally:
-            numba.config.CACHE_DIR = before
+            _config.CACHE_DIR = before
 
 
 def _compiled(function: F, kind: str, parallel: bool) -> F:
-    options = {"nogil": True, "fastmath": False, "error_model": "numpy", "parallel": parallel}
+    options: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "numpy", "parallel": parallel}
     folder = cache_dir()
     if folder is None:
         return cast(F, numba.njit(**options)(function))

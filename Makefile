@@ -1,0 +1,59 @@
+# Everything through one virtual environment, made on first use from constraints.txt.
+# Needs make and Python 3.11 or later, nothing else.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# Arguments for the targets below, e.g. `make run RUN_ARGS="--steps 20000"`.
+RUN_ARGS ?=
+TEST_ARGS ?= -q -n auto --maxprocesses 4
+BENCH_ARGS ?=
+
+.PHONY: help setup run test lint types bench board lock clean
+
+help:
+	@echo "make run    train PPO on llama-1to2, export it, compare it with the baselines (under 4 minutes on 2 cores)"
+	@echo "make test   the whole test suite"
+	@echo "make setup  only the environment in $(VENV)"
+	@echo "make board  TensorBoard on runs/"
+	@echo "make bench  speed: ratios against references"
+	@echo "make lint   ruff    make types  mypy    make lock  constraints.txt anew    make clean  remove what make made"
+
+setup: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tiergym needs Python 3.11 or later; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+run: setup
+	$(BIN)/tiergym main-job $(RUN_ARGS)
+
+test: setup
+	$(BIN)/python -m pytest $(TEST_ARGS)
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: setup
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/tiergym bench $(BENCH_ARGS)
+
+board: setup
+	$(BIN)/tensorboard --logdir runs
+
+# A build's local tag (+cpu) names a machine's own wheel, so the lock leaves it out.
+lock: setup
+	{ sed -n '/^#/p' constraints.txt; \
+	  $(BIN)/python -m pip freeze --exclude-editable | sed -E 's/\+[a-z0-9.]+$$//' | LC_ALL=C sort -f; } > constraints.tmp
+	mv constraints.tmp constraints.txt
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find tiergym tests agents envs experiments -name __pycache__ -type d -prune -exec rm -rf {} +
