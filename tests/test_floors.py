@@ -1,0 +1,86 @@
+"""The package's floors, checked on the imports of its sources: sim < env < policy < lab."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = sorted((ROOT / "tiergym").rglob("*.py"))
+FLOORS = ("sim", "env", "policy", "lab")
+SIM = ["tiergym", "sim"]
+LONGEST_MODULE = 500
+
+
+def place(path: Path) -> str:
+    """`sim` for tiergym/sim/x.py, `specs` for tiergym/specs.py and for tiergym/specs/x.py."""
+    return path.relative_to(ROOT / "tiergym").parts[0].removesuffix(".py")
+
+
+def imports(source: str, package: str) -> Iterator[str]:
+    """Dotted names of what `source`, a module of `package`, imports at any depth, `from a import b` as a.b."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*parents, node.module] if node.module else parents)
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def forbidden(source: str, package: str, where: str) -> list[str]:
+    """Imports in `source`, a module at `where`, that reach above its floor.
+
+    The model may import itself, NumPy and numba. Modules beside the floors (errors, specs, ...) stand
+    between `sim` and `env`.
+    """
+    if where == "sim":
+        known = sys.stdlib_module_names | {"numpy", "numba"}
+        return [m for m in imports(source, package) if m.split(".")[0] not in known and m.split(".")[:2] != SIM]
+    above = FLOORS[FLOORS.index(where) + 1 :] if where in FLOORS else FLOORS[1:]
+    return [m for m in imports(source, package) if any(f"{m}.".startswith(f"tiergym.{floor}.") for floor in above)]
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in SOURCES if p.stem != "__main__"], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_a_module_imports_from_its_floor_and_below(path: Path) -> None:
+    package = ".".join(path.parent.relative_to(ROOT).parts)
+    assert forbidden(path.read_text(), package, place(path)) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "where", "caught"),
+    [
+        ("from tiergym.env import machines", "sim", ["tiergym.env.machines"]),
+        ("def f():\n    from ..lab.cli import app", "policy", ["tiergym.lab.cli.app"]),
+        ("from . import load", "policy", []),
+        ("import torch", "sim", ["torch"]),
+        ("import gymnasium.spaces as s", "sim", ["gymnasium.spaces"]),
+        ("import torch, tiergym.sim.names", "env", []),
+        ("from tiergym import specs", "sim", ["tiergym.specs"]),
+        ("from tiergym.policy.load import load_policy", "specs", ["tiergym.policy.load.load_policy"]),
+        ("from tiergym.specs import load_scenario", "env", []),
+    ],
+)
+def test_the_check_itself_sees_every_form_of_import(source: str, where: str, caught: list[str]) -> None:
+    assert forbidden(source, f"tiergym.{where}", where) == caught
+
+
+@pytest.mark.parametrize("folder", ["tiergym", "agents", "experiments", "tests"])
+def test_no_module_is_longer_than_one_idea(folder: str) -> None:
+    lengths = {path: len(path.read_text().splitlines()) for path in sorted((ROOT / folder).rglob("*.py"))}
+    assert {str(path): n for path, n in lengths.items() if n > LONGEST_MODULE} == {}
+
+
+def test_every_package_imported_is_a_declared_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    requirements = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    declared = {re.split(r"[\[<>=~ ]", line)[0].replace("-", "_") for line in requirements}
+    used = {name.split(".")[0] for path in SOURCES for name in imports(path.read_text(), "tiergym")}
+    assert used - set(sys.stdlib_module_names) - {"tiergym"} <= declared
