@@ -30,7 +30,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 run: setup
-	$(BIN)/tiergym main-job $(RUN_ARGS)
+	$(BIN)/tiergym run $(RUN_ARGS)
 
 test: setup
 	$(BIN)/python -m pytest $(TEST_ARGS)
