@@ -1,0 +1,102 @@
+"""Compare policies on the same machines, episode by episode (common random numbers)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tiergym.errors import UserError
+from tiergym.lab.evaluate import evaluate
+from tiergym.lab.metrics import NAMES, Array
+from tiergym.lab.statistics import Bootstrap, Interval
+
+if TYPE_CHECKING:
+    from tiergym.policy.base import Policy
+    from tiergym.specs import Scenario
+
+REFERENCE = "online"
+"""Stock Linux with all CXL online as ZONE_NORMAL: what differences are measured from, where it takes part."""
+
+OnEpisodes = Callable[[str, int, int], None]
+"""Called after each tick with the policy's name, its finished episodes and all its episodes."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Policies on one scenario: `values[policy][metric]` is float64 (runs, episodes).
+
+    A fixed policy is one run; a learned one has a run per training seed. Column i of every array is the
+    same machine, drawn from the same seed.
+    """
+
+    scenario: str
+    seed: int
+    episodes: int
+    values: dict[str, dict[str, Array]]
+    decision_us: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def reference(self) -> str:
+        """The policy that differences are measured from: `online`, else the first one."""
+        return REFERENCE if REFERENCE in self.values else next(iter(self.values))
+
+    @cached_property
+    def intervals(self) -> dict[str, dict[str, Interval]]:
+        """Policy to metric to mean with its 95 % bootstrap interval."""
+        bootstrap = self._bootstrap
+        return {
+            policy: {metric: bootstrap.interval(metrics[metric]) for metric in NAMES}
+            for policy, metrics in self.values.items()
+        }
+
+    def difference(self, policy: str, metric: str = "return") -> Interval:
+        """`policy` minus the reference, paired by episode."""
+        return self._bootstrap.difference(self.values[policy][metric], self.values[self.reference][metric])
+
+    def ranking(self) -> list[str]:
+        """Policies by mean return, best first; equal ones keep their order."""
+        return sorted(self.values, key=lambda policy: -float(self.values[policy]["return"].mean()))
+
+    @cached_property
+    def _bootstrap(self) -> Bootstrap:
+        return Bootstrap(self.episodes, seed=self.seed)
+
+
+def compare(
+    policies: Mapping[str, Sequence[Policy]],
+    scenario: Scenario,
+    episodes: int,
+    seed: int,
+    on_episodes: OnEpisodes | None = None,
+) -> Comparison:
+    """Evaluate every policy on the same seeds of `scenario`.
+
+    Args:
+        policies: name to its runs: one policy, or one per training seed of a learned one.
+        scenario: a loaded scenario.
+        episodes: episodes per run, all in one batch.
+        seed: seed of the evaluation's machines; every policy gets the same ones.
+        on_episodes: progress.
+    """
+    if not policies:
+        raise UserError("no policy to compare; allowed: at least one")
+    values: dict[str, dict[str, Array]] = {}
+    decision_us: dict[str, float] = {}
+    for name, runs in policies.items():
+        evaluations = []
+        for index, policy in enumerate(runs):
+            on_tick = None
+            if on_episodes is not None:
+                on_tick = partial(_report, on_episodes, name, index * episodes, len(runs) * episodes)
+            evaluations.append(evaluate(policy, scenario, episodes, seed, on_tick))
+        values[name] = {metric: np.stack([e.values[metric] for e in evaluations]) for metric in NAMES}
+        decision_us[name] = float(np.median([e.decision_us for e in evaluations]))
+    return Comparison(scenario.name, seed, episodes, values, decision_us)
+
+
+def _report(on_episodes: OnEpisodes, name: str, before: int, total: int, finished: int) -> None:
+    on_episodes(name, before + finished, total)

@@ -1,0 +1,119 @@
+"""comparison.png: the return of every policy with its interval, and beside it where the time goes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tiergym import files
+from tiergym.lab.compare import Comparison
+from tiergym.policy.extras import require
+from tiergym.sim import names as n
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Paul Tol's "muted" scheme (distinguishable for all common colour vision deficiencies), black and
+# white added; hatches keep neighbours apart in grey print too.
+CAUSE_STYLES: dict[str, tuple[str, str]] = {
+    "data_on_slow": ("#88CCEE", ""),
+    "page_tables": ("#332288", ""),
+    "stacks": ("#44AA99", ""),
+    "slab": ("#117733", ""),
+    "memmap": ("#999933", ""),
+    "contention": ("#DDDDDD", ""),
+    "premature_reclaim": ("#CC6677", "//"),
+    "other_reclaim": ("#882255", ""),
+    "migration": ("#DDCC77", ".."),
+    "refault": ("#AA4499", "\\\\"),
+    "oom": ("#000000", ""),
+}
+VISIBLE_SHARE = 5e-4
+"""A cause below 0.05 % of time under every policy has no entry in the legend."""
+
+LOG_FROM_RATIO = 30.0
+"""Above this ratio of the worst to the best loss, a linear axis would hide the differences among the good."""
+
+
+def write_comparison_png(path: Path, comparison: Comparison, highlight: Collection[str] = ()) -> None:
+    """Draw `comparison` to a PNG file; the policies in `highlight` (the trained ones) are marked.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    figure_module = require("matplotlib.figure", "lab")
+    policies = comparison.ranking()[::-1]  # the best one on top
+    height = 1.9 + 0.34 * len(policies)
+    figure = figure_module.Figure(figsize=(12, height), dpi=150, layout="constrained")
+    returns, lost = figure.subplots(1, 2, sharey=True, width_ratios=(1, 1.35))
+    _draw_returns(returns, comparison, policies, highlight)
+    _draw_lost_time(lost, comparison, policies)
+    figure.suptitle(f"{comparison.scenario}: {comparison.episodes} episodes on the same seeds", fontsize=13)
+    handles, labels = lost.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False, fontsize=9)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    files.write_bytes(path, buffer.getvalue())
+
+
+def _draw_returns(axes: Axes, comparison: Comparison, policies: list[str], highlight: Collection[str]) -> None:
+    intervals = [comparison.intervals[policy]["return"] for policy in policies]
+    for row, (policy, i) in enumerate(zip(policies, intervals, strict=True)):
+        trained = policy in highlight
+        axes.errorbar(
+            i.mean,
+            row,
+            # Rounding may leave a bound of a zero-width interval a hair on the wrong side.
+            xerr=[[max(0.0, i.mean - i.low)], [max(0.0, i.high - i.mean)]],
+            fmt="D" if trained else "o",
+            color="#D55E00" if trained else "#0072B2",
+            markersize=7 if trained else 5,
+            capsize=3,
+        )
+    reference = comparison.intervals[comparison.reference]["return"].mean
+    axes.axvline(reference, color="0.5", linestyle="--", linewidth=1, zorder=0)
+    axes.annotate(
+        comparison.reference,
+        (reference, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(0, 3),
+        textcoords="offset points",
+        ha="center",
+        fontsize=8,
+        color="0.4",
+    )
+    best, worst = max(i.mean for i in intervals), min(i.mean for i in intervals)
+    if best < 0 and worst / best > LOG_FROM_RATIO:
+        axes.set_xscale("symlog", linthresh=-best)
+    axes.set_yticks(range(len(policies)), policies)
+    for label, policy in zip(axes.get_yticklabels(), policies, strict=True):
+        label.set_fontweight("bold" if policy in highlight else "normal")
+    axes.set_xlabel("return, mean and 95 % interval (to the right is better)")
+    _clean(axes, axis="x")
+
+
+def _draw_lost_time(axes: Axes, comparison: Comparison, policies: list[str]) -> None:
+    left = [0.0] * len(policies)
+    for cause in n.CAUSES:
+        percent = [100 * comparison.intervals[policy][f"lost_{cause}"].mean for policy in policies]
+        if max(percent) < 100 * VISIBLE_SHARE:
+            continue
+        colour, hatch = CAUSE_STYLES[cause]
+        style: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0.4}
+        axes.barh(range(len(policies)), percent, left=left, height=0.72, label=cause.replace("_", " "), **style)
+        left = [a + b for a, b in zip(left, percent, strict=True)]
+    for row, total in enumerate(left):
+        axes.annotate(f"{total:.1f}", (total, row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
+    axes.set_xlabel("lost time by cause, % (to the left is better)")
+    axes.set_xlim(0, max(1e-6, 1.08 * max(left)))
+    _clean(axes, axis="x")
+
+
+def _clean(axes: Axes, axis: str) -> None:
+    axes.grid(axis=axis, color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)

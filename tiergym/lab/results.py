@@ -1,0 +1,86 @@
+"""Results as files: JSON (schema 1) of means with intervals, Parquet of every episode; written atomically.
+
+Schema 1, the same keys everywhere, metrics as in docs/metrics.md:
+
+    {"schema": 1, "scenario": NAME, "seed": N, "episodes": N,
+     "policies": {POLICY: {METRIC: {"mean": x, "low": x, "high": x}, ...}, ...}}
+
+A matrix has `"scenarios": {NAME: {"policies": ...}}` in place of `"scenario"` and `"policies"`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tiergym import files
+from tiergym.lab.compare import Comparison
+from tiergym.lab.evaluate import evaluation_seeds
+from tiergym.lab.metrics import NAMES
+from tiergym.policy.extras import require
+
+SCHEMA = 1
+
+
+def comparison_json(comparison: Comparison) -> dict[str, Any]:
+    """The comparison in schema 1."""
+    return {
+        "schema": SCHEMA,
+        "scenario": comparison.scenario,
+        "seed": comparison.seed,
+        "episodes": comparison.episodes,
+        "policies": _policies(comparison),
+    }
+
+
+def matrix_json(comparisons: Sequence[Comparison]) -> dict[str, Any]:
+    """Comparisons of the same policies on several scenarios, with the same seed and episodes."""
+    return {
+        "schema": SCHEMA,
+        "seed": comparisons[0].seed,
+        "episodes": comparisons[0].episodes,
+        "scenarios": {comparison.scenario: {"policies": _policies(comparison)} for comparison in comparisons},
+    }
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Write `document` to `path`, all or nothing."""
+    files.write_text(path, json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write_parquet(path: Path, comparisons: Sequence[Comparison]) -> None:
+    """Write one row per scenario, policy, run and episode: its machine's seed and every metric.
+
+    Raises:
+        UserError: pyarrow is not installed.
+    """
+    arrow, parquet = require("pyarrow", "lab"), require("pyarrow.parquet", "lab")
+    tables = []
+    for comparison in comparisons:
+        seeds = evaluation_seeds(comparison.seed, comparison.episodes)
+        for policy, metrics in comparison.values.items():
+            runs, episodes = metrics["return"].shape
+            columns: dict[str, Any] = {
+                "scenario": [comparison.scenario] * (runs * episodes),
+                "policy": [policy] * (runs * episodes),
+                "run": np.repeat(np.arange(runs), episodes),
+                "episode": np.tile(np.arange(episodes), runs),
+                "machine_seed": np.tile(seeds, runs),
+            }
+            columns |= {metric: metrics[metric].ravel() for metric in NAMES}
+            tables.append(arrow.table(columns))
+    table = arrow.concat_tables(tables).replace_schema_metadata({"tiergym.schema": str(SCHEMA)})
+    buffer = arrow.BufferOutputStream()
+    parquet.write_table(table, buffer)
+    files.write_bytes(path, buffer.getvalue().to_pybytes())
+
+
+def _policies(comparison: Comparison) -> dict[str, Any]:
+    return {
+        policy: {metric: interval.as_dict() for metric, interval in metrics.items()}
+        for policy, metrics in comparison.intervals.items()
+    }

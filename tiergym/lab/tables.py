@@ -1,0 +1,149 @@
+"""Comparisons and matrices as tables in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from tiergym.lab.compare import Comparison
+from tiergym.lab.metrics import METRICS
+from tiergym.lab.statistics import stratified_iqm
+from tiergym.lab.terminal import interval, new_table, number
+from tiergym.sim import names as n
+
+
+def summary_table(comparison: Comparison) -> Table:
+    """One row per policy, best return first: the table of the main job."""
+    table = new_table(
+        f"{comparison.scenario}: {comparison.episodes} episodes, seed {comparison.seed}",
+        "± is half of the 95 % bootstrap interval over episodes (and training runs, where a policy has several); "
+        f"differences from {comparison.reference} are paired by episode",
+    )
+    table.add_column("policy")
+    columns = (
+        "return",
+        f"minus {comparison.reference}",
+        "throughput",
+        "p99 tick\nslowdown",
+        "OOM kills\n(premat.)",
+        "premature\npages",
+        "direct\nreclaims",
+        "migrated\npages",
+        "kernel\non slow",
+        "us per\ndecision",
+    )
+    for column in columns:
+        table.add_column(column, justify="right")
+    for rank, policy in enumerate(comparison.ranking()):
+        i = comparison.intervals[policy]
+        table.add_row(
+            policy,
+            interval(i["return"]),
+            "reference" if policy == comparison.reference else interval(comparison.difference(policy)),
+            interval(i["throughput"]),
+            number(i["p99_tick_slowdown"].mean),
+            f"{number(i['oom_kills'].mean)} ({number(i['oom_kills_premature'].mean)})",
+            *(
+                number(i[metric].mean)
+                for metric in ("premature_reclaim_pages", "direct_reclaims", "migrated_pages", "slow_kernel_pages")
+            ),
+            f"{comparison.decision_us[policy]:.2g}",
+            style="bold green" if rank == 0 else "",
+        )
+    return table
+
+
+def attribution_table(comparison: Comparison) -> Table:
+    """Where the time goes: percent of an ideal machine's time, per cause and per reward term."""
+    table = new_table("lost time by cause, %", "the causes add up to 100 % minus throughput")
+    table.add_column("policy")
+    for cause in (*n.CAUSES, "sum"):
+        table.add_column(cause.replace("_", "\n"), justify="right")
+    for policy in comparison.ranking():
+        lost = [comparison.intervals[policy][f"lost_{cause}"].mean for cause in n.CAUSES]
+        table.add_row(policy, *(_percent(share) for share in (*lost, sum(lost))))
+    return table
+
+
+def pages_table(comparison: Comparison) -> Table:
+    """Reward terms, data pages moved, and kernel pages on the slow tier per class."""
+    table = new_table(
+        "reward terms, % · data pages moved per episode · kernel pages on slow, mean over ticks",
+        "terms are shares of time before weights; M and k are millions and thousands of 4 KiB pages",
+    )
+    table.add_column("policy")
+    classes = n.CLASSES[n.FIRST_KERNEL_CLASS :]
+    for column in (*n.TERMS, "demoted", "promoted", "swapped", *(f"slow_{name}" for name in classes)):
+        table.add_column(column.replace("_", "\n"), justify="right")
+    for policy in comparison.ranking():
+        i = comparison.intervals[policy]
+        table.add_row(
+            policy,
+            *(_percent(i[f"term_{term}"].mean) for term in n.TERMS),
+            *(number(i[f"{moved}_pages"].mean) for moved in ("demoted", "promoted", "swapped")),
+            *(number(i[f"slow_{name}_pages"].mean) for name in classes),
+        )
+    return table
+
+
+def metrics_table(comparison: Comparison, policy: str) -> Table:
+    """Every metric of one policy, with its interval and unit."""
+    table = new_table(f"{policy} on {comparison.scenario}: {comparison.episodes} episodes, seed {comparison.seed}")
+    table.add_column("metric", no_wrap=True)
+    table.add_column("mean", justify="right")
+    table.add_column("95 % interval", justify="right")
+    table.add_column("unit")
+    for metric in METRICS:
+        value = comparison.intervals[policy][metric.name]
+        table.add_row(metric.name, number(value.mean), f"{number(value.low)} to {number(value.high)}", metric.unit)
+    return table
+
+
+def comparison_report(comparison: Comparison) -> RenderableType:
+    """All tables of one comparison."""
+    return Group(summary_table(comparison), attribution_table(comparison), pages_table(comparison))
+
+
+def matrix_table(comparisons: Sequence[Comparison], metric: str) -> Table:
+    """Scenario x policy, mean of `metric`; a row's best values are starred."""
+    policies = list(comparisons[0].values)
+    table = new_table(
+        f"mean {metric}: {comparisons[0].episodes} episodes per scenario, seed {comparisons[0].seed}",
+        "* best of its row, or within 1e-3 of the best's size",
+    )
+    table.add_column("scenario")
+    for policy in policies:
+        table.add_column(policy.replace("_", "\n"), justify="right")
+    for comparison in comparisons:
+        means = [float(comparison.values[policy][metric].mean()) for policy in policies]
+        best = max(means)
+        table.add_row(comparison.scenario, *(_starred(mean, best) for mean in means))
+    return table
+
+
+def overall_table(comparisons: Sequence[Comparison], metric: str) -> Table:
+    """Interquartile mean of `metric` over all scenarios' episodes, resampled within scenarios."""
+    table = new_table(
+        f"{metric} over {len(comparisons)} scenarios", "± is half of the stratified 95 % bootstrap interval"
+    )
+    table.add_column("policy")
+    table.add_column("interquartile mean", justify="right")
+    rows = [
+        (policy, stratified_iqm([np.asarray(c.values[policy][metric]) for c in comparisons], comparisons[0].seed))
+        for policy in comparisons[0].values
+    ]
+    for policy, iqm in sorted(rows, key=lambda row: -row[1].mean):
+        table.add_row(policy, interval(iqm))
+    return table
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f}" if share else "·"
+
+
+def _starred(mean: float, best: float) -> str:
+    close = best - mean <= 1e-3 * max(abs(best), 1e-9)
+    return f"[bold]{number(mean)}*[/bold]" if close else number(mean)
