@@ -71,24 +71,36 @@ def machine_dtype(regions: int) -> np.dtype:
         ("region_upper", i8, (r, z)),  # upper page tables
         ("region_out_pages", i8, (r,)),  # swapped or dropped, still mapped
         ("region_out_premature", i8, (r,)),  # of these, evicted prematurely
-        ("region_want", i8, (r,)),  # to fault in this tick
+        ("region_want", i8, (r,)),  # pages to touch for the first time in this tick
+        ("region_refault", i8, (r,)),  # evicted pages touched again in this tick
+        ("region_heat_from", i8, (r,)),  # whose heat it has (drift)
         ("region_hz", f8, (r,)),  # present heat (drift applied)
         ("region_misses", f8, (r,)),
         ("region_tlb", f8, (r,)),
+        ("region_hot", f8, (r,)),  # chance that a hint fault comes within the hot threshold
+        ("region_promoted", i8, (r,)),  # pages promoted in this tick
         ("region_cold", f8, (r,)),  # chance that a page was not referenced in the LRU window
         ("region_size", i8, (r,)),  # drawn size in pages
         ("region_turnover", f8, (r,)),  # share renewed per tick
         ("region_reread", f8, (r,)),  # chance per tick that an evicted page is touched
         # processes
         ("process_down_s", f8, (q,)),  # time until restart; 0 when running
+        ("process_warm_s", f8, (q,)),  # after a restart: time until it works again
         ("process_born_s", f8, (q,)),  # its clock started here
+        ("process_share", f8, (q,)),  # of the machine's work, normalised
         # kernel objects
         ("pool_now", i8, (n.N_POOLS,)),
         ("pool_turnover", f8, (n.N_POOLS,)),
         ("kernel_want", i8, (c,)),  # pages to allocate this tick, per kernel class
         ("slab_objects", f8, (2, t)),  # live objects per slab pool and tier
         ("slab_reference", f8, (2, t)),  # pages when the present slabs were last full
+        ("slab_births", f8, (2,)),  # objects wanted in this tick
+        ("slab_movable", f8, (2,)),  # pages on the slow tier whose caches can migrate
+        ("files_shrunk", f8),  # objects that shrinkers took and nobody has looked up again
+        ("memmap_slow_share", f8),  # of the slow tier's struct pages, those in its own blocks
         ("swap_free_pages", i8),
+        ("grant_pages", i8, (z,)),  # what the last request got, per zone
+        ("events_done", i8),
         # kswapd
         ("kswapd_awake", i8, (t,)),
         ("kswapd_class", i8, (t,)),  # class whose request woke it
@@ -99,7 +111,13 @@ def machine_dtype(regions: int) -> np.dtype:
         # overheads, in seconds of one worker
         ("owed_s", f8, (n.N_CAUSES,)),  # charged in this tick, not yet paid
         ("moved_bytes", f8, (t,)),  # read or written by migration, reclaim and promotion
-        ("slow_pressure_s", f8),  # seconds since the fast tier was last short
+        ("calm_s", f8),  # seconds since the fast tier was last short
+        # what the cost model is solved from: per tier, at full speed
+        ("demand_bytes_per_s", f8, (t,)),
+        ("fixed_bytes_per_s", f8, (t,)),
+        ("write_mix", f8, (t,)),  # 0: reads only, 1: half of the traffic is writes
+        ("stall_weight", f8, (t,)),  # stalled share of time at idle latency
+        ("stall", f8, (n.N_CAUSES,)),  # extra stalled share by cause, against unloaded DRAM
         # this tick's results
         ("throughput", f8),
         ("lost", f8, (n.N_CAUSES,)),
@@ -118,6 +136,7 @@ def machine_dtype(regions: int) -> np.dtype:
         ("block_pages", i8),
         ("block_state", "<i8", (MAX_BLOCKS,)),
         ("block_unmovable", "<i8", (MAX_BLOCKS,)),
+        ("block_memmap", "<i8", (MAX_BLOCKS,)),
     ]
     return np.dtype(fields)
 

@@ -54,6 +54,7 @@ MACHINE: tuple[Field, ...] = (
     _f("dram_latency_ns", 114, 20, 2000, "idle load-to-use latency of DRAM (FACTS A1, A5)"),
     _f("dram_read_gbps", 218, 0.1, 20000, "peak DRAM bandwidth, reads only"),
     _f("dram_mixed_gbps", 203, 0.1, 20000, "peak DRAM bandwidth at 50 % writes"),
+    _e("dram_curve", 0, ("spr", "graviton3", "skylake", "cascade_lake"), "loaded-latency curve of DRAM (FACTS A3)"),
     _f("slow_latency_ns", 250, 20, 10000, "idle load-to-use latency of CXL"),
     _f("slow_read_gbps", 18, 0.1, 20000, "peak CXL bandwidth, reads only"),
     _f("slow_mixed_gbps", 27, 0.1, 20000, "peak CXL bandwidth at 50 % writes (duplex link)"),

@@ -1,0 +1,118 @@
+"""The compiled step over a batch: action, tick, reward, observation, autoreset; one function per machine.
+
+The serial and the parallel loop call the same `step_machine`, so a machine's trajectory does not depend
+on which of them runs, nor on its neighbours.
+"""
+
+import numpy as np
+from numba import prange
+
+from tiergym.env.modes import fill_mask, set_action
+from tiergym.env.observations import fill
+from tiergym.sim import names as n
+from tiergym.sim.build import build
+from tiergym.sim.compile import jit, jit_parallel
+from tiergym.sim.draw import draw_parameters
+from tiergym.sim.pages import class_on_tier
+from tiergym.sim.random_bits import mix64
+from tiergym.sim.tick import tick
+
+_ONE = np.uint64(1)
+
+
+@jit
+def reset_machine(m, raw, parameters, table, integer, counts, scenario, key):
+    """Start an episode: clear the record, draw its parameters from `table` (parameters, 8), build the machine.
+
+    `raw` is the record as float64 (its words), the first `parameters` of which are the drawn numbers.
+    """
+    for j in range(raw.shape[0]):
+        raw[j] = 0.0
+    draw_parameters(raw[:parameters], table, integer, key)
+    build(m, key, scenario, counts[0], counts[1])
+
+
+@jit
+def reward_of(m):
+    """The weighted sum of the four terms, negated: seconds of work lost per second."""
+    return -(
+        m.weight_access_latency * m.terms[n.TERM_ACCESS_LATENCY]
+        + m.weight_premature_reclaim * m.terms[n.TERM_PREMATURE_RECLAIM]
+        + m.weight_migration * m.terms[n.TERM_MIGRATION]
+        + m.weight_oom * m.terms[n.TERM_OOM]
+    )
+
+
+@jit
+def report(m, i, out_floats, out_counts):
+    """Copy this tick's results: floats are throughput, terms, lost; counts are counters, pages, premature."""
+    out_floats[i, 0] = m.throughput
+    for k in range(n.N_TERMS):
+        out_floats[i, 1 + k] = m.terms[k]
+    for k in range(n.N_CAUSES):
+        out_floats[i, 1 + n.N_TERMS + k] = m.lost[k]
+    for k in range(n.N_COUNTERS):
+        out_counts[i, k] = m.counters[k]
+    for cls in range(n.N_CLASSES):
+        out_counts[i, n.N_COUNTERS + cls] = class_on_tier(m, cls, n.SLOW)
+        out_counts[i, n.N_COUNTERS + n.N_CLASSES + cls] = m.premature_by_class[cls]
+
+
+@jit
+def step_machine(i, machines, raw, tables, integer, counts, options, actions, obs, final_obs, reward, done, masks,
+                 out_floats, out_counts):  # fmt: skip
+    """One machine's step. `options` is (noiseless, next-step autoreset, first step after a done)."""
+    m = machines[i]
+    parameters = tables.shape[1]
+    noiseless = options[0] == 1
+    if options[1] == 1 and done[i]:
+        s = m.scenario
+        reset_machine(m, raw[i], parameters, tables[s], integer, counts[s], s, mix64(m.key + _ONE))
+        done[i] = False
+        reward[i] = 0.0
+        report(m, i, out_floats, out_counts)
+        fill(m, obs[i], noiseless)
+        fill_mask(m, masks[i])
+        return
+    set_action(m, actions[i])
+    tick(m)
+    reward[i] = reward_of(m)
+    report(m, i, out_floats, out_counts)
+    done[i] = m.tick >= m.ticks
+    if done[i] and options[1] == 0:
+        fill(m, final_obs[i], noiseless)
+        s = m.scenario
+        reset_machine(m, raw[i], parameters, tables[s], integer, counts[s], s, mix64(m.key + _ONE))
+    fill(m, obs[i], noiseless)
+    fill_mask(m, masks[i])
+
+
+@jit
+def step_serial(machines, raw, tables, integer, counts, options, actions, obs, final_obs, reward, done, masks,
+                out_floats, out_counts):  # fmt: skip
+    """Step every machine on this thread."""
+    for i in range(machines.shape[0]):
+        step_machine(i, machines, raw, tables, integer, counts, options, actions, obs, final_obs, reward, done, masks,
+                     out_floats, out_counts)  # fmt: skip
+
+
+@jit_parallel
+def step_parallel(machines, raw, tables, integer, counts, options, actions, obs, final_obs, reward, done, masks,
+                  out_floats, out_counts):  # fmt: skip
+    """Step every machine on all threads."""
+    for i in prange(machines.shape[0]):
+        step_machine(i, machines, raw, tables, integer, counts, options, actions, obs, final_obs, reward, done, masks,
+                     out_floats, out_counts)  # fmt: skip
+
+
+@jit
+def reset_batch(machines, raw, tables, integer, counts, options, keys, scenario, mask, obs, done, masks):
+    """Start new episodes on the machines of `mask` (bool (N,)) with keys (uint64 (N,))."""
+    for i in range(machines.shape[0]):
+        if mask[i]:
+            m = machines[i]
+            s = scenario[i]
+            reset_machine(m, raw[i], tables.shape[1], tables[s], integer, counts[s], s, mix64(keys[i]))
+            done[i] = False
+            fill(m, obs[i], options[0] == 1)
+            fill_mask(m, masks[i])

@@ -1,0 +1,121 @@
+"""A batch of simulated machines as arrays: reset with seeds, step with actions, read the results."""
+
+from collections.abc import Sequence
+
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from tiergym.env.actions import N_MASK, NVEC
+from tiergym.env.kernel import reset_batch, step_parallel, step_serial
+from tiergym.env.observations import N_OBS
+from tiergym.sim import names as n
+from tiergym.sim.layout import new_machines, parameter_names
+from tiergym.sim.parameters import REPEATED_SECTIONS, SCALAR_SECTIONS
+from tiergym.specs import Scenario, scenario_table
+
+PARALLEL_FROM = 256
+"""Smaller batches run serially: threads cost more than they give (see `tiergym.sim.compile`)."""
+
+
+def _integer_parameters(regions: int) -> NDArray[np.bool_]:
+    whole = {f.name for _, fields in SCALAR_SECTIONS for f in fields if f.integer}
+    whole |= {prefix + f.name for _, prefix, fields in REPEATED_SECTIONS for f in fields if f.integer}
+    return np.array([name.split("[")[0] in whole for name in parameter_names(regions)])
+
+
+class Machines:
+    """N machines, each with its own scenario, seed and random numbers.
+
+    Every result is a buffer that the next call overwrites: copy what you keep.
+
+    obs, final_obs: float32 (N, N_OBS); `final_obs` rows are those of machines that have just finished.
+    reward: float64 (N,). done: bool (N,), always a truncation at the horizon. masks: bool (N, N_MASK).
+    throughput (N,), terms (N, 4), lost (N, 11): float64 of the tick just made.
+    counters (N, 35), kernel_slow (N, 9), premature_by_class (N, 9): int64 of the tick just made.
+    records: the structured array (N,) of `tiergym.sim.layout`, already reset where done.
+    """
+
+    def __init__(
+        self,
+        scenarios: Sequence[Scenario],
+        num_envs: int,
+        *,
+        threads: int | None = None,
+        noiseless: bool = False,
+        next_step: bool = False,
+    ) -> None:
+        self.scenarios = tuple(scenarios)
+        self.num_envs = num_envs
+        regions = max(s.regions for s in self.scenarios)
+        self._tables = np.stack([scenario_table(s, regions) for s in self.scenarios])
+        self._integer = _integer_parameters(regions)
+        self._counts = np.array([s.counts for s in self.scenarios], dtype=np.int64)
+        self._options = np.array([noiseless, next_step], dtype=np.int64)
+        self.threads = numba.get_num_threads() if threads is None else threads
+        self._parallel = self.threads > 1 and num_envs >= PARALLEL_FROM
+        self.records = new_machines(num_envs, regions)
+        self._raw = self.records.view(np.float64).reshape(num_envs, self.records.dtype.itemsize // 8)
+        self.scenario_index = np.arange(num_envs, dtype=np.int64) % len(self.scenarios)
+        self.obs = np.zeros((num_envs, N_OBS), np.float32)
+        self.final_obs = np.zeros((num_envs, N_OBS), np.float32)
+        self.reward = np.zeros(num_envs)
+        self.done = np.zeros(num_envs, np.bool_)
+        self.masks = np.zeros((num_envs, N_MASK), np.bool_)
+        self._floats = np.zeros((num_envs, 1 + n.N_TERMS + n.N_CAUSES))
+        self._ints = np.zeros((num_envs, n.N_COUNTERS + 2 * n.N_CLASSES), np.int64)
+        self.throughput = self._floats[:, 0]
+        self.terms = self._floats[:, 1 : 1 + n.N_TERMS]
+        self.lost = self._floats[:, 1 + n.N_TERMS :]
+        self.counters = self._ints[:, : n.N_COUNTERS]
+        self.kernel_slow = self._ints[:, n.N_COUNTERS : n.N_COUNTERS + n.N_CLASSES]
+        self.premature_by_class = self._ints[:, n.N_COUNTERS + n.N_CLASSES :]
+
+    def reset(
+        self,
+        seeds: NDArray[np.uint64],
+        mask: NDArray[np.bool_] | None = None,
+        scenario_index: NDArray[np.int64] | None = None,
+    ) -> None:
+        """Start episodes: `seeds` (N,) uint64; `mask` (N,) restarts only these; `scenario_index` (N,) chooses."""
+        if scenario_index is not None:
+            self.scenario_index = np.array(scenario_index, dtype=np.int64)
+        chosen = np.ones(self.num_envs, np.bool_) if mask is None else np.asarray(mask, np.bool_)
+        reset_batch(
+            self.records,
+            self._raw,
+            self._tables,
+            self._integer,
+            self._counts,
+            self._options,
+            np.asarray(seeds, np.uint64),
+            self.scenario_index,
+            chosen,
+            self.obs,
+            self.done,
+            self.masks,
+        )
+
+    def step(self, actions: NDArray[np.int64]) -> None:
+        """Advance every machine by one tick under `actions`, int64 (N, 13)."""
+        actions = np.ascontiguousarray(actions, np.int64)
+        if actions.shape != (self.num_envs, len(NVEC)):
+            raise ValueError(f"actions have shape {actions.shape}; allowed: {(self.num_envs, len(NVEC))}")
+        step = step_parallel if self._parallel else step_serial
+        step(
+            self.records,
+            self._raw,
+            self._tables,
+            self._integer,
+            self._counts,
+            self._options,
+            actions,
+            self.obs,
+            self.final_obs,
+            self.reward,
+            self.done,
+            self.masks,
+            self._floats,
+            self._ints,
+        )

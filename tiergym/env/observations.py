@@ -1,0 +1,235 @@
+"""What a policy sees: named numbers that a Linux kernel knows at that tick, each float32 in [0, 1].
+
+Shares are of managed pages. Rates and counts are compressed as x / (x + scale), so that no running
+normalisation is needed; `scale` is the value shown as one half. Only the PMU entries are sampled, hence noisy
+(`episode.pmu_noise`); nothing of the workload's future or true heat is here. `fill` writes the entries in the
+order of `ENTRIES`; a test holds the two together.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from tiergym.env.actions import ENTRIES as ACTION_ENTRIES
+from tiergym.env.modes import MODE_COUNTS
+from tiergym.sim import names as n
+from tiergym.sim.compile import jit
+from tiergym.sim.kswapd import MAX_RECLAIM_RETRIES
+from tiergym.sim.pages import class_on_tier, node_free, node_managed
+from tiergym.sim.random_bits import bell
+
+LAYOUT_VERSION: Final = 1
+"""Raised whenever an entry changes its place or meaning; exported policies carry it."""
+
+STREAM_PMU = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ObservationEntry:
+    """One number of the observation; `scale` is 0 for a share, else the value shown as 0.5."""
+
+    name: str
+    source: str
+    scale: float
+    doc: str
+
+
+_RATE = 50000.0  # pages per second: 200 MB/s
+_EVENTS = 100.0  # events per second
+_MISSES = 1e8  # last-level cache misses or walks per second
+_THREADS, _FILES, _SOCKETS = 5000.0, 1e6, 1e5
+
+
+def _entries() -> tuple[ObservationEntry, ...]:
+    out: list[ObservationEntry] = []
+
+    def add(name: str, source: str, scale: float, doc: str) -> None:
+        out.append(ObservationEntry(name, source, scale, doc))
+
+    for zone in n.ZONES:
+        add(f"free.{zone}", "/proc/zoneinfo: pages free", 0, f"free share of {zone}")
+    for zone in ("fast", "slow_normal", "slow_movable"):
+        add(f"above_low.{zone}", "/proc/zoneinfo: free - low", 0, "free pages above low, 5 % of the zone shown as 1")
+    for tier in n.TIERS:
+        for cls in n.CLASSES:
+            add(f"pages.{cls}.{tier}", "node vmstat, node meminfo", 0, f"share of the {tier} node's pages")
+    for cls in n.CLASSES[n.FIRST_KERNEL_CLASS :]:
+        add(f"on_slow.{cls}", "node vmstat, node meminfo", 0, f"share of {cls} that lies on the slow node")
+    for name in ("pgalloc_fast", "pgalloc_slow", "kernel_fallback_slow", "user_fallback_slow"):
+        add(f"rate.{name}", "/proc/vmstat: pgalloc_*, numa_miss", _RATE, "pages per second")
+    add("rate.kswapd_wakeups_fast", "/proc/vmstat: pageoutrun", _EVENTS, "wake-ups per second")
+    for name in ("pgsteal_kswapd_fast", "pgsteal_kswapd_slow", "pgsteal_direct_fast"):
+        add(f"rate.{name}", "node vmstat: pgsteal_*", _RATE, "pages per second")
+    add("rate.allocstall", "/proc/vmstat: allocstall_*", _EVENTS, "direct reclaims per second")
+    for name in ("pgdemote_kswapd", "pgdemote_direct", "pgdemote_proactive"):
+        add(f"rate.{name}", "/proc/vmstat: pgdemote_*", _RATE, "pages per second")
+    for name in ("pgpromote_success", "pgpromote_candidate", "numa_hint_faults"):
+        add(f"rate.{name}", "/proc/vmstat: pgpromote_*, numa_hint_faults", _RATE, "pages per second")
+    for name in ("pswpout", "pswpin", "file_refault"):
+        add(f"rate.{name}", "/proc/vmstat: pswp*, workingset_refault_file", _RATE, "pages per second")
+    add("rate.oom_kill", "/proc/vmstat: oom_kill", 1.0, "kills per second")
+    add("rate.pgmigrate_fail", "/proc/vmstat: pgmigrate_fail", _RATE, "kernel pages that found no room in DRAM")
+    add("kswapd_failures.fast", "zoneinfo: node_unreclaimable", 0, "empty runs of kswapd0, of 16")
+    add("psi.some", "/proc/pressure/memory: some", 0, "share of time in which some task waited for memory")
+    add("psi.full", "/proc/pressure/memory: full", 0, "share of time in which all tasks waited")
+    for tier in n.TIERS:
+        add(f"pmu.misses.{tier}", "PMU: MEM_LOAD_L3_MISS_RETIRED, offcore", _MISSES, "cache misses per second, sampled")
+        add(f"pmu.walks.{tier}", "PMU: DTLB_LOAD_MISSES.WALK_COMPLETED", _MISSES, "page walks by their leaf, sampled")
+        add(f"pmu.load.{tier}", "uncore PMU: CAS counts, CXL link", 0, "share of peak bandwidth, sampled")
+    for entry in ACTION_ENTRIES:
+        add(f"last.{entry.name}", "the policy itself", 0, "mode in force, first 0, last 1")
+    add("threads", "/proc/loadavg: processes", _THREADS, "threads")
+    add("files", "/proc/sys/fs/dentry-state, inode-state", _FILES, "cached dentries and inodes asked for")
+    add("sockets", "/proc/net/sockstat", _SOCKETS, "sockets")
+    for state in ("offline", "normal", "movable", "pinned"):
+        add(f"blocks.{state}", "/sys/devices/system/memory", 0, "share of the slow node's blocks")
+    add("swap_free", "/proc/meminfo: SwapFree", 0, "free share of swap; 0 without swap")
+    add("calm", "/proc/vmstat: pageoutrun", 4.0, "seconds since a request found DRAM below low")
+    add("config.slow_share", "node meminfo: MemTotal", 0, "slow node's share of all managed pages")
+    add("config.demotion", "/sys/kernel/mm/numa/demotion_enabled", 0, "0 or 1")
+    add("config.tiering", "/proc/sys/kernel/numa_balancing", 0, "1 if NUMA balancing tiers")
+    add("config.latency", "HMAT, CDAT", 1.0, "slow over fast latency, less 1")
+    add("config.bandwidth", "HMAT, CDAT", 0, "slow share of the peak bandwidth")
+    return tuple(out)
+
+
+ENTRIES: Final = _entries()
+NAMES: Final = tuple(entry.name for entry in ENTRIES)
+N_OBS: Final = len(ENTRIES)
+
+
+@jit
+def ratio(part, whole):
+    """part / whole within [0, 1]; 0 of nothing."""
+    return min(max(part / whole, 0.0), 1.0) if whole > 0 else 0.0
+
+
+@jit
+def squash(x, scale):
+    """x / (x + scale): 0 at 0, one half at `scale`, below 1."""
+    return x / (x + scale) if x > 0.0 else 0.0
+
+
+@jit
+def sampled(m, x, stream, noiseless):
+    """A PMU count with the relative error of sampling."""
+    if noiseless:
+        return x
+    return max(0.0, x * (1.0 + m.pmu_noise * bell(m.key, m.tick, STREAM_PMU + stream)))
+
+
+@jit
+def fill_pages(m, obs, i):
+    """Zones and classes."""
+    for z in range(n.N_ZONES):
+        obs[i] = ratio(m.free_pages[z], m.managed_pages[z])
+        i += 1
+    low = m.low_pages[n.DMA] + m.low_pages[n.DMA32] + m.low_pages[n.NORMAL]
+    obs[i] = ratio(20.0 * (node_free(m, n.FAST) - low), node_managed(m, n.FAST))
+    obs[i + 1] = ratio(20.0 * (m.free_pages[n.SLOW_NORMAL] - m.low_pages[n.SLOW_NORMAL]), m.managed_pages[n.SLOW_NORMAL])
+    obs[i + 2] = ratio(
+        20.0 * (m.free_pages[n.SLOW_MOVABLE] - m.low_pages[n.SLOW_MOVABLE]), m.managed_pages[n.SLOW_MOVABLE]
+    )
+    i += 3
+    for tier in range(n.N_TIERS):
+        managed = node_managed(m, tier)
+        for cls in range(n.N_CLASSES):
+            obs[i] = ratio(class_on_tier(m, cls, tier), managed)
+            i += 1
+    for cls in range(n.FIRST_KERNEL_CLASS, n.N_CLASSES):
+        slow = class_on_tier(m, cls, n.SLOW)
+        obs[i] = ratio(slow, slow + class_on_tier(m, cls, n.FAST))
+        i += 1
+    return i
+
+
+@jit
+def fill_rates(m, obs, i):
+    """Counters of this tick as rates per second."""
+    per_s = 1.0 / m.dt_s
+    c = m.counters
+    obs[i] = squash(c[n.C_PGALLOC_FAST] * per_s, 50000.0)
+    obs[i + 1] = squash(c[n.C_PGALLOC_SLOW] * per_s, 50000.0)
+    obs[i + 2] = squash(c[n.C_KERNEL_FALLBACK] * per_s, 50000.0)
+    obs[i + 3] = squash(c[n.C_USER_FALLBACK] * per_s, 50000.0)
+    obs[i + 4] = squash(c[n.C_WAKEUP_FAST] * per_s, 100.0)
+    obs[i + 5] = squash(c[n.C_STEAL_KSWAPD_FAST] * per_s, 50000.0)
+    obs[i + 6] = squash(c[n.C_STEAL_KSWAPD_SLOW] * per_s, 50000.0)
+    obs[i + 7] = squash(c[n.C_STEAL_DIRECT_FAST] * per_s, 50000.0)
+    obs[i + 8] = squash(c[n.C_ALLOCSTALL] * per_s, 100.0)
+    obs[i + 9] = squash(c[n.C_DEMOTE_KSWAPD] * per_s, 50000.0)
+    obs[i + 10] = squash(c[n.C_DEMOTE_DIRECT] * per_s, 50000.0)
+    obs[i + 11] = squash(c[n.C_DEMOTE_PROACTIVE] * per_s, 50000.0)
+    obs[i + 12] = squash(c[n.C_PROMOTE] * per_s, 50000.0)
+    obs[i + 13] = squash(c[n.C_PROMOTE_CANDIDATE] * per_s, 50000.0)
+    obs[i + 14] = squash(c[n.C_HINT_FAULTS] * per_s, 50000.0)
+    obs[i + 15] = squash(c[n.C_SWAPOUT] * per_s, 50000.0)
+    obs[i + 16] = squash(c[n.C_SWAPIN] * per_s, 50000.0)
+    obs[i + 17] = squash(c[n.C_FILE_REFAULT] * per_s, 50000.0)
+    obs[i + 18] = squash(c[n.C_OOM] * per_s, 1.0)
+    obs[i + 19] = squash(c[n.C_MIGRATE_FAIL] * per_s, 50000.0)
+    obs[i + 20] = ratio(m.kswapd_failures[n.FAST], MAX_RECLAIM_RETRIES)
+    obs[i + 21] = m.psi_some
+    obs[i + 22] = m.psi_full
+    i += 23
+    return i
+
+
+@jit
+def fill_sampled(m, obs, i, noiseless):
+    """PMU counters, with sampling noise unless the privileged variant is asked for."""
+    for tier in range(n.N_TIERS):
+        obs[i] = squash(sampled(m, m.misses_per_s[tier], 3 * tier, noiseless), 1e8)
+        obs[i + 1] = squash(sampled(m, m.walks_per_s[tier], 3 * tier + 1, noiseless), 1e8)
+        obs[i + 2] = min(sampled(m, m.utilisation[tier], 3 * tier + 2, noiseless), 1.0)
+        i += 3
+    return i
+
+
+@jit
+def fill_blocks(m, obs, i):
+    """Block states of the slow node."""
+    offline, normal, movable, pinned = 0, 0, 0, 0
+    for b in range(m.blocks):
+        state = m.block_state[b]
+        if state == n.BLOCK_OFFLINE:
+            offline += 1
+        elif state == n.BLOCK_NORMAL:
+            normal += 1
+            pinned += 1 if m.block_unmovable[b] > 0 else 0
+        elif state == n.BLOCK_MOVABLE:
+            movable += 1
+    obs[i] = ratio(offline, m.blocks)
+    obs[i + 1] = ratio(normal, m.blocks)
+    obs[i + 2] = ratio(movable, m.blocks)
+    obs[i + 3] = ratio(pinned, m.blocks)
+    return i + 4
+
+
+@jit
+def fill_state(m, obs, i):
+    """The modes in force, the populations and the configuration."""
+    for k in range(n.N_ACTIONS):
+        obs[i] = m.action[k] / (MODE_COUNTS[k] - 1.0)
+        i += 1
+    obs[i] = squash(float(m.pool_now[n.POOL_THREADS]), 5000.0)
+    obs[i + 1] = squash(float(m.pool_now[n.POOL_FILES]), 1e6)
+    obs[i + 2] = squash(float(m.pool_now[n.POOL_SOCKETS]), 1e5)
+    i = fill_blocks(m, obs, i + 3)
+    fast, slow = node_managed(m, n.FAST), node_managed(m, n.SLOW)
+    obs[i] = ratio(m.swap_free_pages, m.swap_mib * 256.0)
+    obs[i + 1] = squash(m.calm_s, 4.0)
+    obs[i + 2] = ratio(slow, fast + slow)
+    obs[i + 3] = m.demotion
+    obs[i + 4] = 1.0 if m.numa_balancing > 1.5 else 0.0
+    obs[i + 5] = squash(m.slow_latency_ns / m.dram_latency_ns - 1.0, 1.0)
+    obs[i + 6] = ratio(m.slow_read_gbps, m.slow_read_gbps + m.dram_read_gbps)
+    return i + 7
+
+
+@jit
+def fill(m, obs, noiseless):
+    """Write one machine's observation into `obs`, float32 (N_OBS,); returns the entries written."""
+    i = fill_pages(m, obs, 0)
+    i = fill_rates(m, obs, i)
+    i = fill_sampled(m, obs, i, noiseless)
+    return fill_state(m, obs, i)

@@ -1,0 +1,93 @@
+"""Phase 8b: the tick's books: throughput, attribution of lost time, reward terms, pressure."""
+
+from tiergym.sim import names as n
+from tiergym.sim.compile import jit
+from tiergym.sim.cost import MAX_OVERHEAD, solve_throughput, sum_accesses
+from tiergym.sim.curves import multiplier, peak_bytes_per_s
+
+
+@jit
+def working_share(m):
+    """Share of the machine's work that is being done: processes neither down nor growing again after a kill."""
+    share = 0.0
+    for q in range(m.processes):
+        if m.process_down_s[q] <= 0.0 and m.process_warm_s[q] <= 0.0:
+            share += m.process_share[q]
+    return min(share, 1.0)
+
+
+@jit
+def settle(m):
+    """Throughput and its attribution: 1 - throughput = sum of `lost`, exactly up to rounding.
+
+    What is owed by stalled workers is paid now, up to MAX_OVERHEAD of the tick; the rest waits.
+    """
+    m.owed_s[n.LOST_MIGRATION] += m.decision_us * 1e-6
+    sum_accesses(m)
+    owed = 0.0
+    for c in range(n.N_CAUSES):
+        owed += m.owed_s[c]
+    overhead = owed / (m.workers * m.dt_s)
+    paid = 1.0
+    if overhead > MAX_OVERHEAD:
+        paid = MAX_OVERHEAD / overhead
+        overhead = MAX_OVERHEAD
+    stall = 0.0
+    for c in range(n.N_CAUSES):
+        stall += m.stall[c]
+    x = solve_throughput(m, stall, overhead)
+    up = working_share(m)
+    left = 1.0 - x * (1.0 + stall) - overhead
+    for c in range(n.N_CAUSES):
+        m.lost[c] = up * (x * m.stall[c] + paid * m.owed_s[c] / (m.workers * m.dt_s))
+        m.owed_s[c] *= 1.0 - paid
+    m.lost[n.LOST_CONTENTION] += up * max(left, 0.0)
+    m.lost[n.LOST_OOM] += 1.0 - up
+    m.throughput = up * x
+    for tier in range(n.N_TIERS):
+        load = (x * m.demand_bytes_per_s[tier] + m.fixed_bytes_per_s[tier]) / peak_bytes_per_s(m, tier)
+        m.utilisation[tier] = min(load, 1.0)
+        idle = m.dram_latency_ns if tier == n.FAST else m.slow_latency_ns
+        m.latency_ns[tier] = idle * multiplier(m, tier, load)
+        m.misses_per_s[tier] *= m.throughput
+        m.walks_per_s[tier] *= m.throughput
+
+
+@jit
+def reward_terms(m):
+    """Four terms that add up to the lost time (MODEL.md section 8).
+
+    access_latency: slow placement and contention, and the ordinary reclaim and refaults that no restriction
+    caused; premature_reclaim: what the restriction caused; migration: copying and faulting; oom: kills.
+    """
+    lost = m.lost
+    m.terms[n.TERM_PREMATURE_RECLAIM] = lost[n.LOST_PREMATURE_RECLAIM]
+    m.terms[n.TERM_MIGRATION] = lost[n.LOST_MIGRATION]
+    m.terms[n.TERM_OOM] = lost[n.LOST_OOM]
+    m.terms[n.TERM_ACCESS_LATENCY] = (
+        lost[n.LOST_DATA]
+        + lost[n.LOST_PAGE_TABLES]
+        + lost[n.LOST_STACKS]
+        + lost[n.LOST_SLAB]
+        + lost[n.LOST_MEMMAP]
+        + lost[n.LOST_CONTENTION]
+        + lost[n.LOST_RECLAIM]
+        + lost[n.LOST_REFAULT]
+    )
+
+
+@jit
+def pressure(m):
+    """PSI memory: share of the tick in which some task, or all at once, waited for memory."""
+    waiting = m.lost[n.LOST_PREMATURE_RECLAIM] + m.lost[n.LOST_RECLAIM] + m.lost[n.LOST_REFAULT]
+    m.psi_some = min(1.0, waiting * m.workers)
+    m.psi_full = min(1.0, waiting)
+
+
+@jit
+def account(m):
+    """Close the tick."""
+    settle(m)
+    reward_terms(m)
+    pressure(m)
+    m.calm_s += m.dt_s

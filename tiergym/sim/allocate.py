@@ -1,0 +1,183 @@
+"""One allocation request, in the order of mm/page_alloc.c: fast path, slow path, direct reclaim, OOM.
+
+Requests are batches of order-0 pages; what a page-by-page loop would get from each zone is computed at once.
+The pages got are left in `grant_pages`, per zone, for the caller to hand out.
+"""
+
+from tiergym.sim import names as n
+from tiergym.sim.compile import jit
+from tiergym.sim.kswapd import charge_reclaim, kswapd_run, wake_kswapd
+from tiergym.sim.oom import out_of_memory
+from tiergym.sim.pages import (
+    MARK_LOW,
+    MARK_MIN,
+    NODE_BOTH,
+    NODE_FAST,
+    NODE_SLOW,
+    charge_class,
+    clear_grant,
+    drain_pcp,
+    slow_free_above,
+    take_from_zonelist,
+)
+from tiergym.sim.random_bits import uniform
+from tiergym.sim.reclaim import reclaim_node
+
+CLUSTER_PAGES = 32  # SWAP_CLUSTER_MAX
+ROUNDS = 16  # MAX_RECLAIM_RETRIES
+THROTTLE_MEAN_S = 0.0128  # 4, 20 or 100 ms (one jiffy, ISOLATED, WRITEBACK) with 70, 25 and 5 %
+STREAM_THROTTLE = 1000
+
+
+@jit
+def throttle_s(m, batches, futile):
+    """Sleeps of direct reclaimers (mm/vmscan.c: reclaim_throttle): heavy-tailed, 4, 20 or 100 ms each.
+
+    Few sleeps are drawn one by one, many by their mean. A futile round sleeps once (VMSCAN_THROTTLE_NOPROGRESS).
+    """
+    stall = m.counters[n.C_ALLOCSTALL]
+    u = uniform(m.key, m.tick, STREAM_THROTTLE + 8 * stall)
+    count = int(batches * m.throttle_per_batch + u)
+    seconds = 0.004 if futile else 0.0
+    if count > 4:
+        return seconds + count * THROTTLE_MEAN_S
+    for i in range(count):
+        v = uniform(m.key, m.tick, STREAM_THROTTLE + 8 * stall + 1 + i)
+        seconds += 0.004 if v < 0.7 else (0.02 if v < 0.95 else 0.1)
+    return seconds
+
+
+@jit
+def direct_reclaim(m, want, cls, nodes, premature):
+    """try_to_free_pages over the nodes of the request; the caller waits. Returns the pages freed."""
+    freed, seconds = 0, 0.0
+    for tier in range(n.N_TIERS):
+        if nodes & (NODE_FAST if tier == n.FAST else NODE_SLOW):
+            got, demoted, spent = reclaim_node(m, tier, want, premature and tier == n.FAST)
+            m.counters[n.C_STEAL_DIRECT_FAST + tier] += got
+            m.counters[n.C_DEMOTE_DIRECT] += demoted
+            freed += got
+            seconds += spent
+            if got > 0:
+                m.kswapd_failures[tier] = 0
+    batches = max(want, CLUSTER_PAGES) // CLUSTER_PAGES
+    seconds += throttle_s(m, batches, freed == 0)
+    m.counters[n.C_ALLOCSTALL] += batches if freed > 0 else 1
+    charge_reclaim(m, cls, premature, freed, seconds)
+    return freed
+
+
+@jit
+def request(m, want, cls, nodes, slow_first, movable, direct, may_kill, restricted):
+    """Allocate up to `want` pages for class `cls`; adds them to `grant_pages` and returns their number.
+
+    fast path: every zone of the list down to low; nobody is woken (get_page_from_freelist).
+    slow path: wake the kswapds of the request's nodes, then take down to min while they work.
+    `direct`: then reclaim directly; `may_kill`: after 16 futile rounds call the OOM killer.
+    `restricted`: a kernel request that may not use the slow tier; what is reclaimed for it while the slow
+    tier has the pages free is premature.
+    """
+    left = want - take_from_zonelist(m, want, MARK_LOW, nodes, slow_first, movable)
+    if left == 0:
+        return want
+    premature = restricted and slow_free_above(m, MARK_LOW) >= left
+    if nodes & NODE_FAST:
+        m.calm_s = 0.0
+        wake_kswapd(m, n.FAST, cls, premature)
+    if nodes & NODE_SLOW:
+        wake_kswapd(m, n.SLOW, cls, False)
+    left -= take_from_zonelist(m, left, MARK_MIN, nodes, slow_first, movable)
+    for _ in range(ROUNDS):
+        if left == 0:
+            return want
+        freed = 0
+        for tier in range(n.N_TIERS):
+            if m.kswapd_awake[tier] == 1 and nodes & (NODE_FAST if tier == n.FAST else NODE_SLOW):
+                freed += kswapd_run(m, tier)
+        if freed == 0:
+            break
+        left -= take_from_zonelist(m, left, MARK_MIN, nodes, slow_first, movable)
+    if not direct:
+        return want - left
+    for _ in range(ROUNDS):
+        if left == 0:
+            return want
+        if direct_reclaim(m, max(left, CLUSTER_PAGES), cls, nodes, premature) == 0:
+            break  # nothing changes between futile rounds of one tick: sixteen fail as one does
+        drain_pcp(m)
+        left -= take_from_zonelist(m, left, MARK_MIN, nodes, slow_first, movable)
+    while left > 0 and may_kill and out_of_memory(m, left):
+        left -= take_from_zonelist(m, left, MARK_MIN, nodes, slow_first, movable)
+    return want - left
+
+
+@jit
+def hand_out(m, cls):
+    """The granted pages become pages of class `cls`."""
+    for z in range(n.N_ZONES):
+        pages = m.grant_pages[z]
+        if pages > 0:
+            charge_class(m, cls, z, pages)
+            m.counters[n.C_PGALLOC_SLOW if z >= n.FIRST_SLOW_ZONE else n.C_PGALLOC_FAST] += pages
+
+
+@jit
+def placement_entry(cls):
+    """The action entry that places a kernel class."""
+    if cls == n.PT_LEAF:
+        return n.A_PT_LEAF
+    if cls == n.PT_UPPER:
+        return n.A_PT_UPPER
+    if cls == n.KSTACK:
+        return n.A_KSTACK
+    if cls == n.SLAB_UNRECLAIM:
+        return n.A_SLAB_UNRECLAIM
+    if cls == n.SLAB_RECLAIM:
+        return n.A_SLAB_RECLAIM
+    return n.A_KERNEL_OTHER
+
+
+@jit
+def allocate_kernel(m, cls, want):
+    """GFP_KERNEL pages of a class by its placement mode; returns the pages got (FACTS-kernel 1.7).
+
+    fallback: the plain zonelist. prefer_fast: DRAM first without direct reclaim, which wakes kswapd0, then
+    everything (alloc_pages_preferred_many). restrict: a nodemask of DRAM: reclaim, then OOM. prefer_slow: CXL first.
+    """
+    clear_grant(m)
+    if want <= 0:
+        return 0
+    mode = m.action[placement_entry(cls)]
+    zone_restricts = m.managed_pages[n.SLOW_NORMAL] == 0 and m.managed_pages[n.SLOW_MOVABLE] > 0
+    got = 0
+    if mode == n.PREFER_FAST:
+        got = request(m, want, cls, NODE_FAST, False, False, False, False, True)
+    if mode == n.RESTRICT:
+        got = request(m, want, cls, NODE_FAST, False, False, True, True, True)
+    elif got < want:
+        got += request(m, want - got, cls, NODE_BOTH, mode == n.PREFER_SLOW, False, True, True, zone_restricts)
+    hand_out(m, cls)
+    if mode != n.PREFER_SLOW:
+        m.counters[n.C_KERNEL_FALLBACK] += m.grant_pages[n.SLOW_NORMAL]
+    return got
+
+
+@jit
+def allocate_user(m, cls, want, mempolicy):
+    """GFP_HIGHUSER_MOVABLE pages by the region's mempolicy; returns the pages got."""
+    clear_grant(m)
+    if want <= 0:
+        return 0
+    if mempolicy == n.MPOL_BIND_FAST:
+        got = request(m, want, cls, NODE_FAST, False, True, True, True, False)
+    elif mempolicy == n.MPOL_BIND_SLOW:
+        got = request(m, want, cls, NODE_SLOW, True, True, True, True, False)
+    elif mempolicy == n.MPOL_INTERLEAVE:
+        got = request(m, want // 2, cls, NODE_BOTH, True, True, True, True, False)
+        got += request(m, want - want // 2, cls, NODE_BOTH, False, True, True, True, False)
+    else:
+        got = request(m, want, cls, NODE_BOTH, mempolicy == n.MPOL_PREFER_SLOW, True, True, True, False)
+        if mempolicy == n.MPOL_DEFAULT:
+            m.counters[n.C_USER_FALLBACK] += m.grant_pages[n.SLOW_NORMAL] + m.grant_pages[n.SLOW_MOVABLE]
+    hand_out(m, cls)
+    return got

@@ -1,0 +1,76 @@
+"""A machine at the start of an episode: its drawn parameters become zones, watermarks, regions and blocks."""
+
+import math
+
+from tiergym.sim import names as n
+from tiergym.sim.compile import jit
+from tiergym.sim.demand import set_heat
+from tiergym.sim.faults import boot_kernel
+from tiergym.sim.layout import MAX_BLOCKS
+from tiergym.sim.watermarks import init_per_zone_wmark_min
+
+PAGES_PER_MIB = 256.0
+
+
+@jit
+def build_zones(m):
+    """DRAM's zones: DMA, then DMA32, the rest NORMAL; boot's own pages were never managed."""
+    managed = int(m.dram_mib * PAGES_PER_MIB * (1.0 - m.boot_reserved_share))
+    m.managed_pages[n.DMA] = min(int(m.dma_mib * PAGES_PER_MIB), managed)
+    managed -= m.managed_pages[n.DMA]
+    m.managed_pages[n.DMA32] = min(int(m.dma32_mib * PAGES_PER_MIB), managed)
+    m.managed_pages[n.NORMAL] = managed - m.managed_pages[n.DMA32]
+    for z in range(n.FIRST_SLOW_ZONE):
+        m.free_pages[z] = m.managed_pages[z]
+    m.swap_free_pages = int(m.swap_mib * PAGES_PER_MIB)
+
+
+@jit
+def build_blocks(m):
+    """Blocks of the slow tier: at boot all but those that hot_add events bring later."""
+    m.block_pages = int(m.block_mib * PAGES_PER_MIB)
+    m.blocks = min(int(m.slow_mib / m.block_mib + 1e-9), MAX_BLOCKS)
+    later = 0
+    for e in range(m.event_kind.shape[0]):
+        if m.event_kind[e] == n.EVENT_HOT_ADD:
+            later += int(m.event_mib[e] / m.block_mib + 0.5 / m.block_pages)
+    for b in range(m.blocks):
+        m.block_state[b] = n.BLOCK_OFFLINE if b < m.blocks - later else n.BLOCK_ABSENT
+
+
+@jit
+def share_per_tick(hz, dt_s):
+    """Share renewed in a tick at a rate per second: 1 - exp(-hz dt), so halving dt changes nothing."""
+    return -math.expm1(-hz * dt_s)
+
+
+@jit
+def build_workload(m):
+    """Region sizes in pages, turnover per tick, heat, and every process's share of the work."""
+    for r in range(m.regions):
+        m.region_size[r] = int(m.region_mib[r] * PAGES_PER_MIB + 0.5)
+        m.region_turnover[r] = share_per_tick(m.region_turnover_hz[r], m.dt_s)
+        set_heat(m, r, r)
+    for k in range(n.N_POOLS):
+        m.pool_turnover[k] = share_per_tick(m.pool_turnover_hz[k], m.dt_s)
+    total = 0.0
+    for q in range(m.processes):
+        total += m.process_work_share[q]
+    for q in range(m.processes):
+        m.process_share[q] = m.process_work_share[q] / total if total > 0.0 else 1.0 / m.processes
+
+
+@jit
+def build(m, key, scenario, regions, processes):
+    """Everything of the record behind the drawn parameters, which are already in place; the rest must be zero."""
+    m.key = key
+    m.scenario = scenario
+    m.regions = regions
+    m.processes = processes
+    m.ticks = int(math.ceil(m.horizon_s / m.dt_s - 1e-9))
+    build_zones(m)
+    init_per_zone_wmark_min(m)
+    build_blocks(m)
+    build_workload(m)
+    boot_kernel(m)
+    m.throughput = 1.0

@@ -1,0 +1,160 @@
+"""Phase 8a: from placement to lost time, as one monotone equation in the throughput x, solved afresh each tick.
+
+    x * (1 + stall + sum over tiers of weight_t * (multiplier_t(load_t(x)) - 1)) + overhead = 1
+
+stall: extra time of one second of work because things lie on the slow tier, at idle latency. weight: its stalled
+time per tier at idle latency, which loaded latency multiplies. load_t = (x * demand_t + fixed_t) / peak_t. All loads
+<= 1 bounds x from above: past saturation bandwidth limits progress, not latency. The left side rises with x, so
+there is one root; nothing is carried from the last tick (damped iterations were seen to be chaotic).
+"""
+
+from tiergym.sim import names as n
+from tiergym.sim.compile import jit
+from tiergym.sim.curves import multiplier, peak_bytes_per_s
+from tiergym.sim.pages import class_on_tier
+from tiergym.sim.regions import fast_pages, slow_pages
+
+LINE_BYTES = 64.0
+UPPER_WALK_MISS = 0.03  # upper levels mostly hit the paging-structure caches (FACTS-kernel 7)
+MAX_OVERHEAD = 0.95  # what is owed beyond this share of a tick is paid in later ticks
+TOLERANCE = 1e-13
+
+
+@jit
+def add_accesses(m, tier, cause, per_s, mlp, write_share):
+    """Book `per_s` cache misses on a tier at full speed: stalled time, traffic and, on CXL, the extra time.
+
+    Stall per second of work = misses * latency / (MLP * workers) (FACTS-hardware A6: misses / MLP, Pearson > 0.98).
+    """
+    latency = m.dram_latency_ns if tier == n.FAST else m.slow_latency_ns
+    scale = 1e-9 / (mlp * m.workers)
+    m.stall_weight[tier] += per_s * latency * scale
+    if tier == n.SLOW:
+        m.stall[cause] += per_s * (m.slow_latency_ns - m.dram_latency_ns) * scale
+    read = per_s * LINE_BYTES
+    m.demand_bytes_per_s[tier] += read * (1.0 + write_share)
+    m.write_mix[tier] += read * write_share  # written bytes; made a share later
+    m.misses_per_s[tier] += per_s
+
+
+@jit
+def add_region(m, r):
+    """Data misses and page walks of region r, split by where its pages and leaf tables lie."""
+    fast, slow = fast_pages(m, r), slow_pages(m, r)
+    if fast + slow == 0:
+        return
+    rate, mlp, writes = m.region_misses[r], m.region_mlp[r], m.region_write_share[r]
+    add_accesses(m, n.FAST, n.LOST_DATA, rate * fast, mlp, writes)
+    if slow > 0:
+        add_accesses(m, n.SLOW, n.LOST_DATA, rate * slow, mlp, writes)
+    walks = m.region_tlb[r] * (fast + slow) * (1.0 - m.region_thp_share[r])
+    if walks == 0.0:
+        return
+    leaf_fast = m.region_leaf[r, n.DMA] + m.region_leaf[r, n.DMA32] + m.region_leaf[r, n.NORMAL]
+    leaf_slow = m.region_leaf[r, n.SLOW_NORMAL]
+    share = leaf_slow / max(leaf_fast + leaf_slow, 1)
+    misses = walks * m.region_walk_miss[r]
+    add_accesses(m, n.FAST, n.LOST_PAGE_TABLES, misses * (1.0 - share), 1.0, 0.0)
+    add_accesses(m, n.SLOW, n.LOST_PAGE_TABLES, misses * share, 1.0, 0.0)
+    m.walks_per_s[n.FAST] += walks * (1.0 - share)
+    m.walks_per_s[n.SLOW] += walks * share
+    upper_slow = m.region_upper[r, n.SLOW_NORMAL]
+    if upper_slow > 0:
+        upper = upper_slow + m.region_upper[r, n.DMA] + m.region_upper[r, n.DMA32] + m.region_upper[r, n.NORMAL]
+        add_accesses(m, n.SLOW, n.LOST_PAGE_TABLES, walks * UPPER_WALK_MISS * upper_slow / upper, 1.0, 0.0)
+
+
+@jit
+def add_kernel_class(m, cls, cause, touches_per_s):
+    """Misses on the objects of a kernel class, wherever its pages are."""
+    fast, slow = class_on_tier(m, cls, n.FAST), class_on_tier(m, cls, n.SLOW)
+    if fast + slow == 0 or touches_per_s == 0.0:
+        return
+    share = slow / (fast + slow)
+    add_accesses(m, n.FAST, cause, touches_per_s * (1.0 - share), m.kernel_mlp, 0.3)
+    add_accesses(m, n.SLOW, cause, touches_per_s * share, m.kernel_mlp, 0.3)
+
+
+@jit
+def sum_accesses(m):
+    """Everything that one second of full-speed work touches, per tier and cause."""
+    for tier in range(n.N_TIERS):
+        m.demand_bytes_per_s[tier] = 0.0
+        m.write_mix[tier] = 0.0
+        m.stall_weight[tier] = 0.0
+        m.misses_per_s[tier] = 0.0
+        m.walks_per_s[tier] = 0.0
+    for c in range(n.N_CAUSES):
+        m.stall[c] = 0.0
+    for r in range(m.regions):
+        add_region(m, r)
+    add_kernel_class(m, n.KSTACK, n.LOST_STACKS, m.stack_touches_per_s)
+    add_kernel_class(m, n.SLAB_UNRECLAIM, n.LOST_SLAB, m.slab_unreclaim_touches_per_s)
+    add_kernel_class(m, n.SLAB_RECLAIM, n.LOST_SLAB, m.slab_reclaim_touches_per_s)
+    add_kernel_class(m, n.KERNEL_OTHER, n.LOST_SLAB, m.kernel_other_touches_per_s)
+    add_memmap(m)
+    for tier in range(n.N_TIERS):
+        total = m.demand_bytes_per_s[tier]
+        m.write_mix[tier] = min(1.0, 2.0 * m.write_mix[tier] / total) if total > 0.0 else 0.0
+        m.fixed_bytes_per_s[tier] = m.moved_bytes[tier] / m.dt_s
+
+
+@jit
+def add_memmap(m):
+    """struct page is touched for pages of both tiers alike; those of CXL lie where hot-plug put them."""
+    fast_managed = m.managed_pages[n.DMA] + m.managed_pages[n.DMA32] + m.managed_pages[n.NORMAL]
+    slow_managed = m.managed_pages[n.SLOW_NORMAL] + m.managed_pages[n.SLOW_MOVABLE]
+    share = m.memmap_slow_share * slow_managed / max(fast_managed + slow_managed, 1)
+    add_accesses(m, n.FAST, n.LOST_MEMMAP, m.memmap_touches_per_s * (1.0 - share), m.kernel_mlp, 0.3)
+    add_accesses(m, n.SLOW, n.LOST_MEMMAP, m.memmap_touches_per_s * share, m.kernel_mlp, 0.3)
+
+
+@jit
+def contention(m, x):
+    """Extra stalled time per second of work because latency rises with load, at throughput x."""
+    total = 0.0
+    for tier in range(n.N_TIERS):
+        if m.stall_weight[tier] > 0.0:
+            load = (x * m.demand_bytes_per_s[tier] + m.fixed_bytes_per_s[tier]) / peak_bytes_per_s(m, tier)
+            total += m.stall_weight[tier] * (multiplier(m, tier, load) - 1.0)
+    return total
+
+
+@jit
+def bandwidth_bound(m):
+    """The largest throughput whose traffic both tiers can carry; migration's traffic leaves at least 5 %."""
+    bound = 1.0
+    for tier in range(n.N_TIERS):
+        if m.demand_bytes_per_s[tier] > 0.0:
+            peak = peak_bytes_per_s(m, tier)
+            room = max(peak - m.fixed_bytes_per_s[tier], 0.05 * peak)
+            bound = min(bound, room / m.demand_bytes_per_s[tier])
+    return bound
+
+
+@jit
+def solve_throughput(m, stall, overhead):
+    """The root of the equation above in (0, bandwidth bound], by the Illinois method (safeguarded secant)."""
+    high = bandwidth_bound(m)
+    f_high = high * (1.0 + stall + contention(m, high)) + overhead - 1.0
+    if f_high <= 0.0:
+        return high
+    low, f_low = 0.0, overhead - 1.0
+    side = 0
+    x = high
+    for _ in range(60):
+        x = (low * f_high - high * f_low) / (f_high - f_low)
+        f = x * (1.0 + stall + contention(m, x)) + overhead - 1.0
+        if abs(f) < TOLERANCE or high - low < TOLERANCE:
+            break
+        if f > 0.0:
+            high, f_high = x, f
+            if side == 1:
+                f_low *= 0.5
+            side = 1
+        else:
+            low, f_low = x, f
+            if side == -1:
+                f_high *= 0.5
+            side = -1
+    return x

@@ -1,0 +1,79 @@
+"""Latency under load: multiples of the idle latency, piecewise linear in utilisation.
+
+DRAM: FACTS-hardware A3 (Mess and PROFET measurements, read in the raw data), one row for reads only and one
+for half writes where both were measured. CXL: FACTS-hardware A4 (Melody): flat to a knee at 50 to 86 % of the
+device's bandwidth, then up to its ceiling at saturation.
+"""
+
+import numpy as np
+
+from tiergym.sim import names as n
+from tiergym.sim.compile import jit
+
+LOAD = np.array([0.0, 0.10, 0.25, 0.50, 0.60, 0.70, 0.80, 0.85, 0.90, 0.95, 0.98, 1.0])
+DRAM_CURVES = np.array(
+    [
+        [  # spr: Sapphire Rapids, 8 x DDR5-4800, all-read and all-store
+            [1.0, 1.00, 1.01, 1.09, 1.12, 1.18, 1.25, 1.31, 1.39, 1.48, 1.52, 1.6],
+            [1.0, 1.02, 1.04, 1.20, 1.28, 1.47, 1.74, 1.94, 2.26, 2.62, 3.10, 3.4],
+        ],
+        [  # graviton3: 8 x DDR5-4800, read
+            [1.0, 1.00, 1.02, 1.12, 1.18, 1.27, 1.37, 1.47, 1.64, 1.88, 2.19, 2.8],
+            [1.0, 1.00, 1.02, 1.12, 1.18, 1.27, 1.37, 1.47, 1.64, 1.88, 2.19, 2.8],
+        ],
+        [  # skylake: 8160 local, read
+            [1.0, 1.01, 1.06, 1.14, 1.19, 1.26, 1.33, 1.38, 1.45, 1.58, 1.77, 2.4],
+            [1.0, 1.01, 1.06, 1.14, 1.19, 1.26, 1.33, 1.38, 1.45, 1.58, 1.77, 2.4],
+        ],
+        [  # cascade_lake: 5218 local, 100/0 and 50/50
+            [1.0, 1.06, 1.13, 1.27, 1.34, 1.42, 1.53, 1.60, 1.69, 1.81, 2.03, 2.2],
+            [1.0, 1.05, 1.11, 1.18, 1.26, 1.34, 1.53, 1.73, 1.93, 2.21, 2.80, 3.2],
+        ],
+    ]
+)
+"""Latency over idle, shape (curve, reads only / half writes, LOAD)."""
+KNEE_RISE = 1.05
+"""CXL latency at the knee, and a quarter of the way to the ceiling halfway from knee to saturation."""
+
+
+@jit
+def dram_multiplier(curve, load, mix):
+    """DRAM latency over idle at utilisation `load`; `mix` goes from reads only (0) to half writes (1)."""
+    load = min(max(load, 0.0), 1.0)
+    i = 0
+    while i < LOAD.shape[0] - 2 and load > LOAD[i + 1]:
+        i += 1
+    w = (load - LOAD[i]) / (LOAD[i + 1] - LOAD[i])
+    read = DRAM_CURVES[curve, 0, i] + w * (DRAM_CURVES[curve, 0, i + 1] - DRAM_CURVES[curve, 0, i])
+    half = DRAM_CURVES[curve, 1, i] + w * (DRAM_CURVES[curve, 1, i + 1] - DRAM_CURVES[curve, 1, i])
+    return read + mix * (half - read)
+
+
+@jit
+def slow_multiplier(knee, ceiling, load):
+    """CXL latency over idle at utilisation `load`."""
+    load = min(max(load, 0.0), 1.0)
+    rise = min(KNEE_RISE, ceiling)
+    if load <= knee:
+        return 1.0 + (rise - 1.0) * load / knee
+    middle = 0.5 * (1.0 + knee)
+    at_middle = rise + 0.25 * (ceiling - rise)
+    if load <= middle:
+        return rise + (at_middle - rise) * (load - knee) / (middle - knee)
+    return at_middle + (ceiling - at_middle) * (load - middle) / (1.0 - middle)
+
+
+@jit
+def multiplier(m, tier, load):
+    """Latency over idle of a machine's tier."""
+    if tier == n.FAST:
+        return dram_multiplier(int(m.dram_curve), load, m.write_mix[n.FAST])
+    return slow_multiplier(m.slow_knee, m.slow_ceiling, load)
+
+
+@jit
+def peak_bytes_per_s(m, tier):
+    """Peak bandwidth at the tier's present mix of reads and writes."""
+    if tier == n.FAST:
+        return 1e9 * (m.dram_read_gbps + m.write_mix[tier] * (m.dram_mixed_gbps - m.dram_read_gbps))
+    return 1e9 * (m.slow_read_gbps + m.write_mix[tier] * (m.slow_mixed_gbps - m.slow_read_gbps))

@@ -1,0 +1,246 @@
+"""Phase 1, the workload's demand, and phase 2, giving back what it no longer wants."""
+
+import math
+
+from tiergym.sim import names as n
+from tiergym.sim.compile import jit
+from tiergym.sim.pages import class_on_tier, free_class
+from tiergym.sim.regions import leaf_tables_needed, resident_pages, trim_tables, unmap
+from tiergym.sim.slab import free_objects
+
+STACK_PAGES = 4  # THREAD_SIZE 16 KiB, VMAP_STACK (kernel/fork.c)
+THREAD_SLAB_BYTES = 8192.0  # task_struct 5888 B and its company (FACTS-hardware B4)
+SOCKET_SLAB_BYTES = 3072.0  # sock, dst, skbuff heads of one connection
+VMA_SLAB_BYTES = 256.0  # vm_area_struct and its maple node's share
+FILE_SLAB_BYTES = 1320.0  # dentry 192 B + ext4_inode 1128 B
+XARRAY_BYTES_PER_PAGE = 584.0 / 64.0  # one radix_tree_node per 64 cached pages: 0.226 % of cached bytes
+FILE_LOOKUP_SHARE_HZ = 0.05  # share of shrunk dentries and inodes looked up again per second
+PAGE_BYTES = 4096.0
+
+
+@jit
+def envelope(t, start, grow, hold, shrink, low, period):
+    """Share of full size at time t: grow, hold, shrink to `low`, and again every `period` seconds (0: once)."""
+    if t < start:
+        return 0.0
+    t -= start
+    first = True
+    if period > 0.0:
+        turns = math.floor(t / period)
+        t -= turns * period
+        first = turns < 1.0
+    if t < grow:
+        share = t / grow
+        return share if first else low + (1.0 - low) * share
+    t -= grow
+    if t < hold:
+        return 1.0
+    t -= hold
+    if t < shrink:
+        return 1.0 - (1.0 - low) * t / shrink
+    return low
+
+
+@jit
+def drifted(m, r, now):
+    """The region whose heat region r has now: regions of one drift group exchange theirs in turn."""
+    group = m.region_drift_group[r]
+    if group == 0.0 or m.region_drift_s[r] <= 0.0:
+        return r
+    size, place = 0, 0
+    for i in range(m.regions):
+        if m.region_drift_group[i] == group:
+            if i == r:
+                place = size
+            size += 1
+    turn = int(now / m.region_drift_s[r])
+    place = (place + turn) % size
+    for i in range(m.regions):
+        if m.region_drift_group[i] == group:
+            if place == 0:
+                return i
+            place -= 1
+    return r
+
+
+@jit
+def set_heat(m, r, source):
+    """Region r takes the heat of region `source`; what follows from it is computed once, here."""
+    m.region_heat_from[r] = source
+    m.region_hz[r] = m.region_access_hz[source]
+    m.region_misses[r] = m.region_misses_per_page_s[source]
+    m.region_tlb[r] = m.region_tlb_misses_per_page_s[source]
+    m.region_cold[r] = math.exp(-m.region_access_hz[source] * m.lru_window_s)
+    m.region_hot[r] = -math.expm1(-m.region_access_hz[source] * m.hot_threshold_ms * 1e-3)
+    m.region_reread[r] = -math.expm1(-m.region_access_hz[source] * m.dt_s)
+
+
+@jit
+def running_share(m):
+    """Share of the machine's work whose processes are not down."""
+    share = 0.0
+    for q in range(m.processes):
+        if m.process_down_s[q] <= 0.0:
+            share += m.process_share[q]
+    return share
+
+
+@jit
+def advance_processes(m):
+    """Killed processes come back after their restart time; the rest of the tick is theirs then."""
+    now = m.tick * m.dt_s
+    for q in range(m.processes):
+        if m.process_down_s[q] > 0.0:
+            m.process_down_s[q] -= m.dt_s
+            if m.process_down_s[q] <= 1e-9:
+                m.process_down_s[q] = 0.0
+                m.process_born_s[q] = now
+        elif m.process_warm_s[q] > 0.0:
+            m.process_warm_s[q] = max(m.process_warm_s[q] - m.dt_s, 0.0)
+
+
+@jit
+def demand_regions(m):
+    """Size and heat of every region now; shrinking and turnover are carried out, growth is wanted."""
+    now = (m.tick + 1) * m.dt_s
+    for r in range(m.regions):
+        source = drifted(m, r, now)
+        if source != m.region_heat_from[r]:
+            set_heat(m, r, source)
+        q = int(m.region_process[r])
+        target = 0
+        if m.process_down_s[q] <= 0.0:
+            share = envelope(
+                now - m.process_born_s[q],
+                m.region_start_s[r],
+                m.region_grow_s[r],
+                m.region_hold_s[r],
+                m.region_shrink_s[r],
+                m.region_low_share[r],
+                m.region_period_s[r],
+            )
+            target = int(m.region_size[r] * share + 0.5)
+        have = resident_pages(m, r) + m.region_out_pages[r]
+        out = max(have - target, 0)
+        out = max(out, int(have * m.region_turnover[r]))
+        if out > 0:
+            unmap(m, r, out)
+            have = resident_pages(m, r) + m.region_out_pages[r]
+        if have == 0:
+            trim_tables(m, r)  # what a killed process got in its last tick
+        m.region_target_pages[r] = target
+        m.region_want[r] = max(target - have, 0)
+        m.region_refault[r] = int(m.region_out_pages[r] * m.region_reread[r] + 0.5)
+
+
+@jit
+def free_kernel_pages(m, cls, pages):
+    """Stacks and buffers leave from where they are, all zones in proportion."""
+    total = class_on_tier(m, cls, n.FAST) + class_on_tier(m, cls, n.SLOW)
+    want = min(pages, total)
+    if want <= 0:
+        return
+    left = want
+    for z in range(n.N_ZONES):
+        out = m.used_pages[cls, z] * want // total
+        free_class(m, cls, z, out)
+        left -= out
+    for z in range(n.N_ZONES - 1, -1, -1):
+        out = min(left, m.used_pages[cls, z])
+        free_class(m, cls, z, out)
+        left -= out
+
+
+@jit
+def demand_slab(m, pool, target):
+    """Objects of a slab pool towards `target`: deaths at random on both tiers; births are wanted."""
+    live = m.slab_objects[pool, n.FAST] + m.slab_objects[pool, n.SLOW]
+    if live > target + 0.5:
+        share = (live - target) / live
+        for tier in range(n.N_TIERS):
+            free_objects(m, pool, tier, m.slab_objects[pool, tier] * share)
+        return 0.0
+    return max(target - live, 0.0)
+
+
+@jit
+def demand_pools(m):
+    """Threads, files, sockets and buffers now, and the kernel pages and slab objects that they need."""
+    now = (m.tick + 1) * m.dt_s
+    up = running_share(m)
+    for k in range(n.N_POOLS):
+        share = envelope(
+            now,
+            m.pool_start_s[k],
+            m.pool_grow_s[k],
+            m.pool_hold_s[k],
+            m.pool_shrink_s[k],
+            m.pool_low_share[k],
+            m.pool_period_s[k],
+        )
+        if k != n.POOL_FILES:
+            share *= up
+        m.pool_now[k] = int(m.pool_count[k] * share + 0.5)
+    stacks = m.pool_now[n.POOL_THREADS] * STACK_PAGES
+    have = class_on_tier(m, n.KSTACK, n.FAST) + class_on_tier(m, n.KSTACK, n.SLOW)
+    dead = max(have - stacks, int(have * m.pool_turnover[n.POOL_THREADS]))
+    free_kernel_pages(m, n.KSTACK, dead)
+    m.kernel_want[n.KSTACK] = max(stacks - (have - dead), 0)
+
+    other = m.pool_now[n.POOL_BUFFERS] + int(m.boot_kernel_mib * 256)
+    have = class_on_tier(m, n.KERNEL_OTHER, n.FAST) + class_on_tier(m, n.KERNEL_OTHER, n.SLOW)
+    floating = max(have - int(m.boot_kernel_mib * 256), 0)
+    dead = max(have - other, int(floating * m.pool_turnover[n.POOL_BUFFERS]))
+    free_kernel_pages(m, n.KERNEL_OTHER, dead)
+    m.kernel_want[n.KERNEL_OTHER] = max(other - (have - dead), 0)
+
+    object_bytes = PAGE_BYTES / m.slab_objects_per_page
+    vmas = 0.0
+    for q in range(m.processes):
+        if m.process_down_s[q] <= 0.0:
+            vmas += m.process_vmas[q]
+    held = (
+        m.pool_now[n.POOL_THREADS] * THREAD_SLAB_BYTES
+        + m.pool_now[n.POOL_SOCKETS] * SOCKET_SLAB_BYTES
+        + vmas * VMA_SLAB_BYTES
+    )
+    churn = m.pool_turnover[n.POOL_SOCKETS]
+    renew_objects(m, n.SLAB_POOL_UNRECLAIM, churn)
+    m.slab_births[n.SLAB_POOL_UNRECLAIM] = demand_slab(m, n.SLAB_POOL_UNRECLAIM, held / object_bytes)
+
+    cached = 0
+    for r in range(m.regions):
+        if m.region_kind[r] != n.KIND_ANON:
+            cached += resident_pages(m, r)
+    m.files_shrunk *= 1.0 - FILE_LOOKUP_SHARE_HZ * m.dt_s
+    files = m.pool_now[n.POOL_FILES] * FILE_SLAB_BYTES / object_bytes
+    m.files_shrunk = min(m.files_shrunk, files)
+    renew_objects(m, n.SLAB_POOL_RECLAIM, m.pool_turnover[n.POOL_FILES])
+    target = files - m.files_shrunk + cached * XARRAY_BYTES_PER_PAGE / object_bytes
+    m.slab_births[n.SLAB_POOL_RECLAIM] = demand_slab(m, n.SLAB_POOL_RECLAIM, target)
+
+
+@jit
+def renew_objects(m, pool, share):
+    """Turnover: this share of the objects dies; as many are born again in this tick."""
+    if share > 0.0:
+        for tier in range(n.N_TIERS):
+            free_objects(m, pool, tier, m.slab_objects[pool, tier] * share)
+
+
+@jit
+def demand(m):
+    """Phases 1 and 2: who runs, what every region and pool wants, and what goes back."""
+    advance_processes(m)
+    demand_regions(m)
+    demand_pools(m)
+
+
+@jit
+def tables_wanted(m, r, chunk):
+    """Leaf tables that touching `chunk` more pages of region r takes, beyond those it has."""
+    touched = resident_pages(m, r) + m.region_out_pages[r] + chunk
+    have = 0
+    for z in range(n.N_ZONES):
+        have += m.region_leaf[r, z]
+    return max(leaf_tables_needed(m, r, touched) - have, 0)

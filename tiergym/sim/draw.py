@@ -1,0 +1,43 @@
+"""Drawing a machine's parameters: one row of the scenario's table becomes one number.
+
+Row: [kind, a, b, c, d, e, f, g]. fixed: a. uniform, log_uniform: from a to b. normal: mean a, standard
+deviation b, truncated to [c, d]. choice: a values, b onward, equally likely.
+"""
+
+import math
+
+import numpy as np
+
+from tiergym.sim import names as n
+from tiergym.sim.compile import jit
+from tiergym.sim.random_bits import uniform
+
+RESET_TICK = -1
+"""The tick number under which an episode's parameters are drawn."""
+
+
+@jit
+def draw_row(row, key, index):
+    """One value of parameter number `index` from its row, shape (8,)."""
+    kind = int(row[0])
+    if kind == n.FIXED:
+        return row[1]
+    u = uniform(key, RESET_TICK, 2 * index)
+    if kind == n.UNIFORM:
+        return row[1] + (row[2] - row[1]) * u
+    if kind == n.LOG_UNIFORM:
+        return math.exp(math.log(row[1]) + (math.log(row[2]) - math.log(row[1])) * u)
+    if kind == n.CHOICE:
+        return row[2 + min(int(u * row[1]), int(row[1]) - 1)]
+    # Box-Muller, clipped: the tails beyond the bounds become the bounds.
+    radius = math.sqrt(-2.0 * math.log(1.0 - u))
+    angle = 2.0 * math.pi * uniform(key, RESET_TICK, 2 * index + 1)
+    return min(max(row[1] + row[2] * radius * math.cos(angle), row[3]), row[4])
+
+
+@jit
+def draw_parameters(values, table, integer, key):
+    """Fill `values` (parameters,) from `table` (parameters, 8); `integer` (parameters,) says what to round."""
+    for i in range(values.shape[0]):
+        x = draw_row(table[i], key, i)
+        values[i] = np.floor(x + 0.5) if integer[i] else x

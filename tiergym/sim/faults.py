@@ -1,0 +1,137 @@
+"""Phase 4: user faults and kernel allocations interleave, in proportion, in sub-rounds."""
+
+from tiergym.sim import names as n
+from tiergym.sim.allocate import allocate_kernel, allocate_user
+from tiergym.sim.compile import jit
+from tiergym.sim.demand import tables_wanted
+from tiergym.sim.regions import LEAF_SPAN_PAGES, region_class, resident_pages, upper_tables_needed
+from tiergym.sim.slab import add_slab_pages, fill_holes, slab_class
+
+SUB_ROUNDS = 4
+
+
+@jit
+def part(total, k):
+    """The k-th of SUB_ROUNDS whole parts of `total`; they add up to it."""
+    return total * (k + 1) // SUB_ROUNDS - total * k // SUB_ROUNDS
+
+
+@jit
+def touch_tables(m, r, pages):
+    """Page tables for `pages` new pages of region r, upper levels first; returns the pages they can map."""
+    if pages <= 0 or m.region_kind[r] == n.KIND_CACHE:
+        return pages
+    leaf, upper = 0, 0
+    for z in range(n.N_ZONES):
+        leaf += m.region_leaf[r, z]
+        upper += m.region_upper[r, z]
+    need = tables_wanted(m, r, pages)
+    if need == 0:
+        return pages
+    need_upper = upper_tables_needed(leaf + need) - upper
+    if need_upper > 0:
+        got = allocate_kernel(m, n.PT_UPPER, need_upper)
+        for z in range(n.N_ZONES):
+            m.region_upper[r, z] += m.grant_pages[z]
+        if got < need_upper:
+            return 0
+    got = allocate_kernel(m, n.PT_LEAF, need)
+    for z in range(n.N_ZONES):
+        m.region_leaf[r, z] += m.grant_pages[z]
+    if got == need:
+        return pages
+    room = int((leaf + got) * LEAF_SPAN_PAGES * m.region_density[r]) - resident_pages(m, r) - m.region_out_pages[r]
+    return min(pages, max(room, 0))
+
+
+@jit
+def charge_refaults(m, r, pages):
+    """Evicted pages came back: the reader waited for swap or disk (premature evictions are booked as such)."""
+    out = m.region_out_pages[r]
+    pages = min(pages, out)
+    if pages <= 0:
+        return
+    premature = m.region_out_premature[r] * pages // out
+    m.region_out_pages[r] -= pages
+    m.region_out_premature[r] -= premature
+    if m.region_kind[r] == n.KIND_ANON:
+        m.swap_free_pages += pages
+        m.counters[n.C_SWAPIN] += pages
+        wait_s = m.swap_latency_us * 1e-6
+    else:
+        m.counters[n.C_FILE_REFAULT] += pages
+        wait_s = m.disk_latency_us * 1e-6
+    wait_s += m.fault_us * 1e-6
+    m.owed_s[n.LOST_PREMATURE_RECLAIM] += premature * wait_s
+    m.owed_s[n.LOST_REFAULT] += (pages - premature) * wait_s
+
+
+@jit
+def touch(m, r, new, again):
+    """Region r touches `new` pages for the first time and `again` evicted ones; returns the pages it got."""
+    if new + again <= 0 or m.process_down_s[int(m.region_process[r])] > 0.0:
+        return new + again
+    mapped = touch_tables(m, r, new)
+    if m.process_down_s[int(m.region_process[r])] > 0.0:
+        return new + again  # killed for its own page table
+    got = allocate_user(m, region_class(m, r), mapped + again, int(m.region_mempolicy[r]))
+    for z in range(n.N_ZONES):
+        m.region_pages[r, z] += m.grant_pages[z]
+    charge_refaults(m, r, min(got, again))
+    return got
+
+
+@jit
+def bear_objects(m, pool, objects):
+    """New slab objects: holes of partial slabs first, then new pages by the class's placement mode."""
+    if objects <= 0.0:
+        return
+    cls = slab_class(pool)
+    mode = m.action[n.A_SLAB_UNRECLAIM if pool == n.SLAB_POOL_UNRECLAIM else n.A_SLAB_RECLAIM]
+    left = fill_holes(m, pool, objects, mode == n.PREFER_SLOW, mode != n.RESTRICT)
+    if left < 1e-6:
+        return
+    per_page = int(m.slab_objects_per_page)
+    want = int((left + per_page - 1e-6) / per_page)
+    got = allocate_kernel(m, cls, want)
+    if got == 0:
+        return
+    slow = m.grant_pages[n.SLOW_NORMAL] + m.grant_pages[n.SLOW_MOVABLE]
+    placed = min(left, float(got * per_page))
+    on_slow = placed * slow / got
+    if slow > 0:
+        add_slab_pages(m, pool, n.SLOW, slow, on_slow)
+    if got > slow:
+        add_slab_pages(m, pool, n.FAST, got - slow, placed - on_slow)
+
+
+@jit
+def serve_demand(m):
+    """All of this tick's faults and kernel allocations. Unserved faults stall their process (VM_FAULT_OOM retries)."""
+    wanted = m.kernel_want[n.KSTACK] + m.kernel_want[n.KERNEL_OTHER]
+    for r in range(m.regions):
+        wanted += m.region_want[r] + m.region_refault[r]
+    births = m.slab_births[n.SLAB_POOL_UNRECLAIM] + m.slab_births[n.SLAB_POOL_RECLAIM]
+    if wanted == 0 and births <= 0.0:
+        return
+    for k in range(SUB_ROUNDS):
+        for r in range(m.regions):
+            new, again = part(m.region_want[r], k), part(m.region_refault[r], k)
+            if new + again == 0:
+                continue
+            got = touch(m, r, new, again)
+            if got < new + again:
+                q = int(m.region_process[r])
+                unserved = 1.0 - got / (new + again)
+                m.owed_s[n.LOST_RECLAIM] += unserved * m.dt_s * m.workers * m.process_share[q] / SUB_ROUNDS
+        allocate_kernel(m, n.KSTACK, part(m.kernel_want[n.KSTACK], k))
+        allocate_kernel(m, n.KERNEL_OTHER, part(m.kernel_want[n.KERNEL_OTHER], k))
+        for pool in range(2):
+            bear_objects(m, pool, m.slab_births[pool] / SUB_ROUNDS)
+
+
+@jit
+def boot_kernel(m):
+    """Kernel memory that is there before the workload: kernel_other in DRAM."""
+    m.kernel_want[n.KERNEL_OTHER] = 0
+    allocate_kernel(m, n.KERNEL_OTHER, int(m.boot_kernel_mib * 256))

@@ -1,0 +1,101 @@
+"""kswapd: one per node, woken only by a request that found every zone it may use below low."""
+
+from tiergym.sim import names as n
+from tiergym.sim.compile import jit
+from tiergym.sim.pages import node_managed
+from tiergym.sim.reclaim import metadata_us, reclaim_node
+
+MAX_RECLAIM_RETRIES = 16
+MIN_BATCH_PAGES = 32  # SWAP_CLUSTER_MAX
+TIERING = 2.0
+
+
+@jit
+def node_deficit(m, tier):
+    """Pages to reclaim until *any* zone of the node is above high (mm/vmscan.c: pgdat_balanced).
+
+    The mark is promo when NUMA balancing tiers. Reclaim takes all zones of the node in proportion, so a
+    zone's own deficit counts for the whole node by the inverse of its share.
+    """
+    total = node_managed(m, tier)
+    best = -1
+    for z in range(n.N_ZONES):
+        if (z >= n.FIRST_SLOW_ZONE) != (tier == n.SLOW) or m.managed_pages[z] == 0:
+            continue
+        mark = m.promo_pages[z] if m.numa_balancing == TIERING else m.high_pages[z]
+        short = mark + m.boost_pages[z] + m.reserve_movable_pages[z] + 1 - m.free_pages[z]
+        if short <= 0:
+            return 0
+        need = int(short * (total / m.managed_pages[z]))
+        if best < 0 or need < best:
+            best = need
+    return max(best, 0)
+
+
+@jit
+def refill_budget(m, tier):
+    """Pages this kswapd can reclaim in one tick of its CPU: slower when its metadata lies on CXL (MAC)."""
+    per_page_us = 1e6 / m.kswapd_pages_per_s + metadata_us(m) - m.reclaim_metadata_touches * m.dram_latency_ns * 1e-3
+    m.kswapd_budget[tier] = m.dt_s * 1e6 / per_page_us
+
+
+@jit
+def wake_kswapd(m, tier, cls, premature):
+    """wakeup_kswapd: not if the node is balanced, nor after 16 runs without progress (hopeless node)."""
+    if node_managed(m, tier) == 0 or m.kswapd_failures[tier] >= MAX_RECLAIM_RETRIES:
+        return
+    if node_deficit(m, tier) == 0:
+        return
+    m.kswapd_awake[tier] = 1
+    m.kswapd_class[tier] = cls
+    m.kswapd_premature[tier] = 1 if premature else 0
+    m.counters[n.C_WAKEUP_FAST + tier] += 1
+
+
+@jit
+def charge_reclaim(m, cls, premature, freed, seconds):
+    """Book reclaim time, and the pages if the request behind it was refused free CXL."""
+    if premature:
+        m.owed_s[n.LOST_PREMATURE_RECLAIM] += seconds
+        m.counters[n.C_PREMATURE_PAGES] += freed
+        m.premature_by_class[cls] += freed
+    else:
+        m.owed_s[n.LOST_RECLAIM] += seconds
+
+
+@jit
+def kswapd_run(m, tier):
+    """One run of a woken kswapd, within its budget of this tick. Returns the pages freed."""
+    want = node_deficit(m, tier)
+    if want == 0:
+        m.kswapd_awake[tier] = 0
+        return 0
+    budget = int(m.kswapd_budget[tier])
+    if budget <= 0:
+        return 0
+    premature = m.kswapd_premature[tier] == 1 and tier == n.FAST
+    freed, demoted, seconds = reclaim_node(m, tier, min(max(want, MIN_BATCH_PAGES), budget), premature)
+    m.kswapd_budget[tier] -= max(freed, MIN_BATCH_PAGES)
+    m.counters[n.C_STEAL_KSWAPD_FAST + tier] += freed
+    m.counters[n.C_DEMOTE_KSWAPD] += demoted
+    if freed == 0:
+        m.kswapd_failures[tier] += 1
+        m.kswapd_awake[tier] = 0
+        m.counters[n.C_KSWAPD_EMPTY] += 1
+        return 0
+    m.kswapd_failures[tier] = 0
+    # kswapd runs beside the workers: it costs them one CPU's share of its time.
+    charge_reclaim(m, m.kswapd_class[tier], premature, freed, seconds * min(1.0, m.workers / m.cpus))
+    if node_deficit(m, tier) == 0:
+        m.kswapd_awake[tier] = 0
+    return freed
+
+
+@jit
+def run_woken_kswapds(m):
+    """Phase 3: kswapds still awake from the last tick work on, up to high."""
+    for tier in range(n.N_TIERS):
+        refill_budget(m, tier)
+        for _ in range(4):
+            if m.kswapd_awake[tier] == 0 or kswapd_run(m, tier) == 0:
+                break

@@ -1,0 +1,167 @@
+"""Phase 6: what the policy asks for: moving kernel pages to DRAM, and keeping room in DRAM.
+
+Page tables move as Radiant does it (ISMM'21): copy, re-point the parent, flush; about one unbatched page
+migration each. Slab moves only where its caches can (xarray, maple nodes, vma), stacks only where the kernel can.
+"""
+
+from tiergym.sim import names as n
+from tiergym.sim.compile import jit
+from tiergym.sim.pages import (
+    MARK_HIGH,
+    charge_class,
+    free_class,
+    mark_pages,
+    node_free,
+    node_managed,
+    take_from_zone,
+)
+from tiergym.sim.reclaim import PAGE_BYTES, demotion_room, reclaim_node
+from tiergym.sim.regions import LEAF_SPAN_PAGES
+from tiergym.sim.slab import remember_occupancy, slab_class
+
+BUDGET_PAGES_PER_S = (2000.0, 20000.0, 200000.0)
+HEADROOM_SHARE = (0.0, 0.005, 0.02, 0.05)
+CALM_S = 0.5
+"""Low pressure: no request has found DRAM below low for this long."""
+
+
+@jit
+def pull_up(m, cls, pages):
+    """Move kernel pages of a class from the slow NORMAL zone to DRAM above high; `grant_pages` says where to."""
+    done = 0
+    for z in range(n.N_ZONES):
+        m.grant_pages[z] = 0
+    for z in range(n.NORMAL, -1, -1):
+        floor = mark_pages(m, z, MARK_HIGH, False)
+        got = take_from_zone(m, z, min(pages - done, max(0, m.free_pages[z] - floor)), floor)
+        m.grant_pages[z] = got
+        charge_class(m, cls, z, got)
+        done += got
+    free_class(m, cls, n.SLOW_NORMAL, done)
+    m.moved_bytes[n.FAST] += done * PAGE_BYTES
+    m.moved_bytes[n.SLOW] += done * PAGE_BYTES
+    m.owed_s[n.LOST_MIGRATION] += done * m.migrate_unbatched_us * 1e-6
+    m.counters[n.C_MIGRATE_FAIL] += pages - done
+    return done
+
+
+@jit
+def pull_up_leaf(m, r, pages):
+    """Move leaf page tables of region r to DRAM."""
+    done = pull_up(m, n.PT_LEAF, min(pages, m.region_leaf[r, n.SLOW_NORMAL]))
+    m.region_leaf[r, n.SLOW_NORMAL] -= done
+    for z in range(n.FIRST_SLOW_ZONE):
+        m.region_leaf[r, z] += m.grant_pages[z]
+    m.counters[n.C_MIGRATE_PT] += done
+    return done
+
+
+@jit
+def migrate_tables_with_data(m, budget):
+    """A promoted page takes its leaf table along: promotion walks the address space in order, so the pages
+    promoted in a tick share tables as densely as the region's hot pages lie."""
+    for r in range(m.regions):
+        moved = m.region_promoted[r]
+        if moved == 0 or m.region_leaf[r, n.SLOW_NORMAL] == 0 or budget <= 0:
+            continue
+        per_table = max(1.0, LEAF_SPAN_PAGES * m.region_density[r] * max(m.region_hot[r], 1e-3))
+        budget -= pull_up_leaf(m, r, min(budget, int(moved / per_table) + 1))
+    return budget
+
+
+@jit
+def migrate_idle_tables(m, budget):
+    """Under low pressure, the most walked region's tables first, then the next; upper levels before all."""
+    for r in range(m.regions):
+        upper = min(budget, m.region_upper[r, n.SLOW_NORMAL])
+        if upper > 0:
+            done = pull_up(m, n.PT_UPPER, upper)
+            m.region_upper[r, n.SLOW_NORMAL] -= done
+            for z in range(n.FIRST_SLOW_ZONE):
+                m.region_upper[r, z] += m.grant_pages[z]
+            m.counters[n.C_MIGRATE_PT] += done
+            budget -= done
+    for _ in range(3):
+        best, most = -1, -1.0
+        for r in range(m.regions):
+            if m.region_leaf[r, n.SLOW_NORMAL] > 0 and m.region_tlb[r] > most:
+                best, most = r, m.region_tlb[r]
+        if best < 0 or budget <= 0:
+            break
+        done = pull_up_leaf(m, best, min(budget, m.region_leaf[best, n.SLOW_NORMAL]))
+        budget -= done
+        if done == 0:
+            break
+    return budget
+
+
+@jit
+def migrate_slab(m, pool, budget):
+    """Move slab pages whose caches can migrate, with their share of the objects."""
+    cls = slab_class(pool)
+    on_slow = m.used_pages[cls, n.SLOW_NORMAL]
+    want = min(budget, min(int(m.slab_movable[pool]), on_slow))
+    if want <= 0:
+        return budget
+    done = pull_up(m, cls, want)
+    if done > 0:
+        objects = m.slab_objects[pool, n.SLOW] * done / on_slow
+        m.slab_objects[pool, n.SLOW] -= objects
+        m.slab_objects[pool, n.FAST] += objects
+        m.slab_movable[pool] -= done
+        remember_occupancy(m, pool, n.SLOW)
+        remember_occupancy(m, pool, n.FAST)
+        m.counters[n.C_MIGRATE_SLAB] += done
+    return budget - done
+
+
+@jit
+def migrate_kernel_pages(m):
+    """What the action asks to move in this tick, within its budget."""
+    calm = m.calm_s >= CALM_S
+    if node_managed(m, n.SLOW) == 0:
+        return
+    per_s = BUDGET_PAGES_PER_S[0]
+    if m.action[n.A_MIGRATE_BUDGET] == 1:
+        per_s = BUDGET_PAGES_PER_S[1]
+    elif m.action[n.A_MIGRATE_BUDGET] == 2:
+        per_s = BUDGET_PAGES_PER_S[2]
+    budget = int(per_s * m.dt_s)
+    mode = m.action[n.A_MIGRATE_PT_LEAF]
+    if mode != n.MIGRATE_OFF:
+        budget = migrate_tables_with_data(m, budget)
+    if not calm:
+        return
+    if mode == n.MIGRATE_IDLE:
+        budget = migrate_idle_tables(m, budget)
+    if m.action[n.A_MIGRATE_SLAB] == n.MIGRATE_WHEN_IDLE:
+        for pool in range(2):
+            budget = migrate_slab(m, pool, budget)
+    if m.action[n.A_MIGRATE_KSTACK] == n.MIGRATE_WHEN_IDLE:
+        want = min(budget, m.used_pages[n.KSTACK, n.SLOW_NORMAL])
+        if want > 0:
+            m.counters[n.C_MIGRATE_KSTACK] += pull_up(m, n.KSTACK, want)
+
+
+@jit
+def keep_headroom(m):
+    """Proactive demotion keeps a share of DRAM free above high (TPP's decoupled watermark); it never swaps."""
+    level = m.action[n.A_HEADROOM]
+    if level == 0:
+        return
+    share = HEADROOM_SHARE[1]
+    if level == 2:
+        share = HEADROOM_SHARE[2]
+    elif level == 3:
+        share = HEADROOM_SHARE[3]
+    goal = int(node_managed(m, n.FAST) * share)
+    for z in range(n.FIRST_SLOW_ZONE):
+        goal += m.high_pages[z] if m.managed_pages[z] > 0 else 0
+    want = min(goal - node_free(m, n.FAST), int(m.kswapd_budget[n.FAST]))
+    want = min(want, demotion_room(m))
+    if want <= 0:
+        return
+    freed, demoted, seconds = reclaim_node(m, n.FAST, want, False)
+    m.kswapd_budget[n.FAST] -= freed
+    m.counters[n.C_DEMOTE_PROACTIVE] += demoted
+    m.owed_s[n.LOST_MIGRATION] += seconds * min(1.0, m.workers / m.cpus)

@@ -1,0 +1,65 @@
+"""The OOM killer: the largest process by RSS, swap and page tables, blind to nodes (mm/oom_kill.c)."""
+
+from tiergym.sim import names as n
+from tiergym.sim import parameters as p
+from tiergym.sim.compile import jit
+from tiergym.sim.pages import MARK_MIN, node_managed, slow_free_above
+from tiergym.sim.regions import resident_pages, unmap
+
+
+@jit
+def oom_badness(m, q):
+    """oom_badness: RSS + swap entries + page-table pages + oom_score_adj/1000 of memory; -1 if never killed."""
+    if m.process_oom_score_adj[q] <= -1000.0 or m.process_down_s[q] > 0.0:
+        return -1
+    points = 0
+    for r in range(m.regions):
+        if int(m.region_process[r]) != q:
+            continue
+        points += resident_pages(m, r)
+        if m.region_kind[r] == n.KIND_ANON:
+            points += m.region_out_pages[r]
+        for z in range(n.N_ZONES):
+            points += m.region_leaf[r, z] + m.region_upper[r, z]
+    if points == 0:
+        return -1
+    total = node_managed(m, n.FAST) + node_managed(m, n.SLOW) + int(m.swap_mib * 256)
+    points += int(m.process_oom_score_adj[q] * total / 1000.0)
+    return max(points, 0)
+
+
+@jit
+def kill(m, q):
+    """The victim's memory, swap and page tables are freed; it is down, then grows again before it works.
+
+    The reaper and exit_mmap take well under a tick once the victim dies, so its memory is free at once.
+    """
+    warm = 0.0
+    age = m.tick * m.dt_s - m.process_born_s[q]
+    for r in range(m.regions):
+        if int(m.region_process[r]) != q:
+            continue
+        unmap(m, r, resident_pages(m, r) + m.region_out_pages[r])
+        m.region_want[r] = 0
+        m.region_refault[r] = 0
+        warm = max(warm, min(m.region_start_s[r] + m.region_grow_s[r], age))
+    m.process_down_s[q] = max(m.process_restart_s[q], m.dt_s)
+    m.process_warm_s[q] = warm
+    m.owed_s[n.LOST_OOM] += m.process_lost_s[q] * m.process_share[q] * m.workers
+
+
+@jit
+def out_of_memory(m, refused):
+    """Kill one process; `refused` pages were denied to the request. Returns False if nobody can be killed."""
+    victim, worst = -1, -1
+    for q in range(m.processes):
+        points = oom_badness(m, q)
+        if points > worst:
+            victim, worst = q, points
+    if victim < 0:
+        return False
+    m.counters[n.C_OOM] += 1
+    if slow_free_above(m, MARK_MIN) >= refused:
+        m.counters[n.C_OOM_PREMATURE] += 1
+    kill(m, victim)
+    return True

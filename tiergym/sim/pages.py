@@ -1,0 +1,147 @@
+"""Moving pages between free lists, per-CPU lists and classes. Nothing else changes a page count.
+
+The invariant that every function here keeps, per zone: managed = free + pcp + sum over classes.
+"""
+
+from tiergym.sim import names as n
+from tiergym.sim.blocks import pin_blocks, unpin_blocks
+from tiergym.sim.compile import jit
+
+MARK_MIN, MARK_LOW, MARK_HIGH = 0, 1, 2
+NODE_FAST, NODE_SLOW, NODE_BOTH = 1, 2, 3
+
+
+@jit
+def mark_pages(m, z, level, movable):
+    """The free pages a request must leave in zone z: mark, boost and lowmem_reserve (__zone_watermark_ok)."""
+    if level == MARK_MIN:
+        mark = m.min_pages[z]
+    elif level == MARK_LOW:
+        mark = m.low_pages[z]
+    else:
+        mark = m.high_pages[z]
+    reserve = m.reserve_movable_pages[z] if movable else m.reserve_kernel_pages[z]
+    return mark + m.boost_pages[z] + reserve
+
+
+@jit
+def take_from_zone(m, z, want, floor):
+    """Order-0 pages from zone z through a per-CPU list, as long as the zone's free count is above `floor`.
+
+    A refill moves pcp_batch_pages at once (rmqueue_bulk), so the last refill before the mark leaves pages
+    stranded on the list: per-CPU lists blur the mark by one batch. Returns the pages taken.
+    """
+    if want <= 0 or m.free_pages[z] <= floor:
+        return 0
+    got = min(want, m.pcp_pages[z])
+    m.pcp_pages[z] -= got
+    left = want - got
+    if left == 0:
+        return got
+    batch = int(m.pcp_batch_pages)
+    to_mark = (m.free_pages[z] - floor + batch - 1) // batch
+    refills = min((left + batch - 1) // batch, to_mark)
+    moved = min(refills * batch, m.free_pages[z])
+    m.free_pages[z] -= moved
+    usable = min(left, moved)
+    if m.free_pages[z] <= floor:
+        usable = min(usable, (refills - 1) * batch + 1)
+    m.pcp_pages[z] += moved - usable
+    return got + usable
+
+
+@jit
+def take_from_zonelist(m, want, level, nodes, slow_first, movable):
+    """Walk the zonelist (mm/page_alloc.c: get_page_from_freelist) and add what is got to `grant_pages`.
+
+    Node-major: DRAM's zones from NORMAL down to DMA, then the slow node's MOVABLE (movable requests only)
+    and NORMAL; `slow_first` turns the nodes round. Waking kswapd is not part of the walk. Returns the pages got.
+    """
+    left = want
+    for step in range(2):
+        slow = (step == 1) != slow_first
+        if slow and nodes & NODE_SLOW:
+            if movable:
+                got = take_from_zone(m, n.SLOW_MOVABLE, left, mark_pages(m, n.SLOW_MOVABLE, level, True))
+                m.grant_pages[n.SLOW_MOVABLE] += got
+                left -= got
+            got = take_from_zone(m, n.SLOW_NORMAL, left, mark_pages(m, n.SLOW_NORMAL, level, movable))
+            m.grant_pages[n.SLOW_NORMAL] += got
+            left -= got
+        elif not slow and nodes & NODE_FAST:
+            for z in range(n.NORMAL, -1, -1):
+                if left == 0:
+                    break
+                got = take_from_zone(m, z, left, mark_pages(m, z, level, movable))
+                m.grant_pages[z] += got
+                left -= got
+        if left == 0:
+            break
+    return want - left
+
+
+@jit
+def clear_grant(m):
+    """Start a new request."""
+    for z in range(n.N_ZONES):
+        m.grant_pages[z] = 0
+
+
+@jit
+def charge_class(m, cls, z, pages):
+    """Pages already taken from zone z now belong to a class."""
+    m.used_pages[cls, z] += pages
+    if z == n.SLOW_NORMAL and cls >= n.FIRST_KERNEL_CLASS:
+        pin_blocks(m, pages)
+
+
+@jit
+def free_class(m, cls, z, pages):
+    """Pages of a class go back to the free list of their zone."""
+    m.used_pages[cls, z] -= pages
+    m.free_pages[z] += pages
+    m.counters[n.C_PGFREE] += pages
+    if z == n.SLOW_NORMAL and cls >= n.FIRST_KERNEL_CLASS:
+        unpin_blocks(m, pages)
+
+
+@jit
+def drain_pcp(m):
+    """drain_all_pages: the per-CPU lists go back to the free lists."""
+    for z in range(n.N_ZONES):
+        m.free_pages[z] += m.pcp_pages[z]
+        m.pcp_pages[z] = 0
+
+
+@jit
+def node_managed(m, tier):
+    """Managed pages of a node."""
+    if tier == n.FAST:
+        return m.managed_pages[n.DMA] + m.managed_pages[n.DMA32] + m.managed_pages[n.NORMAL]
+    return m.managed_pages[n.SLOW_NORMAL] + m.managed_pages[n.SLOW_MOVABLE]
+
+
+@jit
+def node_free(m, tier):
+    """Free pages of a node."""
+    if tier == n.FAST:
+        return m.free_pages[n.DMA] + m.free_pages[n.DMA32] + m.free_pages[n.NORMAL]
+    return m.free_pages[n.SLOW_NORMAL] + m.free_pages[n.SLOW_MOVABLE]
+
+
+@jit
+def slow_free_above(m, level):
+    """Free pages of the slow node above a mark: what a movable request could still get there."""
+    total = 0
+    for z in range(n.FIRST_SLOW_ZONE, n.N_ZONES):
+        if m.managed_pages[z] > 0:
+            total += max(0, m.free_pages[z] - mark_pages(m, z, level, True))
+    return total
+
+
+@jit
+def class_on_tier(m, cls, tier):
+    """Pages of a class on a tier."""
+    if tier == n.FAST:
+        return m.used_pages[cls, n.DMA] + m.used_pages[cls, n.DMA32] + m.used_pages[cls, n.NORMAL]
+    return m.used_pages[cls, n.SLOW_NORMAL] + m.used_pages[cls, n.SLOW_MOVABLE]

@@ -1,0 +1,116 @@
+"""Phase 5: NUMA balancing in tiering mode promotes hot pages by hint faults (kernel/sched/fair.c)."""
+
+import math
+
+from tiergym.sim import names as n
+from tiergym.sim.compile import jit
+from tiergym.sim.kswapd import TIERING, kswapd_run, wake_kswapd
+from tiergym.sim.pages import (
+    MARK_HIGH,
+    charge_class,
+    free_class,
+    mark_pages,
+    node_free,
+    node_managed,
+    take_from_zone,
+)
+from tiergym.sim.reclaim import PAGE_BYTES
+from tiergym.sim.regions import region_class, slow_pages
+
+PLENTY_PAGES = 262144  # 1 GiB: pgdat_free_space_enough
+
+
+@jit
+def promotable(m, r):
+    """Hint faults skip read-only file mappings (vma_migratable, task_numa_work) and pages without a mapping."""
+    kind = m.region_kind[r]
+    if kind == n.KIND_FILE_RO or kind == n.KIND_CACHE or m.region_mempolicy[r] == n.MPOL_BIND_SLOW:
+        return False
+    return m.process_down_s[int(m.region_process[r])] <= 0.0
+
+
+@jit
+def scanned_share(m, q):
+    """Share of process q's slow pages that one tick of scanning marks (numa_balancing_scan_size_mb)."""
+    total = 0
+    for r in range(m.regions):
+        if int(m.region_process[r]) == q and promotable(m, r):
+            total += slow_pages(m, r)
+    if total == 0:
+        return 0.0
+    return min(1.0, m.scan_mib_per_s * 256.0 * m.dt_s / total)
+
+
+@jit
+def promotion_room(m):
+    """Pages that fit into DRAM above high (migrate_balanced_pgdat)."""
+    room = 0
+    for z in range(n.FIRST_SLOW_ZONE):
+        room += max(0, m.free_pages[z] - mark_pages(m, z, MARK_HIGH, True))
+    return room
+
+
+@jit
+def promote_region(m, r, pages):
+    """Move pages of region r from the slow tier to DRAM, above high; returns how many moved."""
+    cls = region_class(m, r)
+    done = 0
+    for z in range(n.NORMAL, -1, -1):
+        room = min(pages - done, max(0, m.free_pages[z] - mark_pages(m, z, MARK_HIGH, True)))
+        got = take_from_zone(m, z, room, mark_pages(m, z, MARK_HIGH, True))
+        m.region_pages[r, z] += got
+        charge_class(m, cls, z, got)
+        done += got
+    left = done
+    for z in range(n.SLOW_MOVABLE, n.SLOW_NORMAL - 1, -1):
+        out = min(left, m.region_pages[r, z])
+        m.region_pages[r, z] -= out
+        free_class(m, cls, z, out)
+        left -= out
+    m.moved_bytes[n.FAST] += done * PAGE_BYTES
+    m.moved_bytes[n.SLOW] += done * PAGE_BYTES
+    return done
+
+
+@jit
+def promote(m):
+    """Candidates are pages whose hint fault came within the hot threshold; with plenty of free DRAM, every fault.
+
+    Without room above high, kswapd0 is woken for it (promotion is what makes a NORMAL slow tier demote).
+    """
+    for r in range(m.regions):
+        m.region_promoted[r] = 0
+    if m.numa_balancing != TIERING or node_managed(m, n.SLOW) == 0:
+        return
+    plenty = node_free(m, n.FAST) > m.promo_pages[n.NORMAL] + max(PLENTY_PAGES, node_managed(m, n.FAST) // 16)
+    total = 0
+    for q in range(m.processes):
+        share = scanned_share(m, q)
+        if share == 0.0:
+            continue
+        for r in range(m.regions):
+            if int(m.region_process[r]) != q or not promotable(m, r):
+                continue
+            marked = slow_pages(m, r) * share
+            faults = marked * -math.expm1(-m.region_hz[r])
+            wanted = faults if plenty else marked * m.region_hot[r]
+            m.region_promoted[r] = int(wanted + 0.5)
+            total += m.region_promoted[r]
+            m.counters[n.C_HINT_FAULTS] += int(faults)
+            m.owed_s[n.LOST_MIGRATION] += faults * m.hint_fault_us * 1e-6
+    if total == 0:
+        return
+    m.counters[n.C_PROMOTE_CANDIDATE] += total
+    limit = min(total, int(m.promote_limit_mib_per_s * 256.0 * m.dt_s))
+    if promotion_room(m) < limit:
+        wake_kswapd(m, n.FAST, n.ANON, False)
+        if m.kswapd_awake[n.FAST] == 1:
+            kswapd_run(m, n.FAST)
+    limit = min(limit, promotion_room(m))
+    moved = 0
+    for r in range(m.regions):
+        ask = m.region_promoted[r] * limit // total
+        m.region_promoted[r] = promote_region(m, r, ask) if ask > 0 else 0
+        moved += m.region_promoted[r]
+    m.counters[n.C_PROMOTE] += moved
+    m.owed_s[n.LOST_MIGRATION] += moved * m.migrate_unbatched_us * 1e-6

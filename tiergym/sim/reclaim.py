@@ -1,0 +1,170 @@
+"""Reclaim: which pages leave a node, where they go, and what that costs the one who reclaims.
+
+LRU is recency: a page not referenced within the LRU window is cold, however often it was used before. Cold
+pages go first; when they do not suffice, priority rises and referenced pages go too (mm/vmscan.c:
+shrink_folio_list). A page leaves DRAM for the slow tier if demotion may and finds room there above min
+(alloc_migrate_folio: GFP_NOWAIT, THISNODE); else files are dropped and anonymous pages swapped.
+"""
+
+from tiergym.sim import names as n
+from tiergym.sim.compile import jit
+from tiergym.sim.pages import (
+    MARK_MIN,
+    charge_class,
+    class_on_tier,
+    free_class,
+    mark_pages,
+    slow_free_above,
+    take_from_zone,
+)
+from tiergym.sim.regions import fast_pages, region_class, slow_pages
+from tiergym.sim.slab import free_objects
+
+PAGE_BYTES = 4096.0
+SWAP_OUT_US = 4.0  # queueing one page to swap; the write itself is asynchronous
+WRITEBACK_US = 12.0  # writing one dirty file page back, amortised over its batch
+SHRINK_SEEKS = 0.5  # DEFAULT_SEEKS 2: slab is scanned at half the pace of LRU pages (mm/shrinker.c)
+
+
+@jit
+def demotion_room(m):
+    """Pages the slow tier still takes from demotion; 0 if demotion is off or has no target."""
+    if m.demotion < 0.5 or m.slow_in_lower_tier < 0.5:
+        return 0
+    return slow_free_above(m, MARK_MIN)
+
+
+@jit
+def demote(m, r, z, pages):
+    """Move pages of region r from DRAM zone z to the slow tier (MOVABLE first), whatever its mempolicy says."""
+    cls = region_class(m, r)
+    done = 0
+    for target in range(n.SLOW_MOVABLE, n.SLOW_NORMAL - 1, -1):
+        got = take_from_zone(m, target, pages - done, mark_pages(m, target, MARK_MIN, True))
+        if got > 0:
+            m.region_pages[r, target] += got
+            charge_class(m, cls, target, got)
+            done += got
+    if done > 0:
+        m.region_pages[r, z] -= done
+        free_class(m, cls, z, done)
+        m.moved_bytes[n.FAST] += done * PAGE_BYTES
+        m.moved_bytes[n.SLOW] += done * PAGE_BYTES
+    return done
+
+
+@jit
+def evict(m, r, z, pages, premature):
+    """Drop file pages or swap anonymous pages of region r from zone z; returns how many went."""
+    if m.region_kind[r] == n.KIND_ANON:
+        pages = min(pages, m.swap_free_pages)
+        m.swap_free_pages -= pages
+        m.counters[n.C_SWAPOUT] += pages
+    else:
+        m.counters[n.C_FILE_DROPPED] += pages
+    m.region_pages[r, z] -= pages
+    m.region_out_pages[r] += pages
+    if premature:
+        m.region_out_premature[r] += pages
+    free_class(m, region_class(m, r), z, pages)
+    return pages
+
+
+@jit
+def metadata_us(m):
+    """Time per reclaimed page spent on struct page and xarray, by where these lie (MAC, OSDI'26)."""
+    slab = class_on_tier(m, n.SLAB_RECLAIM, n.SLOW) / max(
+        1, class_on_tier(m, n.SLAB_RECLAIM, n.SLOW) + class_on_tier(m, n.SLAB_RECLAIM, n.FAST)
+    )
+    memmap = m.memmap_slow_share
+    slow = 0.5 * (slab + memmap)
+    latency = m.dram_latency_ns + slow * (m.slow_latency_ns - m.dram_latency_ns)
+    return m.reclaim_metadata_touches * latency * 1e-3
+
+
+@jit
+def evictable(m, r, tier, room):
+    """Pages of region r that reclaim could take from a tier."""
+    pages = fast_pages(m, r) if tier == n.FAST else slow_pages(m, r)
+    if m.region_kind[r] == n.KIND_ANON and room == 0 and m.swap_free_pages == 0:
+        return 0
+    return pages
+
+
+@jit
+def take_from_region(m, r, tier, pages, premature):
+    """Reclaim `pages` of region r from a tier, its zones in proportion. Returns (demoted, evicted)."""
+    total = fast_pages(m, r) if tier == n.FAST else slow_pages(m, r)
+    pages = min(pages, total)
+    demoted, evicted = 0, 0
+    for step in range(2):  # first every zone's share, then the remainder where it can be had
+        for z in range(n.N_ZONES):
+            if (z >= n.FIRST_SLOW_ZONE) != (tier == n.SLOW):
+                continue
+            left = pages - demoted - evicted
+            have = m.region_pages[r, z]
+            share = min(left, have * pages // max(total, 1)) if step == 0 else min(left, have)
+            if share <= 0:
+                continue
+            if tier == n.FAST and demotion_room(m) > 0:
+                done = demote(m, r, z, share)
+                demoted += done
+                share -= done
+            if share > 0:
+                evicted += evict(m, r, z, share, premature)
+    return demoted, evicted
+
+
+@jit
+def shrink_slab(m, tier, share):
+    """Shrinkers of a node, in proportion to the share of its LRU just reclaimed; they see only their node."""
+    files = m.pool_now[n.POOL_FILES]
+    objects = m.slab_objects[n.SLAB_POOL_RECLAIM, tier]
+    if share <= 0.0 or objects <= 0.0 or files <= 0:
+        return 0
+    died = min(objects * share * SHRINK_SEEKS, objects * 0.5)
+    m.files_shrunk += died
+    freed = free_objects(m, n.SLAB_POOL_RECLAIM, tier, died)
+    m.counters[n.C_SLAB_SHRUNK] += freed
+    return freed
+
+
+@jit
+def reclaim_node(m, tier, want, premature):
+    """Reclaim up to `want` pages from a node. Returns (freed, demoted, seconds of the reclaimer's time)."""
+    if want <= 0:
+        return 0, 0, 0.0
+    freed, demoted, dirty = 0, 0, 0.0
+    lru = 0
+    for r in range(m.regions):
+        lru += evictable(m, r, tier, demotion_room(m) if tier == n.FAST else 0)
+    for step in range(2):  # cold pages, then any
+        room = demotion_room(m) if tier == n.FAST else 0
+        pool = 0
+        for r in range(m.regions):
+            pages = evictable(m, r, tier, room)
+            pool += int(pages * m.region_cold[r]) if step == 0 else pages
+        if pool == 0:
+            continue
+        ask = min(want - freed, pool)
+        for r in range(m.regions):
+            left = want - freed
+            if left <= 0:
+                break
+            pages = evictable(m, r, tier, room)
+            weight = int(pages * m.region_cold[r]) if step == 0 else pages
+            share = min(left, (weight * ask + pool - 1) // pool)
+            if share > 0:
+                down, out = take_from_region(m, r, tier, share, premature)
+                demoted += down
+                freed += down + out
+                dirty += out * m.region_dirty_share[r]
+        if freed >= want:
+            break
+    if lru > 0:
+        freed += shrink_slab(m, tier, freed / lru)
+    evicted = max(freed - demoted, 0)
+    seconds = 1e-6 * (
+        demoted * m.migrate_batched_us + evicted * m.reclaim_us + dirty * WRITEBACK_US + freed * metadata_us(m)
+    )
+    return freed, demoted, seconds

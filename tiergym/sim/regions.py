@@ -1,0 +1,156 @@
+"""Pages and page tables of one region: how many it needs, and giving them back in proportion."""
+
+from tiergym.sim import names as n
+from tiergym.sim.compile import jit
+from tiergym.sim.pages import free_class
+
+LEAF_SPAN_PAGES = 512
+
+
+@jit
+def region_class(m, r):
+    """ANON or FILE."""
+    return n.ANON if m.region_kind[r] == n.KIND_ANON else n.FILE
+
+
+@jit
+def resident_pages(m, r):
+    """Pages of region r that are in memory."""
+    total = 0
+    for z in range(n.N_ZONES):
+        total += m.region_pages[r, z]
+    return total
+
+
+@jit
+def fast_pages(m, r):
+    """Pages of region r in DRAM."""
+    return m.region_pages[r, n.DMA] + m.region_pages[r, n.DMA32] + m.region_pages[r, n.NORMAL]
+
+
+@jit
+def slow_pages(m, r):
+    """Pages of region r on the slow tier."""
+    return m.region_pages[r, n.SLOW_NORMAL] + m.region_pages[r, n.SLOW_MOVABLE]
+
+
+@jit
+def leaf_tables_needed(m, r, touched):
+    """Leaf page tables for `touched` pages of region r: one per 2 MiB of address space with a touched page.
+
+    Resident, swapped and dropped pages count alike: demotion, swap and MADV_DONTNEED free no table. Anonymous
+    THP deposits its table all the same (mm/huge_memory.c: pgtable_trans_huge_deposit).
+    """
+    if touched <= 0 or m.region_kind[r] == n.KIND_CACHE:
+        return 0
+    per_table = LEAF_SPAN_PAGES * m.region_density[r]
+    return int((touched + per_table - 1e-9) / per_table) if per_table >= 1.0 else touched
+
+
+@jit
+def upper_tables_needed(leaf):
+    """PMD, PUD and PGD pages above `leaf` leaf tables of one region: one per 512, and two for the path."""
+    if leaf <= 0:
+        return 0
+    return (leaf + 511) // 512 + 2
+
+
+@jit
+def free_leaf(m, r, pages):
+    """Unmap: leaf tables go with their range, from both tiers in proportion."""
+    total = 0
+    for z in range(n.N_ZONES):
+        total += m.region_leaf[r, z]
+    left = min(pages, total)
+    if left <= 0:
+        return
+    want = left
+    for z in range(n.N_ZONES):
+        out = m.region_leaf[r, z] * want // total
+        m.region_leaf[r, z] -= out
+        free_class(m, n.PT_LEAF, z, out)
+        left -= out
+    for z in range(n.N_ZONES - 1, -1, -1):
+        out = min(left, m.region_leaf[r, z])
+        m.region_leaf[r, z] -= out
+        free_class(m, n.PT_LEAF, z, out)
+        left -= out
+
+
+@jit
+def free_upper(m, r, pages):
+    """Upper page tables go when their range is gone."""
+    left = pages
+    for z in range(n.N_ZONES - 1, -1, -1):
+        out = min(left, m.region_upper[r, z])
+        if out > 0:
+            m.region_upper[r, z] -= out
+            free_class(m, n.PT_UPPER, z, out)
+            left -= out
+
+
+@jit
+def free_resident(m, r, pages):
+    """Give back resident pages of region r, from all zones in proportion."""
+    cls = region_class(m, r)
+    total = resident_pages(m, r)
+    left = min(pages, total)
+    if left <= 0:
+        return
+    want = left
+    for z in range(n.N_ZONES):
+        out = m.region_pages[r, z] * want // total
+        m.region_pages[r, z] -= out
+        free_class(m, cls, z, out)
+        left -= out
+    for z in range(n.N_ZONES - 1, -1, -1):
+        out = min(left, m.region_pages[r, z])
+        m.region_pages[r, z] -= out
+        free_class(m, cls, z, out)
+        left -= out
+
+
+@jit
+def forget_evicted(m, r, pages):
+    """Swapped or dropped pages of an unmapped range are forgotten; anonymous ones return their swap."""
+    out = min(pages, m.region_out_pages[r])
+    if out <= 0:
+        return
+    premature = m.region_out_premature[r] * out // m.region_out_pages[r]
+    m.region_out_pages[r] -= out
+    m.region_out_premature[r] -= premature
+    if m.region_kind[r] == n.KIND_ANON:
+        m.swap_free_pages += out
+
+
+@jit
+def unmap(m, r, pages):
+    """munmap of `pages` touched pages of region r: resident and evicted ones in proportion, then its tables."""
+    resident = resident_pages(m, r)
+    touched = resident + m.region_out_pages[r]
+    pages = min(pages, touched)
+    if pages <= 0:
+        return
+    from_memory = resident * pages // touched
+    from_memory = max(from_memory, pages - m.region_out_pages[r])
+    free_resident(m, r, from_memory)
+    forget_evicted(m, r, pages - from_memory)
+    trim_tables(m, r)
+
+
+@jit
+def trim_tables(m, r):
+    """Free the tables that the remaining range of region r no longer needs."""
+    touched = resident_pages(m, r) + m.region_out_pages[r]
+    have = 0
+    upper = 0
+    for z in range(n.N_ZONES):
+        have += m.region_leaf[r, z]
+        upper += m.region_upper[r, z]
+    need = leaf_tables_needed(m, r, touched)
+    if have > need:
+        free_leaf(m, r, have - need)
+        have = need
+    need_upper = upper_tables_needed(have)
+    if upper > need_upper:
+        free_upper(m, r, upper - need_upper)

@@ -1,0 +1,39 @@
+"""One tick of one machine: the phases in Linux's order of cause and effect (MODEL.md section 3)."""
+
+from tiergym.sim import names as n
+from tiergym.sim.account import account
+from tiergym.sim.compile import jit
+from tiergym.sim.demand import demand
+from tiergym.sim.faults import serve_demand
+from tiergym.sim.hotplug import hotplug, online_arrived
+from tiergym.sim.kswapd import run_woken_kswapds
+from tiergym.sim.migrate import keep_headroom, migrate_kernel_pages
+from tiergym.sim.promote import promote
+
+
+@jit
+def clear_tick(m):
+    """Counters and moved bytes are per tick."""
+    for i in range(n.N_COUNTERS):
+        m.counters[i] = 0
+    for c in range(n.N_CLASSES):
+        m.premature_by_class[c] = 0
+    for tier in range(n.N_TIERS):
+        m.moved_bytes[tier] = 0.0
+
+
+@jit
+def tick(m):
+    """Advance one machine by dt_s under `m.action` (already free of impossible modes)."""
+    clear_tick(m)
+    if m.tick == 0:
+        online_arrived(m)  # boot: memhp_default_state decides the zone of what is there
+    demand(m)
+    run_woken_kswapds(m)
+    serve_demand(m)
+    promote(m)
+    keep_headroom(m)
+    migrate_kernel_pages(m)
+    hotplug(m)
+    account(m)
+    m.tick += 1
