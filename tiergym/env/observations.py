@@ -125,7 +125,9 @@ def fill_pages(m, obs, i):
         i += 1
     low = m.low_pages[n.DMA] + m.low_pages[n.DMA32] + m.low_pages[n.NORMAL]
     obs[i] = ratio(20.0 * (node_free(m, n.FAST) - low), node_managed(m, n.FAST))
-    obs[i + 1] = ratio(20.0 * (m.free_pages[n.SLOW_NORMAL] - m.low_pages[n.SLOW_NORMAL]), m.managed_pages[n.SLOW_NORMAL])
+    obs[i + 1] = ratio(
+        20.0 * (m.free_pages[n.SLOW_NORMAL] - m.low_pages[n.SLOW_NORMAL]), m.managed_pages[n.SLOW_NORMAL]
+    )
     obs[i + 2] = ratio(
         20.0 * (m.free_pages[n.SLOW_MOVABLE] - m.low_pages[n.SLOW_MOVABLE]), m.managed_pages[n.SLOW_MOVABLE]
     )

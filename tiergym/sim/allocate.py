@@ -138,8 +138,25 @@ def placement_entry(cls):
 
 
 @jit
-def allocate_kernel(m, cls, want):
+def request_by_policy(m, want, cls, mempolicy, movable, restricted):
+    """A request under a mempolicy (mm/mempolicy.c); BIND to a node without a zone for it is ignored
+    (apply_policy_zone)."""
+    if mempolicy == n.MPOL_BIND_FAST:
+        return request(m, want, cls, NODE_FAST, False, movable, True, True, False)
+    if mempolicy == n.MPOL_BIND_SLOW and (movable or m.managed_pages[n.SLOW_NORMAL] > 0):
+        return request(m, want, cls, NODE_SLOW, True, movable, True, True, False)
+    if mempolicy == n.MPOL_INTERLEAVE:
+        got = request(m, want // 2, cls, NODE_BOTH, True, movable, True, True, restricted)
+        return got + request(m, want - want // 2, cls, NODE_BOTH, False, movable, True, True, restricted)
+    slow_first = mempolicy == n.MPOL_PREFER_SLOW
+    return request(m, want, cls, NODE_BOTH, slow_first, movable, True, True, restricted)
+
+
+@jit
+def allocate_kernel(m, cls, want, mempolicy):
     """GFP_KERNEL pages of a class by its placement mode; returns the pages got (FACTS-kernel 1.7).
+
+    `mempolicy` is the task's (never the VMA's); it decides where the placement mode is `fallback`.
 
     fallback: the plain zonelist. prefer_fast: DRAM first without direct reclaim, which wakes kswapd0, then
     everything (alloc_pages_preferred_many). restrict: a nodemask of DRAM: reclaim, then OOM. prefer_slow: CXL first.
@@ -155,9 +172,11 @@ def allocate_kernel(m, cls, want):
     if mode == n.RESTRICT:
         got = request(m, want, cls, NODE_FAST, False, False, True, True, True)
     elif got < want:
-        got += request(m, want - got, cls, NODE_BOTH, mode == n.PREFER_SLOW, False, True, True, zone_restricts)
+        policy = mempolicy if mode == n.FALLBACK else n.MPOL_DEFAULT
+        policy = n.MPOL_PREFER_SLOW if mode == n.PREFER_SLOW else policy
+        got += request_by_policy(m, want - got, cls, policy, False, zone_restricts)
     hand_out(m, cls)
-    if mode != n.PREFER_SLOW:
+    if mode != n.PREFER_SLOW and mempolicy == n.MPOL_DEFAULT:
         m.counters[n.C_KERNEL_FALLBACK] += m.grant_pages[n.SLOW_NORMAL]
     return got
 
@@ -168,16 +187,23 @@ def allocate_user(m, cls, want, mempolicy):
     clear_grant(m)
     if want <= 0:
         return 0
-    if mempolicy == n.MPOL_BIND_FAST:
-        got = request(m, want, cls, NODE_FAST, False, True, True, True, False)
-    elif mempolicy == n.MPOL_BIND_SLOW:
-        got = request(m, want, cls, NODE_SLOW, True, True, True, True, False)
-    elif mempolicy == n.MPOL_INTERLEAVE:
-        got = request(m, want // 2, cls, NODE_BOTH, True, True, True, True, False)
-        got += request(m, want - want // 2, cls, NODE_BOTH, False, True, True, True, False)
-    else:
-        got = request(m, want, cls, NODE_BOTH, mempolicy == n.MPOL_PREFER_SLOW, True, True, True, False)
-        if mempolicy == n.MPOL_DEFAULT:
-            m.counters[n.C_USER_FALLBACK] += m.grant_pages[n.SLOW_NORMAL] + m.grant_pages[n.SLOW_MOVABLE]
+    got = request_by_policy(m, want, cls, mempolicy, True, False)
     hand_out(m, cls)
+    if mempolicy == n.MPOL_DEFAULT:
+        m.counters[n.C_USER_FALLBACK] += m.grant_pages[n.SLOW_NORMAL] + m.grant_pages[n.SLOW_MOVABLE]
     return got
+
+
+@jit
+def allocate_huge(m, cls, want):
+    """Huge pages for `want` pages of faults: GFP_TRANSHUGE_LIGHT | THISNODE (vma_thp_gfp_mask).
+
+    DRAM only, down to min because the slow path retries there, without waking kswapd or reclaiming; whatever
+    is missing falls back to 4 KiB pages. So THP never lands on CXL by default, and leaves DRAM at min.
+    """
+    clear_grant(m)
+    for level in (MARK_LOW, MARK_MIN):
+        got = m.grant_pages[n.DMA] + m.grant_pages[n.DMA32] + m.grant_pages[n.NORMAL]
+        take_from_zonelist(m, want - got, level, NODE_FAST, False, True)
+    hand_out(m, cls)
+    return m.grant_pages[n.DMA] + m.grant_pages[n.DMA32] + m.grant_pages[n.NORMAL]

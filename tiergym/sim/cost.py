@@ -47,7 +47,7 @@ def add_region(m, r):
     add_accesses(m, n.FAST, n.LOST_DATA, rate * fast, mlp, writes)
     if slow > 0:
         add_accesses(m, n.SLOW, n.LOST_DATA, rate * slow, mlp, writes)
-    walks = m.region_tlb[r] * (fast + slow) * (1.0 - m.region_thp_share[r])
+    walks = m.region_tlb[r] * (fast + slow - min(m.region_huge[r], fast))  # huge pages are not walked to the leaf
     if walks == 0.0:
         return
     leaf_fast = m.region_leaf[r, n.DMA] + m.region_leaf[r, n.DMA32] + m.region_leaf[r, n.NORMAL]

@@ -5,7 +5,7 @@ import math
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.pages import class_on_tier, free_class
-from tiergym.sim.regions import leaf_tables_needed, resident_pages, trim_tables, unmap
+from tiergym.sim.regions import fast_pages, leaf_tables_needed, resident_pages, trim_tables, unmap
 from tiergym.sim.slab import free_objects
 
 STACK_PAGES = 4  # THREAD_SIZE 16 KiB, VMAP_STACK (kernel/fork.c)
@@ -128,6 +128,7 @@ def demand_regions(m):
             have = resident_pages(m, r) + m.region_out_pages[r]
         if have == 0:
             trim_tables(m, r)  # what a killed process got in its last tick
+        m.region_huge[r] = min(m.region_huge[r], fast_pages(m, r))  # those that left DRAM were split
         m.region_target_pages[r] = target
         m.region_want[r] = max(target - have, 0)
         m.region_refault[r] = int(m.region_out_pages[r] * m.region_reread[r] + 0.5)

@@ -1,13 +1,15 @@
 """Phase 4: user faults and kernel allocations interleave, in proportion, in sub-rounds."""
 
 from tiergym.sim import names as n
-from tiergym.sim.allocate import allocate_kernel, allocate_user
+from tiergym.sim.allocate import allocate_huge, allocate_kernel, allocate_user
 from tiergym.sim.compile import jit
 from tiergym.sim.demand import tables_wanted
+from tiergym.sim.kswapd import boost_watermarks
 from tiergym.sim.regions import LEAF_SPAN_PAGES, region_class, resident_pages, upper_tables_needed
 from tiergym.sim.slab import add_slab_pages, fill_holes, slab_class
 
 SUB_ROUNDS = 4
+HUGE_PAGES = 512
 
 
 @jit
@@ -28,14 +30,15 @@ def touch_tables(m, r, pages):
     need = tables_wanted(m, r, pages)
     if need == 0:
         return pages
+    policy = int(m.process_mempolicy[int(m.region_process[r])])
     need_upper = upper_tables_needed(leaf + need) - upper
     if need_upper > 0:
-        got = allocate_kernel(m, n.PT_UPPER, need_upper)
+        got = allocate_kernel(m, n.PT_UPPER, need_upper, policy)
         for z in range(n.N_ZONES):
             m.region_upper[r, z] += m.grant_pages[z]
         if got < need_upper:
             return 0
-    got = allocate_kernel(m, n.PT_LEAF, need)
+    got = allocate_kernel(m, n.PT_LEAF, need, policy)
     for z in range(n.N_ZONES):
         m.region_leaf[r, z] += m.grant_pages[z]
     if got == need:
@@ -67,6 +70,21 @@ def charge_refaults(m, r, pages):
 
 
 @jit
+def touch_huge(m, r, pages):
+    """The part of an anonymous region's faults that huge pages serve; returns the pages got."""
+    if m.thp < 0.5 or m.region_thp_share[r] == 0.0 or m.region_kind[r] != n.KIND_ANON:
+        return 0
+    want = int(pages * m.region_thp_share[r]) // HUGE_PAGES * HUGE_PAGES
+    if want == 0:
+        return 0
+    got = allocate_huge(m, n.ANON, want)
+    for z in range(n.N_ZONES):
+        m.region_pages[r, z] += m.grant_pages[z]
+    m.region_huge[r] += got // HUGE_PAGES * HUGE_PAGES
+    return got
+
+
+@jit
 def touch(m, r, new, again):
     """Region r touches `new` pages for the first time and `again` evicted ones; returns the pages it got."""
     if new + again <= 0 or m.process_down_s[int(m.region_process[r])] > 0.0:
@@ -74,7 +92,8 @@ def touch(m, r, new, again):
     mapped = touch_tables(m, r, new)
     if m.process_down_s[int(m.region_process[r])] > 0.0:
         return new + again  # killed for its own page table
-    got = allocate_user(m, region_class(m, r), mapped + again, int(m.region_mempolicy[r]))
+    huge = touch_huge(m, r, mapped)
+    got = huge + allocate_user(m, region_class(m, r), mapped - huge + again, int(m.region_mempolicy[r]))
     for z in range(n.N_ZONES):
         m.region_pages[r, z] += m.grant_pages[z]
     charge_refaults(m, r, min(got, again))
@@ -93,7 +112,7 @@ def bear_objects(m, pool, objects):
         return
     per_page = int(m.slab_objects_per_page)
     want = int((left + per_page - 1e-6) / per_page)
-    got = allocate_kernel(m, cls, want)
+    got = allocate_kernel(m, cls, want, n.MPOL_DEFAULT)
     if got == 0:
         return
     slow = m.grant_pages[n.SLOW_NORMAL] + m.grant_pages[n.SLOW_MOVABLE]
@@ -106,6 +125,16 @@ def bear_objects(m, pool, objects):
 
 
 @jit
+def kernel_pages_in_dram(m):
+    """Kernel pages of DRAM, to see whether this tick placed new ones."""
+    total = 0
+    for cls in range(n.FIRST_KERNEL_CLASS, n.N_CLASSES):
+        for z in range(n.FIRST_SLOW_ZONE):
+            total += m.used_pages[cls, z]
+    return total
+
+
+@jit
 def serve_demand(m):
     """All of this tick's faults and kernel allocations. Unserved faults stall their process (VM_FAULT_OOM retries)."""
     wanted = m.kernel_want[n.KSTACK] + m.kernel_want[n.KERNEL_OTHER]
@@ -114,6 +143,7 @@ def serve_demand(m):
     births = m.slab_births[n.SLAB_POOL_UNRECLAIM] + m.slab_births[n.SLAB_POOL_RECLAIM]
     if wanted == 0 and births <= 0.0:
         return
+    placed = kernel_pages_in_dram(m)
     for k in range(SUB_ROUNDS):
         for r in range(m.regions):
             new, again = part(m.region_want[r], k), part(m.region_refault[r], k)
@@ -124,14 +154,16 @@ def serve_demand(m):
                 q = int(m.region_process[r])
                 unserved = 1.0 - got / (new + again)
                 m.owed_s[n.LOST_RECLAIM] += unserved * m.dt_s * m.workers * m.process_share[q] / SUB_ROUNDS
-        allocate_kernel(m, n.KSTACK, part(m.kernel_want[n.KSTACK], k))
-        allocate_kernel(m, n.KERNEL_OTHER, part(m.kernel_want[n.KERNEL_OTHER], k))
+        allocate_kernel(m, n.KSTACK, part(m.kernel_want[n.KSTACK], k), n.MPOL_DEFAULT)
+        allocate_kernel(m, n.KERNEL_OTHER, part(m.kernel_want[n.KERNEL_OTHER], k), n.MPOL_DEFAULT)
         for pool in range(2):
             bear_objects(m, pool, m.slab_births[pool] / SUB_ROUNDS)
+    if kernel_pages_in_dram(m) > placed:
+        boost_watermarks(m)
 
 
 @jit
 def boot_kernel(m):
     """Kernel memory that is there before the workload: kernel_other in DRAM."""
     m.kernel_want[n.KERNEL_OTHER] = 0
-    allocate_kernel(m, n.KERNEL_OTHER, int(m.boot_kernel_mib * 256))
+    allocate_kernel(m, n.KERNEL_OTHER, int(m.boot_kernel_mib * 256), n.MPOL_DEFAULT)

@@ -1,13 +1,18 @@
 """kswapd: one per node, woken only by a request that found every zone it may use below low."""
 
+import math
+
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.pages import node_managed
+from tiergym.sim.random_bits import uniform
 from tiergym.sim.reclaim import metadata_us, reclaim_node
+from tiergym.sim.watermarks import PAGEBLOCK_PAGES
 
 MAX_RECLAIM_RETRIES = 16
 MIN_BATCH_PAGES = 32  # SWAP_CLUSTER_MAX
 TIERING = 2.0
+STREAM_BOOST = 900
 
 
 @jit
@@ -75,6 +80,7 @@ def kswapd_run(m, tier):
         return 0
     premature = m.kswapd_premature[tier] == 1 and tier == n.FAST
     freed, demoted, seconds = reclaim_node(m, tier, min(max(want, MIN_BATCH_PAGES), budget), premature)
+    end_boost(m, tier)
     m.kswapd_budget[tier] -= max(freed, MIN_BATCH_PAGES)
     m.counters[n.C_STEAL_KSWAPD_FAST + tier] += freed
     m.counters[n.C_DEMOTE_KSWAPD] += demoted
@@ -89,6 +95,26 @@ def kswapd_run(m, tier):
     if node_deficit(m, tier) == 0:
         m.kswapd_awake[tier] = 0
     return freed
+
+
+@jit
+def boost_watermarks(m):
+    """A kernel page stole a movable pageblock: its zone's marks rise and kswapd0 is woken (mm/page_alloc.c:
+    boost_watermark). This is what wakes kswapd under a NORMAL slow tier (recordings, F6); off by default."""
+    if uniform(m.key, m.tick, STREAM_BOOST) >= -math.expm1(-m.boost_hz * m.dt_s):
+        return
+    zone = n.NORMAL if m.managed_pages[n.NORMAL] > 0 else n.DMA32
+    most = int(m.high_pages[zone] * m.boost_factor / 10000.0)
+    m.boost_pages[zone] = min(m.boost_pages[zone] + PAGEBLOCK_PAGES, max(most, PAGEBLOCK_PAGES))
+    wake_kswapd(m, n.FAST, n.KERNEL_OTHER, False)
+
+
+@jit
+def end_boost(m, tier):
+    """A kswapd run takes the boost back, whatever it reclaimed (balance_pgdat)."""
+    for z in range(n.N_ZONES):
+        if (z >= n.FIRST_SLOW_ZONE) == (tier == n.SLOW):
+            m.boost_pages[z] = 0
 
 
 @jit

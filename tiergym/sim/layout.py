@@ -69,6 +69,7 @@ def machine_dtype(regions: int) -> np.dtype:
         ("region_pages", i8, (r, z)),
         ("region_leaf", i8, (r, z)),  # leaf page tables
         ("region_upper", i8, (r, z)),  # upper page tables
+        ("region_huge", i8, (r,)),  # of its DRAM pages, those mapped by huge pages
         ("region_out_pages", i8, (r,)),  # swapped or dropped, still mapped
         ("region_out_premature", i8, (r,)),  # of these, evicted prematurely
         ("region_want", i8, (r,)),  # pages to touch for the first time in this tick
@@ -134,9 +135,9 @@ def machine_dtype(regions: int) -> np.dtype:
         # blocks of the slow tier
         ("blocks", i8),
         ("block_pages", i8),
-        ("block_state", "<i8", (MAX_BLOCKS,)),
-        ("block_unmovable", "<i8", (MAX_BLOCKS,)),
-        ("block_memmap", "<i8", (MAX_BLOCKS,)),
+        ("block_state", "<i4", (MAX_BLOCKS,)),
+        ("block_unmovable", "<i4", (MAX_BLOCKS,)),
+        ("block_memmap", "<i4", (MAX_BLOCKS,)),
     ]
     return np.dtype(fields)
 

@@ -1,7 +1,6 @@
 """The OOM killer: the largest process by RSS, swap and page tables, blind to nodes (mm/oom_kill.c)."""
 
 from tiergym.sim import names as n
-from tiergym.sim import parameters as p
 from tiergym.sim.compile import jit
 from tiergym.sim.pages import MARK_MIN, node_managed, slow_free_above
 from tiergym.sim.regions import resident_pages, unmap

@@ -8,6 +8,8 @@ fixed value or a distribution; either way one row of `ROW` float64 describes it 
 
 from dataclasses import dataclass
 
+from tiergym.sim.names import EVENTS, KINDS, MEMPOLICIES
+
 N_PROCESSES = 8
 N_EVENTS = 4
 N_CURVE_POINTS = 12
@@ -73,7 +75,7 @@ KERNEL: tuple[Field, ...] = (
     _f("disk_latency_us", 100, 0.5, 100000, "one page read back from its file"),
     _i("pcp_batch_pages", 63, 1, 4096, "one refill of a per-CPU list (zone_batchsize)"),
     _f("boost_factor", 15000, 0, 50000, "vm.watermark_boost_factor, in 1/10000 of high"),
-    _f("boost_hz", 0.0, 0, 10, "fragmentation events per second while unmovable pages are being placed"),
+    _f("boost_hz", 0.0, 0, 10, "pageblocks stolen per second while kernel pages are placed: each boosts DRAM"),
     _f("lru_window_s", 4.0, 0.01, 3600, "age of a page when reclaim looks at it again (LRU rotation)"),
     _f("hot_threshold_ms", 1000, 1, 100000, "numa_balancing hint-fault latency below which a page is hot"),
     _f("scan_mib_per_s", 256, 0, 1e6, "numa_balancing_scan_size_mb per scan_period_min of 1 s"),
@@ -124,16 +126,17 @@ PROCESS: tuple[Field, ...] = (
     _f("work_share", 1.0, 0, 1, "share of the machine's work; shares are normalised to 1"),
     _f("restart_s", 5.0, 0, 3600, "time from a kill to the restart"),
     _f("lost_s", 5.0, 0, 3600, "seconds of its work that a kill throws away"),
+    _e("mempolicy", 0, MEMPOLICIES, "task policy: where its page tables go"),
     _i("vmas", 64, 1, 1e6, "mappings: slab for vm_area_struct, a floor for upper page tables"),
 )
 
 REGION: tuple[Field, ...] = (
     _i("process", 0, 0, N_PROCESSES - 1, "owner, an index into the workload's processes"),
-    _e("kind", 0, ("anon", "file_ro", "file_rw", "cache"), "what the pages are"),
+    _e("kind", 0, KINDS, "what the pages are"),
     _f("mib", 0, 0, 64e6, "size when fully grown"),
     _f("density", 1.0, 1 / 512, 1, "touched share of each 2 MiB of address space"),
-    _f("thp_share", 0.0, 0, 1, "share backed by huge pages: not walked, only on DRAM by default"),
-    _e("mempolicy", 0, ("default", "bind_fast", "bind_slow", "prefer_slow", "interleave"), "its data's mempolicy"),
+    _f("thp_share", 0.0, 0, 1, "share of its faults that ask for a huge page: local DRAM down to min, or 4 KiB pages"),
+    _e("mempolicy", 0, MEMPOLICIES, "its data's mempolicy (mbind)"),
     _f("write_share", 0.2, 0, 1, "share of its misses' traffic that is written back"),
     _f("dirty_share", 0.0, 0, 1, "file pages that reclaim must write first"),
     _f("misses_per_page_s", 0, 0, 1e7, "last-level cache misses per touched page and second at full speed"),
@@ -164,7 +167,7 @@ POOL: tuple[Field, ...] = (
 )
 
 EVENT: tuple[Field, ...] = (
-    _e("kind", 0, ("none", "hot_add", "hot_remove"), "what happens"),
+    _e("kind", 0, EVENTS, "what happens"),
     _f("at_s", 0, 0, 86400, "when"),
     _f("mib", 0, 0, 64e6, "how much of the slow tier, in whole blocks"),
 )
