@@ -1,0 +1,208 @@
+"""What happens during training besides learning: numbers for TensorBoard, checkpoints, stopping, progress."""
+
+import signal
+import sys
+import threading
+from pathlib import Path
+from time import monotonic
+from types import FrameType, TracebackType
+from typing import Any
+
+import numpy as np
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from stable_baselines3.common.callbacks import BaseCallback
+
+from tiergym.env import actions as act
+from tiergym.lab import checkpoint
+from tiergym.lab.terminal import console, number
+from tiergym.sim import names as n
+
+LOGS = 200
+"""Log at most about this many times per training; an on-policy learner at most once per rollout."""
+VMSTAT = (
+    n.C_WAKEUP_FAST,
+    n.C_STEAL_KSWAPD_FAST,
+    n.C_STEAL_DIRECT_FAST,
+    n.C_ALLOCSTALL,
+    n.C_DEMOTE_KSWAPD,
+    n.C_DEMOTE_DIRECT,
+    n.C_DEMOTE_PROACTIVE,
+    n.C_PROMOTE,
+    n.C_SWAPOUT,
+    n.C_FILE_REFAULT,
+    n.C_KERNEL_FALLBACK,
+    n.C_PREMATURE_PAGES,
+    n.C_OOM,
+    n.C_OOM_PREMATURE,
+    n.C_MIGRATE_PT,
+    n.C_MIGRATE_SLAB,
+    n.C_MIGRATE_KSTACK,
+    n.C_MIGRATE_FAIL,
+)
+"""Counters that are logged, per machine and tick."""
+
+
+class MetricsCallback(BaseCallback):
+    """Means over machines and ticks since the last record, and returns of the episodes that ended since.
+
+    Takes whole arrays from `PlacementSB3VecEnv.last_metrics`: no Python work per machine. `latest` holds the last
+    record.
+    """
+
+    def __init__(self, total_steps: int) -> None:
+        super().__init__()
+        self.latest: dict[str, float] = {}
+        self._every = total_steps // LOGS
+        self._begin(0)
+
+    def _begin(self, steps: int) -> None:
+        self._since_steps, self._since_s, self._ticks = steps, monotonic(), 0
+        self._sums: dict[str, Any] = {}
+        self._modes = np.zeros(act.N_MASK)
+        self._returns: list[float] = []
+
+    def _on_training_start(self) -> None:
+        self._env: Any = self.training_env.unwrapped
+        self._begin(self.num_timesteps)
+
+    def _on_step(self) -> bool:
+        for name, values in self._env.last_metrics.items():
+            self._sums[name] = self._sums.get(name, 0) + values.sum(axis=0, dtype=np.float64)
+        chosen = self.locals.get("clipped_actions", self.locals["actions"])
+        modes = self._env.form.to_modes(chosen, self._env.num_envs)
+        self._modes += np.bincount((modes + act.OFFSETS).ravel(), minlength=act.N_MASK)
+        self._ticks += self._env.num_envs
+        infos = self.locals["infos"]
+        self._returns += [infos[i]["episode"]["r"] for i in np.flatnonzero(self.locals["dones"])]
+        return True
+
+    def _on_rollout_end(self) -> None:
+        if self._ticks and self.num_timesteps - self._since_steps >= self._every:
+            self._record()
+
+    def _on_training_end(self) -> None:
+        self.logger.dump(self.num_timesteps)
+
+    def _record(self) -> None:
+        mean = {name: total / self._ticks for name, total in self._sums.items()}
+        out = {
+            "rollout/throughput": mean["throughput"],
+            "time/steps_per_second": (self.num_timesteps - self._since_steps) / max(monotonic() - self._since_s, 1e-9),
+        }
+        if self._returns:
+            out["rollout/return"] = float(np.mean(self._returns))
+        out |= {f"reward_terms/{name}": mean["reward_terms"][i] for i, name in enumerate(n.TERMS)}
+        out |= {f"lost/{name}": mean["attribution"][i] for i, name in enumerate(n.CAUSES)}
+        out |= {f"vmstat/{n.COUNTERS[i]}": mean["counters"][i] for i in VMSTAT}
+        kernel = range(n.FIRST_KERNEL_CLASS, n.N_CLASSES)
+        out |= {f"kernel_pages_on_slow/{n.CLASSES[i]}": mean["kernel_slow"][i] for i in kernel}
+        out |= {f"modes/{name}": self._modes[i] / self._ticks for i, name in enumerate(act.MASK_NAMES)}
+        for name, value in out.items():
+            self.logger.record(name, float(value))
+        self.logger.dump(self.num_timesteps)
+        self.latest |= out
+        self._begin(self.num_timesteps)
+
+
+class CheckpointCallback(BaseCallback):
+    """Saves a checkpoint between two rollouts, every `every` steps; `last` is the moment when the last one began."""
+
+    def __init__(self, run: Path, every: int) -> None:
+        super().__init__()
+        self.run, self.every = run, every
+        self.last: checkpoint.Moment | None = None
+        self._saved = 0
+
+    def _on_training_start(self) -> None:
+        self._saved = self.num_timesteps
+
+    def _on_rollout_start(self) -> None:
+        self.last = checkpoint.moment(self.model)
+        if self.last.steps - self._saved >= self.every:
+            checkpoint.save(self.run, self.model, self.last)
+            self._saved = self.last.steps
+
+    def _on_step(self) -> bool:
+        return True
+
+
+class StopRequest(BaseCallback):
+    """Ends the training at the next step once SIGINT (Ctrl-C) or SIGTERM arrives; a second one ends the program.
+
+    A context manager: the signals' old handlers come back with its end. Python delivers signals to the main thread
+    only, so in any other it waits for `requested` to be set.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requested = False
+        self._old: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():
+            self._old = {sig: signal.signal(sig, self._request) for sig in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+        self._restore()
+
+    def _restore(self) -> None:
+        for sig, handler in self._old.items():
+            signal.signal(sig, handler)
+        self._old = {}
+
+    def _on_step(self) -> bool:
+        return not self.requested
+
+
+class ProgressCallback(BaseCallback):
+    """A bar on a terminal's stderr; elsewhere one line for each tenth of the training."""
+
+    def __init__(self, what: str, total_steps: int, metrics: MetricsCallback) -> None:
+        super().__init__()
+        self.what, self.total, self.metrics = what, total_steps, metrics
+        self._tenth = 0
+
+    def _on_training_start(self) -> None:
+        self._console = console(stderr=True)
+        self._tenth = 10 * self.num_timesteps // self.total
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"))
+        self._bar = Progress(
+            *columns,
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task(self.what, total=self.total, completed=self.num_timesteps, text="")
+        self._bar.start()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self._bar.update(self._task, completed=self.num_timesteps, text=self._text())
+        tenth = 10 * self.num_timesteps // self.total
+        if self._bar.disable and tenth > self._tenth:
+            self._tenth = tenth
+            print(f"{self.what}: {self._text()}", file=sys.stderr, flush=True)
+
+    def _text(self) -> str:
+        text = f"{number(self.num_timesteps)} of {number(self.total)} steps"
+        latest = self.metrics.latest
+        if latest:
+            text += f", {number(latest['time/steps_per_second'])}/s, throughput {latest['rollout/throughput']:.3f}"
+        if "rollout/return" in latest:
+            text += f", return {latest['rollout/return']:.2f}"
+        return text
+
+    def stop(self) -> None:
+        """Leave the terminal as it was, also where training ends with an error."""
+        if hasattr(self, "_bar"):
+            self._bar.stop()

@@ -1,0 +1,65 @@
+"""From a recipe to a stable-baselines3 model, with or without machines to learn on."""
+
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.vec_env import VecEnv
+
+from tiergym.env.action_forms import ActionForm, BaselineForm, action_form
+from tiergym.env.observations import N_OBS
+from tiergym.errors import UserError
+from tiergym.lab.hyperparameters import schedules
+from tiergym.lab.recipe import ACTIVATIONS, Recipe
+
+OBSERVATION_SPACE = spaces.Box(0.0, 1.0, (N_OBS,), np.float32)
+
+
+def form_of(recipe: Recipe) -> ActionForm:
+    """The form in which the recipe's learner sees the action."""
+    return action_form(recipe.action_form, recipe.baselines or None)
+
+
+def baseline_table(form: ActionForm) -> np.ndarray | None:
+    """What the choices of the form `baseline` mean, int64 (K, 13); None for the other forms."""
+    return np.stack([baseline.action for baseline in form.baselines]) if isinstance(form, BaselineForm) else None
+
+
+def build(recipe: Recipe, seed: int, env: VecEnv | None = None) -> BaseAlgorithm:
+    """An untrained model; without `env` one that can load weights and be exported.
+
+    Raises `UserError` with the algorithm's own words where it refuses the recipe.
+    """
+    arguments = schedules(recipe.hyperparameters)
+    if "action_noise" in arguments:
+        size = form_of(recipe).space.shape or ()
+        arguments["action_noise"] = NormalActionNoise(np.zeros(size), np.full(size, arguments["action_noise"]))
+    learner = recipe.learner
+    try:
+        model: BaseAlgorithm = learner.cls(
+            learner.policy_class(recipe.policy),
+            env,
+            seed=seed,
+            policy_kwargs=_policy_arguments(recipe),
+            _init_setup_model=env is not None,
+            **{"device": "cpu", **arguments},
+        )
+        if env is None:
+            model.observation_space, model.action_space = OBSERVATION_SPACE, form_of(recipe).space
+            model.n_envs = 1
+            model._setup_model()
+    except (AssertionError, ValueError, TypeError, RuntimeError) as error:
+        raise UserError(f"recipe '{recipe.name}': {learner.class_name} refuses it: {error}") from error
+    return model
+
+
+def _policy_arguments(recipe: Recipe) -> dict[str, Any]:
+    arguments = dict(recipe.network)
+    if "hidden" in arguments:
+        arguments["net_arch"] = arguments.pop("hidden")
+    if "activation" in arguments:
+        arguments["activation_fn"] = getattr(th.nn, ACTIVATIONS[arguments.pop("activation")])
+    return arguments

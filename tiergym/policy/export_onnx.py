@@ -1,0 +1,201 @@
+"""From a trained stable-baselines3 model to an ONNX file that needs nothing else.
+
+The graph is the actor with its deterministic choice, observations and masks in, mode indices out, whatever the
+algorithm and action form: the network, the argmax or the rescaled mean, the table of baselines, and the masks.
+Observations are in [0, 1] by construction, so there is no scaling to store. The batch is dynamic; the opset is 17.
+
+A mode that is masked becomes the entry's default, which is what the machine did with it in training too; a
+MaskablePPO policy, trained with masks, chooses its best allowed mode instead.
+"""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch as th
+from numpy.typing import NDArray
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.dqn.policies import DQNPolicy
+from stable_baselines3.sac.policies import SACPolicy
+from stable_baselines3.td3.policies import TD3Policy
+from torch import nn
+
+from tiergym import files
+from tiergym.env import actions as act
+from tiergym.env.observations import N_OBS
+from tiergym.errors import UserError
+from tiergym.policy.extras import require
+from tiergym.policy.multi_categorical import MASKED_LOGIT, PADDING_LOGIT, padding_index
+from tiergym.policy.onnx_layout import METADATA_KEY, layout_json
+
+OPSET = 17
+
+
+class ArgmaxModes(nn.Module):
+    """Flat logits (N, N_MASK) to the largest of each entry; with `masked`, of the allowed ones."""
+
+    index: th.Tensor
+
+    def __init__(self, masked: bool) -> None:
+        super().__init__()
+        self.masked = masked
+        self.register_buffer("index", padding_index(act.NVEC.tolist()))
+
+    def forward(self, logits: th.Tensor, masks: th.Tensor) -> th.Tensor:
+        """Mode indices (N, 13) int64."""
+        if self.masked:
+            logits = logits.masked_fill(~masks, MASKED_LOGIT)
+        padded = th.cat([logits, th.full_like(logits[:, :1], PADDING_LOGIT)], dim=1)
+        table = padded.index_select(1, self.index)
+        return table.view(-1, int(act.NVEC.max()), len(act.NVEC)).argmax(dim=1)
+
+
+class BoxModes(nn.Module):
+    """Numbers (N, 13), clipped to [-1, 1] and cut into equal bins, as `tiergym.env.action_forms.BoxForm` does."""
+
+    bins_per_unit: th.Tensor
+    last_mode: th.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("bins_per_unit", th.tensor(act.NVEC / 2, dtype=th.float64))
+        self.register_buffer("last_mode", th.tensor(act.NVEC - 1))
+
+    def forward(self, numbers: th.Tensor, masks: th.Tensor) -> th.Tensor:
+        """Mode indices (N, 13) int64."""
+        modes = ((numbers.clamp(-1.0, 1.0) + 1.0).double() * self.bins_per_unit).long()
+        return th.minimum(modes, self.last_mode)
+
+
+class BaselineModes(nn.Module):
+    """Scores (N, K) to the row of the best-scored of K static actions."""
+
+    table: th.Tensor
+
+    def __init__(self, table: NDArray[np.int64]) -> None:
+        super().__init__()
+        self.register_buffer("table", th.tensor(table))
+
+    def forward(self, scores: th.Tensor, masks: th.Tensor) -> th.Tensor:
+        """Mode indices (N, 13) int64."""
+        return self.table[scores.argmax(dim=1)]
+
+
+class Actor(nn.Module):
+    """The deterministic decision of a policy: `forward(obs, masks)`, and `(obs, masks, state)` if recurrent."""
+
+    offsets: th.Tensor
+    default: th.Tensor
+
+    def __init__(self, policy: BasePolicy, to_modes: nn.Module) -> None:
+        super().__init__()
+        self.policy = policy
+        self.to_modes = to_modes
+        self.register_buffer("offsets", th.tensor(act.OFFSETS))
+        self.register_buffer("default", th.tensor(act.DEFAULT))
+
+    def scores(self, obs: th.Tensor) -> th.Tensor:
+        """What the network says: logits, action values or mean actions."""
+        policy: Any = self.policy
+        out: th.Tensor
+        if isinstance(policy, ActorCriticPolicy | MaskableActorCriticPolicy):
+            features = policy.pi_features_extractor(obs)
+            out = policy.action_net(policy.mlp_extractor.forward_actor(features))
+        elif isinstance(policy, DQNPolicy):
+            out = policy.q_net(obs)
+        elif isinstance(policy, SACPolicy):
+            out = policy.actor(obs, deterministic=True)
+        elif isinstance(policy, TD3Policy):
+            out = policy.actor(obs)
+        else:
+            raise UserError(f"cannot export a {type(policy).__name__}; allowed: the policies of the seven algorithms")
+        return out
+
+    def decide(self, scores: th.Tensor, masks: th.Tensor) -> th.Tensor:
+        """Mode indices (N, 13) int64, the default where a chosen mode is masked."""
+        modes: th.Tensor = self.to_modes(scores, masks)
+        return th.where(masks.gather(1, modes + self.offsets), modes, self.default)
+
+    def forward(self, obs: th.Tensor, masks: th.Tensor) -> th.Tensor:
+        """Mode indices (N, 13) int64."""
+        return self.decide(self.scores(obs), masks)
+
+
+class RecurrentActor(Actor):
+    """The same with memory: state (N, 2 x layers x hidden), the hidden and cell states side by side."""
+
+    policy: RecurrentActorCriticPolicy
+
+    @property
+    def state_width(self) -> int:
+        """S of the state (N, S)."""
+        layers, _, hidden = self.policy.lstm_hidden_state_shape
+        return 2 * layers * hidden
+
+    def forward(self, obs: th.Tensor, masks: th.Tensor, state: th.Tensor) -> tuple[th.Tensor, th.Tensor]:  # type: ignore[override]
+        """Mode indices (N, 13) int64 and the next state."""
+        layers, _, hidden = self.policy.lstm_hidden_state_shape
+        both = state.view(-1, 2 * layers, hidden).transpose(0, 1).contiguous()
+        features = self.policy.pi_features_extractor(obs)
+        out, (h, c) = self.policy.lstm_actor(features.unsqueeze(0), (both[:layers], both[layers:]))
+        scores = self.policy.action_net(self.policy.mlp_extractor.forward_actor(out.squeeze(0)))
+        next_state = th.cat([h, c]).transpose(0, 1).reshape(-1, self.state_width)
+        return self.decide(scores, masks), next_state
+
+
+def make_actor(model: BaseAlgorithm, baselines: NDArray[np.int64] | Sequence[Sequence[int]] | None = None) -> Actor:
+    """The exportable actor of a model; `baselines` (K, 13) are the rows of the `baseline` action form.
+
+    Raises `UserError` for a model whose spaces are not those of the environment.
+    """
+    space, policy = model.action_space, model.policy
+    if model.observation_space.shape != (N_OBS,):
+        raise UserError(f"the model's observations have shape {model.observation_space.shape}; allowed: ({N_OBS},)")
+    to_modes: nn.Module
+    if baselines is not None:
+        to_modes = BaselineModes(np.asarray(baselines, dtype=np.int64))
+    elif space.shape == (len(act.ENTRIES),):
+        discrete = np.issubdtype(space.dtype, np.integer)
+        to_modes = ArgmaxModes(isinstance(policy, MaskableActorCriticPolicy)) if discrete else BoxModes()
+    else:
+        raise UserError(f"the model's actions are {space}; allowed: the action forms multidiscrete, box and baseline")
+    kind = RecurrentActor if isinstance(policy, RecurrentActorCriticPolicy) else Actor
+    return kind(policy, to_modes).to(model.device).eval()
+
+
+def export_onnx(
+    model: BaseAlgorithm, path: Path, baselines: NDArray[np.int64] | Sequence[Sequence[int]] | None = None
+) -> None:
+    """Write the model's deterministic actor as an ONNX file, atomically; see `make_actor` for the errors."""
+    onnx = require("onnx", "export")
+    actor = make_actor(model, baselines)
+    example = [th.zeros(2, N_OBS), th.ones(2, act.N_MASK, dtype=th.bool)]
+    inputs, outputs = ["obs", "masks"], ["actions"]
+    if isinstance(actor, RecurrentActor):
+        example.append(th.zeros(2, actor.state_width))
+        inputs, outputs = [*inputs, "state"], [*outputs, "next_state"]
+    with TemporaryDirectory() as folder, warnings.catch_warnings(), th.no_grad():
+        # The TorchScript exporter needs no onnxscript and keeps the batch dynamic; torch is pinned, so its
+        # deprecation is not news. The tracer's warnings are about sizes that are constant here.
+        warnings.simplefilter("ignore")
+        target = Path(folder) / "actor.onnx"
+        th.onnx.export(
+            actor,
+            tuple(tensor.to(model.device) for tensor in example),
+            target,
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_axes={name: {0: "machines"} for name in (*inputs, *outputs)},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+        exported = onnx.load_model(target)
+    exported.metadata_props.add(key=METADATA_KEY, value=layout_json())
+    onnx.checker.check_model(exported)
+    files.write_bytes(path, exported.SerializeToString())

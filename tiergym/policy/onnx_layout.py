@@ -1,0 +1,55 @@
+"""What an exported policy says about itself, and the refusal of one that speaks of another machine.
+
+The layout is one JSON text under the key `tiergym` of the ONNX file's `metadata_props`: the layout version, the
+observations' names in order, and the actions' names and modes in order. Inputs are `obs` (N, N_OBS) float32
+and `masks` (N, N_MASK) bool, output is `actions` (N, 13) int64; a recurrent policy also has `state` and
+`next_state` (N, S) float32.
+"""
+
+import json
+from itertools import zip_longest
+from typing import Any
+
+from tiergym.env import actions as act
+from tiergym.env import observations
+from tiergym.errors import UserError
+
+METADATA_KEY = "tiergym"
+
+
+def current_layout() -> dict[str, Any]:
+    """The layout that this tiergym has."""
+    return {
+        "layout_version": observations.LAYOUT_VERSION,
+        "observations": [entry.name for entry in observations.ENTRIES],
+        "actions": [{"name": entry.name, "modes": list(entry.modes)} for entry in act.ENTRIES],
+    }
+
+
+def layout_json() -> str:
+    """`current_layout` as the text that an export stores."""
+    return json.dumps(current_layout())
+
+
+def check_layout(text: str | None, path: str) -> None:
+    """Raise `UserError`, naming the first difference, unless `text` describes this tiergym's layout."""
+    if text is None:
+        raise UserError(f"{path}: no '{METADATA_KEY}' metadata; allowed: a policy written by `tiergym export`")
+    try:
+        layout = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: its '{METADATA_KEY}' metadata is not JSON: {error}") from error
+    if not isinstance(layout, dict):
+        raise UserError(f"{path}: its '{METADATA_KEY}' metadata is not a JSON object")
+    for key, here in current_layout().items():
+        there = layout.get(key)
+        if there == here:
+            continue
+        if not (isinstance(there, list) and isinstance(here, list)):
+            raise UserError(f"{path}: {key} is {there!r}; this tiergym has {here!r}: export the policy again")
+        pairs = enumerate(zip_longest(there, here))
+        index, (theirs, ours) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
+        raise UserError(
+            f"{path}: {key}[{index}] is {theirs!r}, in this tiergym it is {ours!r} "
+            f"({len(there)} there, {len(here)} here): the policy was made for another layout; train it again"
+        )

@@ -1,0 +1,19 @@
+"""A policy that never changes its mind: a TOML file of named modes (`tiergym.env.static_actions`)."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiergym.env.static_actions import StaticAction
+
+
+class StaticPolicy:
+    """The same modes in every tick and on every machine."""
+
+    def __init__(self, static: StaticAction) -> None:
+        self.name = static.name
+        self.description = static.description
+        self.action = static.action
+
+    def __call__(self, obs: NDArray[np.float32], masks: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """The fixed action once per machine, (N, 13) int64; a machine uses the default for a mode that is masked."""
+        return np.tile(self.action, (len(obs), 1))
