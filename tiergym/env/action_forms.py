@@ -29,7 +29,11 @@ class ActionForm(Protocol):
     """How one machine's action looks to a learner."""
 
     name: str
-    space: spaces.Space[Any]
+
+    @property
+    def space(self) -> spaces.Space[Any]:
+        """Space of one machine's action."""
+        ...
 
     def to_modes(self, actions: Any, num_envs: int) -> Modes:
         """Mode indices (num_envs, 13) int64, C-contiguous; raises `InvalidAction`."""
@@ -46,7 +50,7 @@ class MultiDiscreteForm:
     name = "multidiscrete"
 
     def __init__(self) -> None:
-        self.space: spaces.Space[Any] = spaces.MultiDiscrete(NVEC)
+        self.space = spaces.MultiDiscrete(NVEC)
 
     def to_modes(self, actions: Any, num_envs: int) -> Modes:
         """The actions (num_envs, 13) themselves; raises `InvalidAction` for a mode that does not exist."""
@@ -54,8 +58,9 @@ class MultiDiscreteForm:
         if array.shape != (num_envs, len(NVEC)) or array.dtype.kind not in "iu":
             raise _refused(array, f"integers of shape ({num_envs}, {len(NVEC)})")
         modes = np.ascontiguousarray(array, dtype=np.int64)
-        # One comparison finds both: seen as unsigned, a negative index is huge.
-        if not (modes.view(np.uint64) < _UNSIGNED_NVEC).all():
+        # One comparison finds both ends: seen as unsigned, a negative index is huge. Counting is several
+        # times faster than `any` on one machine's action.
+        if np.count_nonzero(modes.view(np.uint64) >= _UNSIGNED_NVEC):
             machine, entry = np.argwhere((modes < 0) | (modes >= NVEC))[0]
             raise InvalidAction(
                 f"machine {machine}: {NAMES[entry]} is {modes[machine, entry]}; allowed: 0 to {NVEC[entry] - 1}"
@@ -73,7 +78,7 @@ class BoxForm:
     name = "box"
 
     def __init__(self) -> None:
-        self.space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (len(NVEC),), np.float32)
+        self.space = spaces.Box(-1.0, 1.0, (len(NVEC),), np.float32)
 
     def to_modes(self, actions: Any, num_envs: int) -> Modes:
         """The bin of each number of `actions` (num_envs, 13); numbers outside [-1, 1] belong to the nearest bin.
@@ -83,13 +88,13 @@ class BoxForm:
         array = np.asarray(actions)
         if array.shape != (num_envs, len(NVEC)) or array.dtype.kind not in "fiu":
             raise _refused(array, f"numbers of shape ({num_envs}, {len(NVEC)})")
-        if not np.isfinite(array).all():
+        if np.count_nonzero(np.isfinite(array)) < array.size:
             machine, entry = np.argwhere(~np.isfinite(array))[0]
             raise InvalidAction(
                 f"machine {machine}: {NAMES[entry]} is {array[machine, entry]}; allowed: numbers in [-1, 1]"
             )
-        modes = ((np.clip(array, -1, 1) + 1) * _BINS_PER_UNIT).astype(np.int64)
-        return np.minimum(modes, _LAST_MODE)
+        inside = np.minimum(np.maximum(array, -1), 1)
+        return np.minimum(((inside + 1) * _BINS_PER_UNIT).astype(np.int64), _LAST_MODE)
 
     def to_masks(self, masks: Masks) -> Masks:
         """A copy of the modes' masks: a Box has none of its own."""
@@ -113,7 +118,7 @@ class BaselineForm:
         if not self.baselines:
             raise UserError("baselines is empty; allowed: at least one name or TOML file")
         self._table = np.stack([baseline.action for baseline in self.baselines])
-        self.space: spaces.Space[Any] = spaces.Discrete(len(self.baselines))
+        self.space = spaces.Discrete(len(self.baselines))
 
     @property
     def baseline_names(self) -> tuple[str, ...]:

@@ -9,7 +9,6 @@
 Entries that a file does not name keep Linux's default.
 """
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from tiergym import paths
 from tiergym.env import actions
 from tiergym.errors import UserError, suggest
+from tiergym.files import read_toml
 
 KEYS = ("description", "modes")
 
@@ -40,7 +40,7 @@ def load(path: Path) -> StaticAction:
     Raises `UserError`, naming the file and what is allowed, for a file that cannot be read or is not
     TOML and for an unknown key, entry or mode.
     """
-    document = _read(path)
+    document = read_toml(path)
     for key in document:
         if key not in KEYS:
             raise UserError(f"{path}: {suggest(key, KEYS, 'key')}")
@@ -55,7 +55,7 @@ def load(path: Path) -> StaticAction:
 def shipped() -> dict[str, StaticAction]:
     """The static actions of `agents/` by name, in alphabetical order."""
     files = sorted(paths.agents_dir().glob("*.toml"))
-    return {path.stem: load(path) for path in files if "modes" in _read(path)}
+    return {path.stem: load(path) for path in files if "modes" in read_toml(path)}
 
 
 def find(name_or_path: str | Path) -> StaticAction:
@@ -66,15 +66,6 @@ def find(name_or_path: str | Path) -> StaticAction:
     if name_or_path not in known:
         raise UserError(suggest(name_or_path, known, "static baseline"))
     return known[name_or_path]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid TOML: {error}") from error
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
