@@ -1,0 +1,166 @@
+"""What must hold between the fields of a scenario before it may run: each check names the fields it is about.
+
+Where a field is a distribution, its most demanding value counts: every machine that can be drawn must be
+possible.
+"""
+
+from collections.abc import Iterable
+
+from tiergym.errors import UserError
+from tiergym.sim import names as n
+from tiergym.sim.layout import MAX_BLOCKS
+from tiergym.specs.distributions import highest, lowest, support
+from tiergym.specs.reading import Table
+from tiergym.specs.table import Rows, entry_rows, section_rows
+
+LINE_BYTES = 64.0
+KERNEL_WRITE_SHARE = 0.3
+MAX_STALL_SHARE = 0.95
+"""Of the time of full-speed work on unloaded DRAM; the rest must be left to compute with."""
+MAX_BANDWIDTH_SHARE = 0.95
+"""Of DRAM's peak: full speed must be reachable with everything in DRAM."""
+PAGES_PER_MIB = 256.0
+NUMA_TIERING = 2
+
+
+def check(sections: Table, file: str) -> None:
+    """Raise `UserError` if some machine that the scenario can draw is impossible."""
+    scalars = section_rows(sections)
+    entries = entry_rows(sections)
+    check_time(scalars["episode"], file)
+    check_blocks(scalars["machine"], file)
+    check_watermarks(scalars["machine"], scalars["kernel"], file)
+    check_mempolicies(sections, entries["regions"], scalars["machine"], file)
+    check_events(entries["events"], scalars["machine"], file)
+    names = [region["name"] for region in sections["regions"]]
+    check_demand(names, entries["regions"], scalars["machine"], scalars["workload"], file)
+
+
+def check_time(episode: Rows, file: str) -> None:
+    """An episode has at least one tick."""
+    if lowest(episode["horizon_s"]) < highest(episode["dt_s"]):
+        least = highest(episode["dt_s"])
+        raise UserError(f"{file}: episode.horizon_s = {lowest(episode['horizon_s']):g}; allowed: from dt_s = {least:g}")
+
+
+def check_blocks(machine: Rows, file: str) -> None:
+    """The slow tier is absent, or 1 to MAX_BLOCKS whole memory blocks."""
+    block_high, block_low = highest(machine["block_mib"]), lowest(machine["block_mib"])
+    for low, high in support(machine["slow_mib"]):
+        if high > 0 and low < block_high:
+            raise UserError(
+                f"{file}: machine.slow_mib = {low:g}; allowed: 0 (no slow tier) or at least one memory block, "
+                f"machine.block_mib = {block_high:g}"
+            )
+        if high / block_low > MAX_BLOCKS:
+            raise UserError(
+                f"{file}: machine.slow_mib = {high:g} makes {high / block_low:.0f} memory blocks of "
+                f"machine.block_mib = {block_low:g}; allowed: at most {MAX_BLOCKS} blocks"
+            )
+
+
+def check_watermarks(machine: Rows, kernel: Rows, file: str) -> None:
+    """DRAM holds its high watermark (promo, if NUMA balancing can tier), boot's memory and the memmap of CXL.
+
+    Upper bounds of Linux's formulas (FACTS-kernel 1.1, 1.2): all of min_free_kbytes falls to DRAM, as it does
+    with a MOVABLE slow tier.
+    """
+    managed_kib = lowest(machine["dram_mib"]) * 1024 * (1 - highest(machine["boot_reserved_share"]))
+    min_kib = min(max((16 * managed_kib) ** 0.5, 128), 262144)
+    if highest(kernel["thp"]) > 0:
+        min_kib = max(min_kib, min(4 * 22 * 1024, managed_kib / 20))
+    min_kib = max(min_kib, highest(kernel["min_free_kib"]))
+    gap_kib = max(min_kib / 4, managed_kib * highest(kernel["watermark_scale_factor"]) / 10000)
+    gaps = 3 if highest(kernel["numa_balancing"]) == NUMA_TIERING else 2
+    mark_kib = min_kib + gaps * gap_kib
+    held_kib = 1024 * (highest(machine["boot_kernel_mib"]) + highest(machine["slow_mib"]) / 64)
+    if mark_kib + held_kib > managed_kib:
+        raise UserError(
+            f"{file}: kernel.watermark_scale_factor = {highest(kernel['watermark_scale_factor']):g} and "
+            f"kernel.min_free_kib = {highest(kernel['min_free_kib']):g} put the "
+            f"{'promo' if gaps == 3 else 'high'} watermark at {mark_kib / 1024:.0f} MiB, beside "
+            f"{held_kib / 1024:.0f} MiB of kernel memory at boot (machine.boot_kernel_mib, struct pages of "
+            f"machine.slow_mib); allowed: together at most DRAM's managed {managed_kib / 1024:.0f} MiB"
+        )
+
+
+def check_mempolicies(sections: Table, regions: Iterable[Rows], machine: Rows, file: str) -> None:
+    """No memory is bound to a node that may not exist."""
+    if lowest(machine["slow_mib"]) > 0:
+        return
+    for region, rows in zip(sections["regions"], regions, strict=True):
+        if any(low == n.MPOL_BIND_SLOW for low, _ in support(rows["mempolicy"])):
+            raise UserError(
+                f'{file}: workload.regions.{region["name"]}.mempolicy = "bind_slow"; allowed: any other, '
+                "since machine.slow_mib can be 0"
+            )
+
+
+def check_events(events: Iterable[Rows], machine: Rows, file: str) -> None:
+    """Events concern whole blocks that the machine has."""
+    slow, block = lowest(machine["slow_mib"]), highest(machine["block_mib"])
+    added = 0.0
+    for i, event in enumerate(events):
+        if highest(event["kind"]) == n.EVENT_NONE:
+            continue
+        if any(low == n.EVENT_HOT_ADD for low, _ in support(event["kind"])):
+            added += highest(event["mib"])
+        if lowest(event["mib"]) < block or highest(event["mib"]) > slow or added > slow:
+            raise UserError(
+                f"{file}: events[{i}].mib = {highest(event['mib']):g}; allowed: from one memory block "
+                f"(machine.block_mib = {block:g}) to machine.slow_mib = {slow:g}, hot_add events together"
+            )
+
+
+def check_demand(names: list[str], regions: list[Rows], machine: Rows, workload: Rows, file: str) -> None:
+    """Full speed is possible with everything in unloaded DRAM: enough time to compute, enough bandwidth.
+
+    Stalled share = sum of misses x latency / (MLP x workers), walks with an MLP of 1 (FACTS-hardware A6, B1).
+    """
+    latency_s = highest(machine["dram_latency_ns"]) * 1e-9
+    per_worker = latency_s / lowest(workload["workers"])
+    kernel = sum(highest(row) for name, row in workload.items() if name.endswith("_touches_per_s"))
+    stalls = {"kernel objects": kernel / lowest(workload["kernel_mlp"]) * per_worker}
+    read, written = kernel * LINE_BYTES, kernel * LINE_BYTES * KERNEL_WRITE_SHARE
+    for name, region, (misses, walks) in zip(names, regions, _hottest(regions), strict=True):
+        walk_misses = walks * highest(region["walk_miss"])
+        stalls[name] = (misses / lowest(region["mlp"]) + walk_misses) * per_worker
+        read += (misses + walk_misses) * LINE_BYTES
+        written += misses * LINE_BYTES * highest(region["write_share"])
+    share = sum(stalls.values())
+    if share >= MAX_STALL_SHARE:
+        worst = max(stalls, key=lambda name: stalls[name])
+        raise UserError(
+            f"{file}: workload: at full size and speed {share:.0%} of the time would be stalls on unloaded DRAM "
+            f"({stalls[worst]:.0%} by {worst}); allowed: below {MAX_STALL_SHARE:.0%} (fewer misses_per_page_s, "
+            "tlb_misses_per_page_s or touches, or more mlp or workers)"
+        )
+    total = read + written
+    mix = min(1.0, 2 * written / total) if total > 0 else 0.0
+    reads, mixed = lowest(machine["dram_read_gbps"]), lowest(machine["dram_mixed_gbps"])
+    peak = 1e9 * (reads + mix * (mixed - reads))
+    if total > MAX_BANDWIDTH_SHARE * peak:
+        raise UserError(
+            f"{file}: workload: at full size and speed its traffic would be {total / 1e9:.1f} GB/s, "
+            f"{total / peak:.0%} of DRAM's peak of {peak / 1e9:.1f} GB/s (machine.dram_read_gbps, dram_mixed_gbps); "
+            f"allowed: at most {MAX_BANDWIDTH_SHARE:.0%}"
+        )
+
+
+def _hottest(regions: list[Rows]) -> list[tuple[float, float]]:
+    """Each region's misses and walks per second; within a drift group, at the worst exchange of heat."""
+    pages = [highest(region["mib"]) * PAGES_PER_MIB for region in regions]
+    walked = [1 - lowest(r["thp_share"]) if lowest(r["kind"]) != n.KIND_CACHE else 0.0 for r in regions]
+    heat = [(highest(r["misses_per_page_s"]), highest(r["tlb_misses_per_page_s"])) for r in regions]
+    groups: dict[float, list[int]] = {}
+    for i, region in enumerate(regions):
+        group = highest(region["drift_group"]) if highest(region["drift_s"]) > 0 else 0.0
+        groups.setdefault(group, []).append(i)
+    source = list(range(len(regions)))
+    for group, members in groups.items():
+        if group > 0:
+            turns = [members[k:] + members[:k] for k in range(len(members))]
+            worst = max(turns, key=lambda turn: sum(pages[i] * heat[j][0] for i, j in zip(members, turn, strict=True)))
+            for i, j in zip(members, worst, strict=True):
+                source[i] = j
+    return [(pages[i] * heat[j][0], pages[i] * walked[i] * heat[j][1]) for i, j in enumerate(source)]

@@ -1,0 +1,159 @@
+"""Scenarios, their files and suites: loading, overriding, listing."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiergym.errors import UserError, suggest
+from tiergym.files import read_toml
+from tiergym.sim.layout import REGION_SIZES
+from tiergym.specs.distributions import highest, parse
+from tiergym.specs.feasibility import check
+from tiergym.specs.reading import SCALARS, Table, complete_sections, preset_names, preset_path, refuse
+from tiergym.specs.table import build_table
+from tiergym.specs.writing import complete_toml
+
+
+@dataclass(frozen=True, eq=False)
+class Scenario:
+    """A validated scenario.
+
+    sections: every field's value as TOML spells it, bases resolved: "machine", "kernel", "costs", "episode",
+    "weights", "workload" by name; "processes", "regions" and "events" as lists; "pools" by name.
+    regions: the smallest of `layout.REGION_SIZES` that holds its regions.
+    table: float64 (parameters, ROW) in the order of `layout.parameter_names(regions)`.
+    counts: how many regions and processes it has.
+    slow_pages_max: 4 KiB pages of the largest slow tier that it can draw.
+    """
+
+    name: str
+    description: str
+    sections: dict[str, Any]
+    regions: int
+    table: NDArray[np.float64]
+    counts: tuple[int, int]
+    slow_pages_max: int
+
+
+def load_scenario(name_or_path: str | Path) -> Scenario:
+    """The preset `envs/scenarios/NAME.toml`, or any file whose path ends in .toml. Raises `UserError`."""
+    path = _path("scenarios", name_or_path)
+    return _scenario(read_toml(path), path.stem, str(path), path.parent)
+
+
+def override(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario:
+    """The scenario with other values, validated anew: dotted field to TOML value.
+
+    Fields are spelled as in a scenario's file: "kernel.demotion", "machine.slow_latency_ns",
+    "workload.workers", "workload.region.weights.mib", "workload.process.main.restart_s",
+    "workload.pools.threads.count". Raises `UserError`.
+    """
+    document = _document(scenario)
+    file = f"{scenario.name}, overridden"
+    for field, value in changes.items():
+        *parents, last = field.split(".")
+        table = document
+        for i, key in enumerate(parents):
+            table = table.setdefault(key, {})
+            if not isinstance(table, dict):
+                raise refuse(file, field, value, f"fields of tables, and {'.'.join(parents[: i + 1])} is none")
+        table[last] = value
+    return _scenario(document, scenario.name, file, Path())
+
+
+def scenario_table(scenario: Scenario, regions: int) -> NDArray[np.float64]:
+    """The scenario's table at the size class `regions`, as a batch of mixed scenarios needs it.
+
+    Shape (parameters, ROW) in the order of `layout.parameter_names(regions)`.
+    """
+    return scenario.table if regions == scenario.regions else build_table(scenario.sections, regions)
+
+
+def scenario_toml(scenario: str | Path | Scenario) -> str:
+    """Complete TOML of a scenario, without references to other files; it loads back to an equal table."""
+    loaded = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
+    return complete_toml(loaded.sections)
+
+
+def list_scenarios() -> tuple[str, ...]:
+    """Names of the shipped scenarios, sorted."""
+    return preset_names("scenarios")
+
+
+def list_machines() -> tuple[str, ...]:
+    """Names of the shipped machines, sorted."""
+    return preset_names("machines")
+
+
+def list_workloads() -> tuple[str, ...]:
+    """Names of the shipped workloads, sorted."""
+    return preset_names("workloads")
+
+
+def list_suites() -> tuple[str, ...]:
+    """Names of the shipped suites, sorted."""
+    return preset_names("suites")
+
+
+def describe(kind: str, name_or_path: str | Path) -> str:
+    """Description of a preset; `kind` is "machines", "workloads", "scenarios" or "suites"."""
+    path = _path(kind, name_or_path)
+    description = read_toml(path).get("description", "")
+    if not isinstance(description, str):
+        raise refuse(str(path), "description", description, "a string")
+    return description
+
+
+def load_suite(name_or_path: str | Path) -> tuple[str, ...]:
+    """The scenarios of a suite: names, or paths of files beside the suite's. Raises `UserError`."""
+    path = _path("suites", name_or_path)
+    suite, file = read_toml(path), str(path)
+    for key in suite:
+        if key not in ("description", "scenarios"):
+            raise UserError(f"{file}: {suggest(key, ('description', 'scenarios'), 'key')}")
+    entries = suite.get("scenarios")
+    if not isinstance(entries, list) or not entries or len({str(entry) for entry in entries}) < len(entries):
+        raise refuse(file, "scenarios", entries, "a list of scenarios, each once")
+    paths = [preset_path("scenarios", entry, file, "scenarios", path.parent) for entry in entries]
+    return tuple(str(path) if entry.endswith(".toml") else entry for entry, path in zip(entries, paths, strict=True))
+
+
+def _path(kind: str, name_or_path: str | Path) -> Path:
+    if isinstance(name_or_path, Path):
+        return name_or_path
+    if name_or_path.endswith(".toml"):
+        return Path(name_or_path)
+    known = preset_names(kind)
+    if name_or_path not in known:
+        hint = f"{suggest(name_or_path, known, kind.removesuffix('s'))}; a file's path ends in .toml"
+        raise UserError(hint)
+    return preset_path(kind, name_or_path, kind, "name", Path())
+
+
+def _document(scenario: Scenario) -> Table:
+    """The scenario in the shape of its file, with nothing left to look up."""
+    s = deepcopy(scenario.sections)
+    workload = s["workload"] | {key: s.pop(key) for key in ("processes", "regions", "pools")}
+    return s | {"workload": workload}
+
+
+def _scenario(document: Table, name: str, file: str, folder: Path) -> Scenario:
+    sections = complete_sections(document, file, folder)
+    check(sections, file)
+    count = len(sections["regions"])
+    regions = min(size for size in REGION_SIZES if size >= count)
+    slow_mib = parse(sections["machine"]["slow_mib"], SCALARS["machine"]["slow_mib"])
+    return Scenario(
+        name=name,
+        description=sections["description"],
+        sections=sections,
+        regions=regions,
+        table=build_table(sections, regions),
+        counts=(count, len(sections["processes"])),
+        slow_pages_max=int(highest(slow_mib) * 256),
+    )
