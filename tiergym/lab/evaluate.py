@@ -54,15 +54,18 @@ def evaluate(policy: Policy, scenario: Scenario, episodes: int, seed: int, on_ti
     Raises:
         UserError: the policy answers with actions that are none.
     """
-    machines = Machines([scenario], episodes)
-    machines.reset(evaluation_seeds(seed, episodes))
     policy.reset(episodes, seed)
-    totals, deciding_s = _run(policy, machines, episodes, on_tick)
+    totals, deciding_s = run_episodes(policy, scenario, evaluation_seeds(seed, episodes), on_tick)
     return Evaluation(per_episode(totals), deciding_s * 1e6 / (episodes * len(totals.throughput)))
 
 
-def _run(policy: Policy, machines: Machines, episodes: int, on_tick: OnTick | None) -> tuple[Totals, float]:
-    """The first episode of every machine, and the seconds spent in the policy."""
+def run_episodes(
+    policy: Policy, scenario: Scenario, seeds: NDArray[np.uint64], on_tick: OnTick | None = None
+) -> tuple[Totals, float]:
+    """One episode of every machine of `seeds`, uint64 (N,), as one batch; and the seconds spent in the policy."""
+    episodes = len(seeds)
+    machines = Machines([scenario], episodes)
+    machines.reset(seeds)
     running = np.ones(episodes, dtype=bool)
     ticks, reward = np.zeros(episodes), np.zeros(episodes)
     terms, lost = np.zeros((episodes, n.N_TERMS)), np.zeros((episodes, n.N_CAUSES))

@@ -53,10 +53,17 @@ def write_comparison_png(path: Path, comparison: Comparison, highlight: Collecti
     figure.suptitle(f"{comparison.scenario}: {comparison.episodes} episodes on the same seeds", fontsize=13)
     handles, labels = lost.get_legend_handles_labels()
     if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False, fontsize=9)
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=_columns(len(handles)), frameon=False, fontsize=9
+        )
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     files.write_bytes(path, buffer.getvalue())
+
+
+def _columns(entries: int) -> int:
+    """Columns of the legend: one row up to seven entries, else two."""
+    return entries if entries <= 7 else (entries + 1) // 2
 
 
 def _draw_returns(axes: Axes, comparison: Comparison, policies: list[str], highlight: Collection[str]) -> None:
@@ -92,7 +99,7 @@ def _draw_returns(axes: Axes, comparison: Comparison, policies: list[str], highl
     for label, policy in zip(axes.get_yticklabels(), policies, strict=True):
         label.set_fontweight("bold" if policy in highlight else "normal")
     axes.set_xlabel("return, mean and 95 % interval (to the right is better)")
-    _clean(axes, axis="x")
+    _clean(axes)
 
 
 def _draw_lost_time(axes: Axes, comparison: Comparison, policies: list[str]) -> None:
@@ -109,11 +116,11 @@ def _draw_lost_time(axes: Axes, comparison: Comparison, policies: list[str]) -> 
         axes.annotate(f"{total:.1f}", (total, row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_xlabel("lost time by cause, % (to the left is better)")
     axes.set_xlim(0, max(1e-6, 1.08 * max(left)))
-    _clean(axes, axis="x")
+    _clean(axes)
 
 
-def _clean(axes: Axes, axis: str) -> None:
-    axes.grid(axis=axis, color="0.9", linewidth=0.8)
+def _clean(axes: Axes) -> None:
+    axes.grid(axis="x", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

@@ -90,4 +90,5 @@ def stratified_iqm(strata: Sequence[Array], seed: int = 0, resamples: int = RESA
 
 def _around(mean: float | np.floating, deviations: Array) -> Interval:
     low, high = np.quantile(deviations, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval(float(mean), float(mean + low), float(mean + high))
+    # Where nothing varies, the last bit of the mean of equal numbers must not put it outside.
+    return Interval(float(mean), float(mean + min(low, 0)), float(mean + max(high, 0)))

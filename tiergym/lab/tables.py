@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from tiergym.lab.compare import Comparison
@@ -22,7 +23,7 @@ def summary_table(comparison: Comparison) -> Table:
         "± is half of the 95 % bootstrap interval over episodes (and training runs, where a policy has several); "
         f"differences from {comparison.reference} are paired by episode",
     )
-    table.add_column("policy")
+    table.add_column("policy", overflow="fold")
     columns = (
         "return",
         f"minus {comparison.reference}",
@@ -40,7 +41,7 @@ def summary_table(comparison: Comparison) -> Table:
     for rank, policy in enumerate(comparison.ranking()):
         i = comparison.intervals[policy]
         table.add_row(
-            policy,
+            escape(policy),
             interval(i["return"]),
             "reference" if policy == comparison.reference else interval(comparison.difference(policy)),
             interval(i["throughput"]),
@@ -59,12 +60,12 @@ def summary_table(comparison: Comparison) -> Table:
 def attribution_table(comparison: Comparison) -> Table:
     """Where the time goes: percent of an ideal machine's time, per cause and per reward term."""
     table = new_table("lost time by cause, %", "the causes add up to 100 % minus throughput")
-    table.add_column("policy")
+    table.add_column("policy", overflow="fold")
     for cause in (*n.CAUSES, "sum"):
         table.add_column(cause.replace("_", "\n"), justify="right")
     for policy in comparison.ranking():
         lost = [comparison.intervals[policy][f"lost_{cause}"].mean for cause in n.CAUSES]
-        table.add_row(policy, *(_percent(share) for share in (*lost, sum(lost))))
+        table.add_row(escape(policy), *(_percent(share) for share in (*lost, sum(lost))))
     return table
 
 
@@ -74,14 +75,14 @@ def pages_table(comparison: Comparison) -> Table:
         "reward terms, % · data pages moved per episode · kernel pages on slow, mean over ticks",
         "terms are shares of time before weights; M and k are millions and thousands of 4 KiB pages",
     )
-    table.add_column("policy")
+    table.add_column("policy", overflow="fold")
     classes = n.CLASSES[n.FIRST_KERNEL_CLASS :]
     for column in (*n.TERMS, "demoted", "promoted", "swapped", *(f"slow_{name}" for name in classes)):
         table.add_column(column.replace("_", "\n"), justify="right")
     for policy in comparison.ranking():
         i = comparison.intervals[policy]
         table.add_row(
-            policy,
+            escape(policy),
             *(_percent(i[f"term_{term}"].mean) for term in n.TERMS),
             *(number(i[f"{moved}_pages"].mean) for moved in ("demoted", "promoted", "swapped")),
             *(number(i[f"slow_{name}_pages"].mean) for name in classes),
@@ -114,13 +115,13 @@ def matrix_table(comparisons: Sequence[Comparison], metric: str) -> Table:
         f"mean {metric}: {comparisons[0].episodes} episodes per scenario, seed {comparisons[0].seed}",
         "* best of its row, or within 1e-3 of the best's size",
     )
-    table.add_column("scenario")
+    table.add_column("scenario", no_wrap=True)
     for policy in policies:
-        table.add_column(policy.replace("_", "\n"), justify="right")
+        table.add_column(escape(policy.replace("_", "\n")), justify="right", overflow="fold")
     for comparison in comparisons:
         means = [float(comparison.values[policy][metric].mean()) for policy in policies]
         best = max(means)
-        table.add_row(comparison.scenario, *(_starred(mean, best) for mean in means))
+        table.add_row(escape(comparison.scenario), *(_starred(mean, best) for mean in means))
     return table
 
 
@@ -129,14 +130,14 @@ def overall_table(comparisons: Sequence[Comparison], metric: str) -> Table:
     table = new_table(
         f"{metric} over {len(comparisons)} scenarios", "± is half of the stratified 95 % bootstrap interval"
     )
-    table.add_column("policy")
+    table.add_column("policy", overflow="fold")
     table.add_column("interquartile mean", justify="right")
     rows = [
         (policy, stratified_iqm([np.asarray(c.values[policy][metric]) for c in comparisons], comparisons[0].seed))
         for policy in comparisons[0].values
     ]
     for policy, iqm in sorted(rows, key=lambda row: -row[1].mean):
-        table.add_row(policy, interval(iqm))
+        table.add_row(escape(policy), interval(iqm))
     return table
 
 

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from tiergym.lab.statistics import Interval
 
-PIPE_WIDTH = 150
+PIPE_WIDTH = 180
 """Columns when the output is no terminal: wide enough that no cell is cut."""
 
 
@@ -22,32 +24,34 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def number(value: float) -> str:
-    """Four significant digits; 12,345 as 12.3k."""
-    if value != 0 and abs(value) < 5e-4:
-        return f"{value:.1e}"
-    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= size:
-            scaled = value / (1e3 if suffix == "k" else size)
-            return f"{scaled:.3g}{suffix}" if abs(scaled) < 1000 else f"{scaled:.0f}{suffix}"
+    """Four significant digits; from ten thousand three, as 12.3k, 1.06M or 2.5G."""
+    size = abs(value)
+    if size >= 1e4:
+        # 999,600 rounds to 1M, not to 1000k.
+        for unit, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+            if size >= 0.9995 * unit:
+                return f"{value / unit:.0f}{suffix}" if size >= 99.95 * unit else f"{value / unit:.3g}{suffix}"
     if value == int(value):
         return f"{value:.0f}"
-    return f"{value:.{max(0, 3 - math.floor(math.log10(abs(value))))}f}" if abs(value) >= 1 else f"{value:.4f}"
+    if size < 5e-4:
+        return f"{value:.1e}"
+    return f"{value:.{max(0, 3 - math.floor(math.log10(size)))}f}" if size >= 1 else f"{value:.4f}"
 
 
 def interval(value: Interval) -> str:
-    """Mean and half the width of the 95 % interval, to two digits of the latter (at most five decimals)."""
+    """Mean and half the width of the 95 % interval, to two digits of the latter (at most four decimals)."""
     half = (value.high - value.low) / 2
-    if half < 5e-6:
+    if half < 5e-5:
         return number(value.mean)
-    decimals = min(5, max(0, 1 - math.floor(math.log10(half))))
+    decimals = min(4, max(0, 1 - math.floor(math.log10(half))))
     return f"{value.mean:.{decimals}f} ± {half:.{decimals}f}"
 
 
 def new_table(title: str, caption: str = "") -> Table:
     """An empty table of the look that all have."""
     return Table(
-        title=title,
-        caption=caption or None,
+        title=Text(title),
+        caption=Text(caption) if caption else None,
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         title_justify="left",
@@ -56,10 +60,10 @@ def new_table(title: str, caption: str = "") -> Table:
 
 
 def listing(title: str, rows: Mapping[str, str]) -> Table:
-    """Names with their descriptions."""
+    """Names with the first paragraph of their descriptions."""
     table = new_table(title)
     table.add_column("name", no_wrap=True)
-    table.add_column("what it is")
-    for row in rows.items():
-        table.add_row(*row)
+    table.add_column("what it is", max_width=110)
+    for name, text in rows.items():
+        table.add_row(escape(name), escape(text.partition("\n\n")[0]))
     return table

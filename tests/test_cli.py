@@ -1,0 +1,248 @@
+"""The command line, run as a person runs it: output, files, exit codes, one line for bad input."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tiergym import __main__, __version__, specs
+from tiergym.lab import bench, bench_steps, doctor, metrics
+
+COMMANDS = ("run", "train", "export", "evaluate", "compare", "matrix", "bench", "scenarios", "agents", "doctor")
+
+
+@dataclass
+class Done:
+    """What one command did."""
+
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Done]
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
+    """`cli("compare", ...)` in an empty working directory, through the installed command's function."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def call(*args: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["tiergym", *map(str, args)])
+        code: Any = 0
+        try:
+            __main__.main()
+        except SystemExit as stop:
+            code = stop.code
+        captured = capsys.readouterr()
+        return Done(code or 0, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def short(tmp_path: Path) -> Path:
+    """A user's scenario of two seconds: the llama-like one, complete, with a shorter horizon."""
+    path = tmp_path / "short.toml"
+    text = specs.scenario_toml("llama-1to2")
+    path.write_text(re.sub(r"(?m)^horizon_s = [^ ]+", "horizon_s = 2", text))
+    return path
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def test_help_lists_every_command_and_each_explains_itself(cli: Cli):
+    overview = cli("--help")
+    assert overview.code == 0
+    for command in COMMANDS:
+        assert re.search(rf"(?m)^│ {command} ", overview.out), command
+        page = cli(command, "--help")
+        assert page.code == 0 and re.search(rf"Usage: .* {command} ", page.out)
+        assert max(map(len, page.out.splitlines())) <= 100
+
+
+def test_version_and_no_arguments(cli: Cli):
+    assert cli("--version").out == f"tiergym {__version__}\n"
+    assert "Usage: " in cli().out
+
+
+def test_evaluate_prints_every_metric_and_writes_json(cli: Cli, short: Path, tmp_path: Path):
+    done = cli("evaluate", "online", "--scenario", short, "--episodes", 2, "--json", "new/e.json")
+    assert done.code == 0, done.err
+    for name in metrics.NAMES:
+        assert re.search(rf"(?m)^ {name} ", done.out), name
+    document = read(tmp_path / "new/e.json")
+    assert (document["scenario"], document["episodes"], list(document["policies"])) == ("short", 2, ["online"])
+
+
+def test_compare_is_reproducible_and_shows_policies_side_by_side(cli: Cli, short: Path, tmp_path: Path):
+    args = ("compare", "--policies", "online,random", "--scenario", short, "--episodes", 3, "--seed", 5)
+    first = cli(*args, "--json", "a.json", "--parquet", "a.parquet", "--png", "a.png")
+    assert first.code == 0, first.err
+    second = cli(*args, "--json", "b.json")
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    assert second.code == 0 and "lost time by cause" in first.out
+    assert {file.name for file in tmp_path.iterdir()} >= {"a.json", "a.parquet", "a.png", "b.json"}
+    other = cli(*args[:-1], 6, "--json", "c.json")
+    assert other.code == 0
+    assert read(tmp_path / "c.json")["policies"]["random"] != read(tmp_path / "a.json")["policies"]["random"]
+
+
+def test_a_policy_can_be_named_in_every_way(cli: Cli, short: Path, tmp_path: Path):
+    (tmp_path / "mine.toml").write_text('description = "d"\n[modes]\n"place.pt_leaf" = "restrict"\n')
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\n\nclass Still:\n    def __call__(self, obs, masks):\n"
+        "        return np.zeros((len(obs), 13), dtype=np.int64)\n"
+    )
+    policies = "mine.toml,mine.py:Still,mine:Still,online"
+    done = cli("compare", "--policies", policies, "--scenario", short, "--episodes", 2, "--json", "r.json")
+    assert done.code == 0, done.err
+    values = read(tmp_path / "r.json")["policies"]
+    assert list(values) == policies.split(",")
+    assert values["mine.py:Still"] == values["mine:Still"] == values["online"]
+
+
+def test_matrix_has_a_row_per_scenario(cli: Cli, short: Path, tmp_path: Path):
+    scenarios = f"{short},traditional-llama"
+    done = cli("matrix", "--scenarios", scenarios, "--policies", "online,restrict", "--episodes", 2, "--json", "m.json")
+    assert done.code == 0, done.err
+    assert "mean throughput" in done.out and "mean return" in done.out and "interquartile" in done.out
+    document = read(tmp_path / "m.json")
+    assert list(document["scenarios"]) == ["short", "traditional-llama"]
+    traditional = document["scenarios"]["traditional-llama"]["policies"]
+    assert traditional["online"] == traditional["restrict"]
+
+
+def test_scenarios_lists_presets_and_show_prints_one_to_start_from(cli: Cli, tmp_path: Path):
+    listing = cli("scenarios")
+    for name in (*specs.list_machines(), *specs.list_workloads(), *specs.list_scenarios()):
+        assert re.search(rf"(?m)^ {name} ", listing.out), name
+    shown = cli("scenarios", "show", "kvstore-1to2")
+    (tmp_path / "mine.toml").write_text(shown.out)
+    assert np.array_equal(specs.load_scenario("mine.toml").table, specs.load_scenario("kvstore-1to2").table)
+
+
+def test_agents_lists_policies_and_recipes(cli: Cli):
+    listing = cli("agents").out
+    for name in ("online", "restrict", "random", "ppo"):
+        assert re.search(rf"(?m)^ {name} ", listing), name
+
+
+def test_doctor_reports_missing_parts_and_fails_only_for_broken_ones(cli: Cli, monkeypatch: pytest.MonkeyPatch):
+    healthy = cli("doctor")
+    assert healthy.code == 0 and "equal to the bit" in healthy.out
+
+    def without(absent: str) -> Callable[[str], str]:
+        def version(name: str) -> str:
+            if name == absent:
+                raise PackageNotFoundError(name)
+            return installed_version(name)
+
+        return version
+
+    monkeypatch.setattr(doctor, "version", without("torch"))
+    partial = cli("doctor")
+    assert partial.code == 0 and "pip install 'tiergym[train]'" in partial.out
+    monkeypatch.setattr(doctor, "version", without("numba"))
+    assert cli("doctor").code == 1
+
+
+def test_bench_compares_medians_the_right_way_round(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    def readings(*values: float) -> Callable[[], bench.Rate]:
+        left = list(values)
+        return lambda: lambda: left.pop(0)
+
+    plan = (
+        bench.Measurement("rate", "steps/s", "", True, readings(9, 40, 8), "slower", readings(2, 3, 1)),
+        bench.Measurement("time", "us", "at most 25", False, readings(5, 5, 5), "slower", readings(20, 10, 5)),
+    )
+    monkeypatch.setattr(bench, "PLAN", plan)
+    done = cli("bench", "--repetitions", 3, "--json", "b.json")
+    assert done.code == 0, done.err
+    rate, time, state = read(tmp_path / "b.json")["rows"]
+    assert (rate["value"], rate["low"], rate["high"], rate["ratio"]) == (9, 8, 40, 4.5)
+    assert time["ratio"] == 2.0
+    assert 0 < state["value"] <= 16384
+
+
+@pytest.mark.parametrize("name", ["engine", "vector_env", "cartpole_sync", "single_env", "cartpole"])
+def test_bench_measures_something(name: str, monkeypatch: pytest.MonkeyPatch):
+    for constant in ("BATCH", "ENGINE_TICKS", "SINGLE_STEPS", "VECTOR_STEPS", "CARTPOLE_VECTOR_STEPS"):
+        monkeypatch.setattr(bench_steps, constant, 4)
+    assert getattr(bench_steps, name)()() > 0
+
+
+BAD_INPUT = {
+    "evaluate onlin": "did you mean 'online'",
+    "evaluate online --scenario graph-1to": "did you mean 'graph-1to2'",
+    "evaluate nowhere.onnx": "no such file",
+    "evaluate . ": "policy.onnx",
+    "evaluate online --json .": "is a folder",
+    "evaluate online --json /proc/none/x.json": "cannot write",
+    "compare --policies ,": "names separated by commas",
+    "matrix --suite a --scenarios b": "one of them",
+    "matrix --suite nope": "unknown suite",
+    "matrix --scenarios llama-1to2,llama-1to2.toml": "llama-1to2.toml",
+    "run nope": "unknown experiment",
+    "train --agent ppo": "--scenario",
+    "train --agent nope --scenario llama-1to2": "unknown agent",
+    "export .": "config.toml",
+    "export . --format torch": "allowed: onnx",
+    "scenarios show nope": "unknown scenario",
+}
+
+
+@pytest.mark.parametrize("command", BAD_INPUT)
+def test_bad_input_is_one_line_and_exit_code_2(cli: Cli, command: str):
+    done = cli(*command.split())
+    assert done.code == 2
+    assert done.err.startswith("error: ") and done.err.count("\n") == 1
+    assert BAD_INPUT[command] in done.err
+    assert done.out == ""
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["compare", "evaluate online --episodes 0", "evaluate online --episodes x", "evaluate", "nope", "matrix --seed -1"],
+)
+def test_misuse_is_exit_code_2(cli: Cli, command: str):
+    done = cli(*command.split())
+    assert done.code == 2 and "Traceback" not in done.err and done.err
+
+
+def test_exit_codes_of_the_process_itself(tmp_path: Path):
+    command = [sys.executable, "-m", "tiergym", "evaluate", "onlin"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: unknown policy 'onlin'") and "Traceback" not in done.stderr
+
+
+def test_interruption_is_exit_code_130(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    from tiergym.lab import train as training
+
+    def interrupt(*args: object, **kwargs: object) -> None:
+        raise training.TrainingInterruptedError(tmp_path / "runs/x", 100, 1000)
+
+    monkeypatch.setattr(training, "train", interrupt)
+    done = cli("train", "--agent", "ppo", "--scenario", "llama-1to2")
+    assert done.code == 130 and "tiergym train --resume" in done.err
+
+    def press_ctrl_c(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tiergym.lab.compare.compare", press_ctrl_c)
+    stopped = cli("evaluate", "online")
+    assert stopped.code == 130 and "Traceback" not in stopped.err

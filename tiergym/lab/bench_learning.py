@@ -1,0 +1,88 @@
+"""Speed of learning: stable-baselines3's PPO with the environment, and with one that costs nothing."""
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.vec_env import VecEnv
+
+from tiergym.env.sb3_vec import PlacementSB3VecEnv
+from tiergym.lab import learner
+from tiergym.lab.bench_steps import SCENARIO
+from tiergym.lab.recipe import load_recipe
+
+RECIPE = "ppo"
+ROLLOUTS = 8
+
+
+class ConstantVecEnv(VecEnv):
+    """Machines that do nothing: the same arrays after every step."""
+
+    def __init__(self, like: VecEnv) -> None:
+        self._obs = np.full((like.num_envs, *(like.observation_space.shape or ())), 0.5, dtype=np.float32)
+        self._rewards = np.zeros(like.num_envs, dtype=np.float32)
+        self._dones = np.zeros(like.num_envs, dtype=np.bool_)
+        self._infos: list[dict[str, Any]] = [{}] * like.num_envs
+        super().__init__(like.num_envs, like.observation_space, like.action_space)
+
+    def reset(self) -> Any:
+        """The constant observations."""
+        return self._obs
+
+    def step_async(self, actions: Any) -> None:
+        """Ignore the actions."""
+
+    def step_wait(self) -> Any:
+        """The constant arrays."""
+        return self._obs, self._rewards, self._dones, self._infos
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """The render mode, the only attribute there is."""
+        return [{"render_mode": None}[attr_name]] * self.num_envs
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Refused: there is nothing to set."""
+        raise AttributeError(attr_name)
+
+    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
+        """Refused: there are no environments inside."""
+        raise AttributeError(method_name)
+
+    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
+        """Never."""
+        return [False] * self.num_envs
+
+
+def placement() -> Callable[[], float]:
+    """Steps per second of PPO learning on the scenario."""
+    return _rate(_machines())
+
+
+def constant() -> Callable[[], float]:
+    """Steps per second of the same PPO on constant arrays."""
+    return _rate(ConstantVecEnv(_machines()))
+
+
+def _machines() -> PlacementSB3VecEnv:
+    return PlacementSB3VecEnv(SCENARIO, load_recipe(RECIPE).envs, seed=0)
+
+
+def _rate(env: VecEnv) -> Callable[[], float]:
+    recipe = load_recipe(RECIPE)
+    model = learner.build(recipe, 0, env)
+    # Without a logger of its own SB3 leaves a folder in the temporary directory per call of learn().
+    model.set_logger(Logger(None, []))
+    steps = recipe.hyperparameters["n_steps"] * recipe.envs
+    model.learn(steps)
+
+    def once() -> float:
+        started = perf_counter()
+        model.learn(ROLLOUTS * steps)
+        return ROLLOUTS * steps / (perf_counter() - started)
+
+    return once
