@@ -93,8 +93,8 @@ def advance_processes(m):
         if m.process_down_s[q] > 0.0:
             m.process_down_s[q] -= m.dt_s
             if m.process_down_s[q] <= 1e-9:
+                m.process_born_s[q] = now + m.dt_s + m.process_down_s[q]
                 m.process_down_s[q] = 0.0
-                m.process_born_s[q] = now
         elif m.process_warm_s[q] > 0.0:
             m.process_warm_s[q] = max(m.process_warm_s[q] - m.dt_s, 0.0)
 
@@ -216,6 +216,7 @@ def demand_pools(m):
     m.files_shrunk *= 1.0 - FILE_LOOKUP_SHARE_HZ * m.dt_s
     files = m.pool_now[n.POOL_FILES] * FILE_SLAB_BYTES / object_bytes
     m.files_shrunk = min(m.files_shrunk, files)
+    m.files_objects = files
     renew_objects(m, n.SLAB_POOL_RECLAIM, m.pool_turnover[n.POOL_FILES])
     target = files - m.files_shrunk + cached * XARRAY_BYTES_PER_PAGE / object_bytes
     m.slab_births[n.SLAB_POOL_RECLAIM] = demand_slab(m, n.SLAB_POOL_RECLAIM, target)

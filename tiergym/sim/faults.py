@@ -1,21 +1,39 @@
-"""Phase 4: user faults and kernel allocations interleave, in proportion, in sub-rounds."""
+"""Phases 3 to 5: woken kswapds, user faults, kernel allocations and promotion interleave, in proportion, in
+sub-rounds, as they do on a machine where all of them run at once."""
 
 from tiergym.sim import names as n
 from tiergym.sim.allocate import allocate_huge, allocate_kernel, allocate_user
 from tiergym.sim.compile import jit
 from tiergym.sim.demand import tables_wanted
-from tiergym.sim.kswapd import boost_watermarks
+from tiergym.sim.headroom import keep_headroom
+from tiergym.sim.kswapd import boost_watermarks, kswapd_run, run_woken_kswapds
+from tiergym.sim.pages import MARK_LOW, mark_pages, obtainable
+from tiergym.sim.promote import promote
 from tiergym.sim.regions import LEAF_SPAN_PAGES, region_class, resident_pages, upper_tables_needed
 from tiergym.sim.slab import add_slab_pages, fill_holes, slab_class
 
-SUB_ROUNDS = 4
+MIN_ROUNDS = 4
+MAX_ROUNDS = 64
 HUGE_PAGES = 512
 
 
 @jit
-def part(total, k):
-    """The k-th of SUB_ROUNDS whole parts of `total`; they add up to it."""
-    return total * (k + 1) // SUB_ROUNDS - total * k // SUB_ROUNDS
+def part(total, k, rounds):
+    """The k-th of `rounds` whole parts of `total`; they add up to it."""
+    return total * (k + 1) // rounds - total * k // rounds
+
+
+@jit
+def rounds_for(m, wanted):
+    """Sub-rounds of a tick: enough that one does not outrun DRAM's low-to-high gap.
+
+    A page table is wanted every 512 pages, so kswapd, once woken, works beside the whole stream of faults;
+    coarser rounds would let a tick's data pass it by, and finer ticks would then demote more.
+    """
+    gap = 0
+    for z in range(n.FIRST_SLOW_ZONE):
+        gap += m.high_pages[z] - m.low_pages[z]
+    return min(max(wanted // max(gap, 1) + 1, MIN_ROUNDS), MAX_ROUNDS)
 
 
 @jit
@@ -90,6 +108,8 @@ def touch(m, r, new, again):
     if new + again <= 0 or m.process_down_s[int(m.region_process[r])] > 0.0:
         return new + again
     mapped = touch_tables(m, r, new)
+    if m.kswapd_awake[n.FAST] == 1:
+        kswapd_run(m, n.FAST)  # woken for a table, it works while the data faults come in
     if m.process_down_s[int(m.region_process[r])] > 0.0:
         return new + again  # killed for its own page table
     huge = touch_huge(m, r, mapped)
@@ -135,29 +155,55 @@ def kernel_pages_in_dram(m):
 
 
 @jit
+def fast_room(m):
+    """Pages that user faults still get from DRAM above low: after these the next page table finds DRAM short."""
+    room = 0
+    for z in range(n.FIRST_SLOW_ZONE):
+        room += obtainable(m, z, mark_pages(m, z, MARK_LOW, True))
+    return room
+
+
+@jit
+def reclaim_in_background(m, share):
+    """What kswapds do in `share` of the tick: reclaim if woken, and keep the headroom that the policy wants."""
+    run_woken_kswapds(m, share)
+    keep_headroom(m)
+
+
+@jit
 def serve_demand(m):
     """All of this tick's faults and kernel allocations. Unserved faults stall their process (VM_FAULT_OOM retries)."""
     wanted = m.kernel_want[n.KSTACK] + m.kernel_want[n.KERNEL_OTHER]
     for r in range(m.regions):
         wanted += m.region_want[r] + m.region_refault[r]
     births = m.slab_births[n.SLAB_POOL_UNRECLAIM] + m.slab_births[n.SLAB_POOL_RECLAIM]
+    for r in range(m.regions):
+        m.region_promoted[r] = 0
     if wanted == 0 and births <= 0.0:
+        reclaim_in_background(m, 1.0)
+        promote(m, 1.0)
         return
     placed = kernel_pages_in_dram(m)
-    for k in range(SUB_ROUNDS):
+    rounds = rounds_for(m, wanted)
+    for k in range(rounds):
+        reclaim_in_background(m, 1.0 / rounds)
         for r in range(m.regions):
-            new, again = part(m.region_want[r], k), part(m.region_refault[r], k)
+            new, again = part(m.region_want[r], k, rounds), part(m.region_refault[r], k, rounds)
             if new + again == 0:
                 continue
-            got = touch(m, r, new, again)
+            before_low = min(new, fast_room(m))
+            got = touch(m, r, before_low, again)
+            if got == before_low + again:
+                got += touch(m, r, new - before_low, 0)
             if got < new + again:
                 q = int(m.region_process[r])
                 unserved = 1.0 - got / (new + again)
-                m.owed_s[n.LOST_RECLAIM] += unserved * m.dt_s * m.workers * m.process_share[q] / SUB_ROUNDS
-        allocate_kernel(m, n.KSTACK, part(m.kernel_want[n.KSTACK], k), n.MPOL_DEFAULT)
-        allocate_kernel(m, n.KERNEL_OTHER, part(m.kernel_want[n.KERNEL_OTHER], k), n.MPOL_DEFAULT)
+                m.owed_s[n.LOST_RECLAIM] += unserved * m.dt_s * m.workers * m.process_share[q] / rounds
+        allocate_kernel(m, n.KSTACK, part(m.kernel_want[n.KSTACK], k, rounds), n.MPOL_DEFAULT)
+        allocate_kernel(m, n.KERNEL_OTHER, part(m.kernel_want[n.KERNEL_OTHER], k, rounds), n.MPOL_DEFAULT)
         for pool in range(2):
-            bear_objects(m, pool, m.slab_births[pool] / SUB_ROUNDS)
+            bear_objects(m, pool, m.slab_births[pool] / rounds)
+        promote(m, 1.0 / rounds)
     if kernel_pages_in_dram(m) > placed:
         boost_watermarks(m)
 

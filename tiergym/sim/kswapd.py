@@ -38,10 +38,11 @@ def node_deficit(m, tier):
 
 
 @jit
-def refill_budget(m, tier):
-    """Pages this kswapd can reclaim in one tick of its CPU: slower when its metadata lies on CXL (MAC)."""
+def grant_time(m, tier, share):
+    """Give this kswapd `share` of a tick of its CPU, in pages: fewer when its metadata lies on CXL (MAC)."""
     per_page_us = 1e6 / m.kswapd_pages_per_s + metadata_us(m) - m.reclaim_metadata_touches * m.dram_latency_ns * 1e-3
-    m.kswapd_budget[tier] = m.dt_s * 1e6 / per_page_us
+    whole = m.dt_s * 1e6 / per_page_us
+    m.kswapd_budget[tier] = min(m.kswapd_budget[tier] + share * whole, whole)
 
 
 @jit
@@ -118,10 +119,12 @@ def end_boost(m, tier):
 
 
 @jit
-def run_woken_kswapds(m):
-    """Phase 3: kswapds still awake from the last tick work on, up to high."""
+def run_woken_kswapds(m, share):
+    """Phase 3: awake kswapds work for `share` of the tick, up to high; a sleeping one saves no time up."""
     for tier in range(n.N_TIERS):
-        refill_budget(m, tier)
+        if m.kswapd_awake[tier] == 0:
+            m.kswapd_budget[tier] = 0.0
+        grant_time(m, tier, share)
         for _ in range(4):
             if m.kswapd_awake[tier] == 0 or kswapd_run(m, tier) == 0:
                 break

@@ -79,6 +79,7 @@ def machine_dtype(regions: int) -> np.dtype:
         ("region_misses", f8, (r,)),
         ("region_tlb", f8, (r,)),
         ("region_hot", f8, (r,)),  # chance that a hint fault comes within the hot threshold
+        ("region_asked", i8, (r,)),  # promotion candidates of this tick
         ("region_promoted", i8, (r,)),  # pages promoted in this tick
         ("region_cold", f8, (r,)),  # chance that a page was not referenced in the LRU window
         ("region_size", i8, (r,)),  # drawn size in pages
@@ -97,6 +98,7 @@ def machine_dtype(regions: int) -> np.dtype:
         ("slab_reference", f8, (2, t)),  # pages when the present slabs were last full
         ("slab_births", f8, (2,)),  # objects wanted in this tick
         ("slab_movable", f8, (2,)),  # pages on the slow tier whose caches can migrate
+        ("files_objects", f8),  # objects of dentries and inodes that the workload would keep
         ("files_shrunk", f8),  # objects that shrinkers took and nobody has looked up again
         ("memmap_slow_share", f8),  # of the slow tier's struct pages, those in its own blocks
         ("swap_free_pages", i8),

@@ -1,4 +1,4 @@
-"""Phase 6: what the policy asks for: moving kernel pages to DRAM, and keeping room in DRAM.
+"""Phase 6: moving kernel pages to DRAM, as the policy asks for it.
 
 Page tables move as Radiant does it (ISMM'21): copy, re-point the parent, flush; about one unbatched page
 migration each. Slab moves only where its caches can (xarray, maple nodes, vma), stacks only where the kernel can.
@@ -11,16 +11,14 @@ from tiergym.sim.pages import (
     charge_class,
     free_class,
     mark_pages,
-    node_free,
     node_managed,
     take_from_zone,
 )
-from tiergym.sim.reclaim import PAGE_BYTES, demotion_room, reclaim_node
+from tiergym.sim.reclaim import PAGE_BYTES
 from tiergym.sim.regions import LEAF_SPAN_PAGES
 from tiergym.sim.slab import remember_occupancy, slab_class
 
 BUDGET_PAGES_PER_S = (2000.0, 20000.0, 200000.0)
-HEADROOM_SHARE = (0.0, 0.005, 0.02, 0.05)
 CALM_S = 0.5
 """Low pressure: no request has found DRAM below low for this long."""
 
@@ -141,27 +139,3 @@ def migrate_kernel_pages(m):
         want = min(budget, m.used_pages[n.KSTACK, n.SLOW_NORMAL])
         if want > 0:
             m.counters[n.C_MIGRATE_KSTACK] += pull_up(m, n.KSTACK, want)
-
-
-@jit
-def keep_headroom(m):
-    """Proactive demotion keeps a share of DRAM free above high (TPP's decoupled watermark); it never swaps."""
-    level = m.action[n.A_HEADROOM]
-    if level == 0:
-        return
-    share = HEADROOM_SHARE[1]
-    if level == 2:
-        share = HEADROOM_SHARE[2]
-    elif level == 3:
-        share = HEADROOM_SHARE[3]
-    goal = int(node_managed(m, n.FAST) * share)
-    for z in range(n.FIRST_SLOW_ZONE):
-        goal += m.high_pages[z] if m.managed_pages[z] > 0 else 0
-    want = min(goal - node_free(m, n.FAST), int(m.kswapd_budget[n.FAST]))
-    want = min(want, demotion_room(m))
-    if want <= 0:
-        return
-    freed, demoted, seconds = reclaim_node(m, n.FAST, want, False)
-    m.kswapd_budget[n.FAST] -= freed
-    m.counters[n.C_DEMOTE_PROACTIVE] += demoted
-    m.owed_s[n.LOST_MIGRATION] += seconds * min(1.0, m.workers / m.cpus)

@@ -42,7 +42,8 @@ def kill(m, q):
         m.region_want[r] = 0
         m.region_refault[r] = 0
         warm = max(warm, min(m.region_start_s[r] + m.region_grow_s[r], age))
-    m.process_down_s[q] = max(m.process_restart_s[q], m.dt_s)
+    # On average the kill falls into the middle of its tick.
+    m.process_down_s[q] = max(m.process_restart_s[q] - 0.5 * m.dt_s, 0.5 * m.dt_s)
     m.process_warm_s[q] = warm
     m.owed_s[n.LOST_OOM] += m.process_lost_s[q] * m.process_share[q] * m.workers
 

@@ -51,6 +51,16 @@ def take_from_zone(m, z, want, floor):
 
 
 @jit
+def obtainable(m, z, floor):
+    """What `take_from_zone` would give from zone z before its free count is at `floor`."""
+    above = m.free_pages[z] - floor
+    if above <= 0:
+        return 0
+    batch = int(m.pcp_batch_pages)
+    return m.pcp_pages[z] + ((above + batch - 1) // batch - 1) * batch + 1
+
+
+@jit
 def take_from_zonelist(m, want, level, nodes, slow_first, movable):
     """Walk the zonelist (mm/page_alloc.c: get_page_from_freelist) and add what is got to `grant_pages`.
 

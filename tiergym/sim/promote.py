@@ -17,6 +17,7 @@ from tiergym.sim.pages import (
 from tiergym.sim.reclaim import PAGE_BYTES
 from tiergym.sim.regions import region_class, slow_pages
 
+MAX_ROUNDS = 64
 PLENTY_PAGES = 262144  # 1 GiB: pgdat_free_space_enough
 
 
@@ -30,15 +31,15 @@ def promotable(m, r):
 
 
 @jit
-def scanned_share(m, q):
-    """Share of process q's slow pages that one tick of scanning marks (numa_balancing_scan_size_mb)."""
+def scanned_share(m, q, share):
+    """Share of process q's slow pages that `share` of a tick's scanning marks (numa_balancing_scan_size_mb)."""
     total = 0
     for r in range(m.regions):
         if int(m.region_process[r]) == q and promotable(m, r):
             total += slow_pages(m, r)
     if total == 0:
         return 0.0
-    return min(1.0, m.scan_mib_per_s * 256.0 * m.dt_s / total)
+    return min(1.0, m.scan_mib_per_s * 256.0 * m.dt_s * share / total)
 
 
 @jit
@@ -73,44 +74,52 @@ def promote_region(m, r, pages):
 
 
 @jit
-def promote(m):
-    """Candidates are pages whose hint fault came within the hot threshold; with plenty of free DRAM, every fault.
+def promote(m, share):
+    """Promotion during `share` of a tick; `region_promoted` adds up over the tick. Candidates are pages whose hint fault came within the hot threshold; with plenty of free DRAM, every fault.
 
     Without room above high, kswapd0 is woken for it (promotion is what makes a NORMAL slow tier demote).
     """
-    for r in range(m.regions):
-        m.region_promoted[r] = 0
     if m.numa_balancing != TIERING or node_managed(m, n.SLOW) == 0:
         return
     plenty = node_free(m, n.FAST) > m.promo_pages[n.NORMAL] + max(PLENTY_PAGES, node_managed(m, n.FAST) // 16)
     total = 0
+    for r in range(m.regions):
+        m.region_asked[r] = 0
     for q in range(m.processes):
-        share = scanned_share(m, q)
-        if share == 0.0:
+        scanned = scanned_share(m, q, share)
+        if scanned == 0.0:
             continue
         for r in range(m.regions):
             if int(m.region_process[r]) != q or not promotable(m, r):
                 continue
-            marked = slow_pages(m, r) * share
+            marked = slow_pages(m, r) * scanned
             faults = marked * -math.expm1(-m.region_hz[r])
             wanted = faults if plenty else marked * m.region_hot[r]
-            m.region_promoted[r] = int(wanted + 0.5)
-            total += m.region_promoted[r]
+            m.region_asked[r] = int(wanted + 0.5)
+            total += m.region_asked[r]
             m.counters[n.C_HINT_FAULTS] += int(faults)
             m.owed_s[n.LOST_MIGRATION] += faults * m.hint_fault_us * 1e-6
     if total == 0:
         return
     m.counters[n.C_PROMOTE_CANDIDATE] += total
-    limit = min(total, int(m.promote_limit_mib_per_s * 256.0 * m.dt_s))
-    if promotion_room(m) < limit:
-        wake_kswapd(m, n.FAST, n.ANON, False)
-        if m.kswapd_awake[n.FAST] == 1:
-            kswapd_run(m, n.FAST)
-    limit = min(limit, promotion_room(m))
+    limit = min(total, int(m.promote_limit_mib_per_s * 256.0 * m.dt_s * share) + 1)
     moved = 0
-    for r in range(m.regions):
-        ask = m.region_promoted[r] * limit // total
-        m.region_promoted[r] = promote_region(m, r, ask) if ask > 0 else 0
-        moved += m.region_promoted[r]
+    for _ in range(MAX_ROUNDS):  # kswapd makes room while promotion uses it up
+        room = promotion_room(m)
+        if room < limit - moved:
+            wake_kswapd(m, n.FAST, n.ANON, False)
+            if m.kswapd_awake[n.FAST] == 1:
+                kswapd_run(m, n.FAST)
+                room = promotion_room(m)
+        room = min(limit - moved, room)
+        before = moved
+        for r in range(m.regions):
+            ask = m.region_asked[r] * room // total
+            if ask > 0:
+                done = promote_region(m, r, ask)
+                m.region_promoted[r] += done
+                moved += done
+        if moved == before or moved == limit:
+            break
     m.counters[n.C_PROMOTE] += moved
     m.owed_s[n.LOST_MIGRATION] += moved * m.migrate_unbatched_us * 1e-6

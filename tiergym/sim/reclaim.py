@@ -118,11 +118,12 @@ def take_from_region(m, r, tier, pages, premature):
 @jit
 def shrink_slab(m, tier, share):
     """Shrinkers of a node, in proportion to the share of its LRU just reclaimed; they see only their node."""
-    files = m.pool_now[n.POOL_FILES]
     objects = m.slab_objects[n.SLAB_POOL_RECLAIM, tier]
-    if share <= 0.0 or objects <= 0.0 or files <= 0:
+    cached = m.files_objects - m.files_shrunk  # xarray nodes go with their pages, not by a shrinker
+    if share <= 0.0 or objects <= 0.0 or cached <= 0.0:
         return 0
-    died = min(objects * share * SHRINK_SEEKS, objects * 0.5)
+    total = m.slab_objects[n.SLAB_POOL_RECLAIM, n.FAST] + m.slab_objects[n.SLAB_POOL_RECLAIM, n.SLOW]
+    died = min(share * SHRINK_SEEKS, 1.0) * objects * min(cached / total, 1.0)
     m.files_shrunk += died
     freed = free_objects(m, n.SLAB_POOL_RECLAIM, tier, died)
     m.counters[n.C_SLAB_SHRUNK] += freed
@@ -161,9 +162,9 @@ def reclaim_node(m, tier, want, premature):
                 dirty += out * m.region_dirty_share[r]
         if freed >= want:
             break
-    if lru > 0:
-        freed += shrink_slab(m, tier, freed / lru)
-    evicted = max(freed - demoted, 0)
+    evicted = freed - demoted
+    # Shrinkers keep pace with the LRU; when it has nothing left, priority rises until slab is scanned whole.
+    freed += shrink_slab(m, tier, 2.0 if freed < want else freed / lru)
     seconds = 1e-6 * (
         demoted * m.migrate_batched_us + evicted * m.reclaim_us + dirty * WRITEBACK_US + freed * metadata_us(m)
     )

@@ -6,9 +6,7 @@ from tiergym.sim.compile import jit
 from tiergym.sim.demand import demand
 from tiergym.sim.faults import serve_demand
 from tiergym.sim.hotplug import hotplug, online_arrived
-from tiergym.sim.kswapd import run_woken_kswapds
-from tiergym.sim.migrate import keep_headroom, migrate_kernel_pages
-from tiergym.sim.promote import promote
+from tiergym.sim.migrate import migrate_kernel_pages
 
 
 @jit
@@ -29,10 +27,7 @@ def tick(m):
     if m.tick == 0:
         online_arrived(m)  # boot: memhp_default_state decides the zone of what is there
     demand(m)
-    run_woken_kswapds(m)
     serve_demand(m)
-    promote(m)
-    keep_headroom(m)
     migrate_kernel_pages(m)
     hotplug(m)
     account(m)

@@ -1,0 +1,32 @@
+"""Keeping room in DRAM, as the policy asks for it: proactive demotion, beside kswapd and in its time."""
+
+from tiergym.sim import names as n
+from tiergym.sim.compile import jit
+from tiergym.sim.pages import node_free, node_managed
+from tiergym.sim.reclaim import demotion_room, reclaim_node
+
+HEADROOM_SHARE = (0.0, 0.005, 0.02, 0.05)
+
+
+@jit
+def keep_headroom(m):
+    """Proactive demotion keeps a share of DRAM free above high (TPP's decoupled watermark); it never swaps."""
+    level = m.action[n.A_HEADROOM]
+    if level == 0:
+        return
+    share = HEADROOM_SHARE[1]
+    if level == 2:
+        share = HEADROOM_SHARE[2]
+    elif level == 3:
+        share = HEADROOM_SHARE[3]
+    goal = int(node_managed(m, n.FAST) * share)
+    for z in range(n.FIRST_SLOW_ZONE):
+        goal += m.high_pages[z] if m.managed_pages[z] > 0 else 0
+    want = min(goal - node_free(m, n.FAST), int(m.kswapd_budget[n.FAST]))
+    want = min(want, demotion_room(m))
+    if want <= 0:
+        return
+    freed, demoted, seconds = reclaim_node(m, n.FAST, want, False)
+    m.kswapd_budget[n.FAST] -= freed
+    m.counters[n.C_DEMOTE_PROACTIVE] += demoted
+    m.owed_s[n.LOST_MIGRATION] += seconds * min(1.0, m.workers / m.cpus)
