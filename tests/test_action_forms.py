@@ -9,6 +9,8 @@ from tiergym.env import actions, static_actions
 from tiergym.env.action_forms import FORMS, BaselineForm, BoxForm, MultiDiscreteForm, action_form
 from tiergym.errors import UserError
 from tiergym.sim import names as n
+from tiergym.sim.headroom import HEADROOM_SHARE
+from tiergym.sim.migrate import BUDGET_PAGES_PER_S, CALM_S
 
 KERNEL_CLASSES = ("pt_leaf", "pt_upper", "kstack", "slab_unreclaim", "slab_reclaim", "kernel_other")
 MIGRATE = {"migrate.pt_leaf": "with_data", "migrate.slab": "idle", "migrate.kstack": "idle", "migrate.budget": "medium"}
@@ -62,6 +64,17 @@ def test_every_mode_has_its_mechanism_and_the_default_is_first():
         assert len(entry.mechanisms) == len(entry.modes) == len(set(entry.modes))
         assert all(entry.mechanisms) and entry.doc
         assert entry.default == 0
+
+
+def test_mechanisms_give_the_models_numbers():
+    def mechanism(name: str) -> tuple[str, ...]:
+        return actions.ENTRIES[actions.NAMES.index(name)].mechanisms
+
+    for text, pages_per_s in zip(mechanism("migrate.budget"), BUDGET_PAGES_PER_S, strict=True):
+        assert text.startswith(f"{pages_per_s:.0f} pages per second")
+    for text, share in list(zip(mechanism("headroom"), HEADROOM_SHARE, strict=True))[1:]:
+        assert text.endswith(f" {100 * share:g} % of DRAM")
+    assert CALM_S == 0.5 and "half a second" in mechanism("migrate.slab")[1]
 
 
 def test_masks_hold_the_modes_one_entry_after_the_other():

@@ -212,7 +212,7 @@ def test_same_step_returns_the_last_observation_beside_the_first(short):
 def test_machines_that_run_on_have_no_final_observation(short):
     envs = PlacementVectorEnv(3, short)
     envs.reset(seed=2)
-    rollout(envs, random_modes(3, 3))
+    assert rollout(envs, random_modes(3, TICKS + 3))[TICKS - 1][4]["final_obs"][1].any()
     envs.reset(options={"reset_mask": np.array([False, True, False])})
     infos = rollout(envs, random_modes(3, TICKS - 3))[-1][4]
     np.testing.assert_array_equal(infos["_final_obs"], [True, False, True])

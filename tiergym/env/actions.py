@@ -59,40 +59,42 @@ ENTRIES: Final[tuple[ActionEntry, ...]] = (
     _entry("place.kernel_other", "where percpu, vmalloc, driver and network buffer pages go", **_PLACEMENT),
     _entry(
         "migrate.pt_leaf",
-        "moving leaf page tables from the slow tier to DRAM",
+        "moving page tables from the slow tier to DRAM",
         off="mainline: a page table stays where it was born until its range is unmapped",
         with_data="Radiant (ISMM 2021): when a page is promoted, the leaf table that maps it is copied under the "
         "page-table lock, its parent entry is re-pointed and 2 MiB of the TLB are flushed",
-        idle="the same, and any other leaf table while DRAM has free pages to spare, as a kernel thread would",
+        idle="the same, and a kernel thread moves any page table, upper levels and the most walked region first, while "
+        "no request has found DRAM below low for half a second",
     ),
     _entry(
         "migrate.slab",
         "moving slab objects from the slow tier to DRAM",
         off="mainline: slab pages never move",
         idle="Slab Movable Objects (Harding 2019, revived 2025): caches with isolate and migrate callbacks (xarray and "
-        "maple nodes, vmas; not inodes, not kmalloc) are moved while DRAM has free pages to spare",
+        "maple nodes, vmas; not inodes, not kmalloc) are moved while no request has found DRAM "
+        "below low for half a second",
     ),
     _entry(
         "migrate.kstack",
         "moving kernel stacks from the slow tier to DRAM",
         off="mainline: a stack stays until its thread exits",
-        idle="stacks of sleeping threads are remapped to DRAM pages while DRAM has free pages to spare; no kernel does "
-        "this yet, so it is possible only where the machine sets kernel.stack_migration",
+        idle="stacks of sleeping threads are remapped to DRAM pages while memory is as calm; no kernel does this yet, "
+        "so it is possible only where the machine sets kernel.stack_migration",
     ),
     _entry(
         "migrate.budget",
-        "kernel pages that may be moved per tick, all classes together",
-        low="a background trickle, for moves whose gain is uncertain",
-        medium="a bounded rate, as numa_balancing_promote_rate_limit_MBps bounds promotion",
-        high="as fast as batched migration goes (migrate_pages), copies and shootdowns charged to the workload",
+        "rate at which kernel pages may be moved, all classes together",
+        low="2000 pages per second: a background trickle, for moves whose gain is uncertain",
+        medium="20000 pages per second: a bounded rate, as numa_balancing_promote_rate_limit_MBps bounds promotion",
+        high="200000 pages per second: one CPU of unbatched moves, copies and shootdowns charged to the workload",
     ),
     _entry(
         "headroom",
-        "DRAM kept free by demoting cold pages ahead of need; acts only where demotion is enabled and has a target",
+        "DRAM kept free above high by demoting cold pages ahead of need, where demotion is on and has a target",
         off="kswapd is woken by failed requests only (wakeup_kswapd)",
-        small="TPP's decoupled demotion watermark (ASPLOS 2023), or a larger vm.watermark_scale_factor: a little DRAM",
-        medium="the same, more DRAM",
-        large="the same, most DRAM",
+        small="TPP's decoupled demotion watermark (ASPLOS 2023), or a larger vm.watermark_scale_factor: 0.5 % of DRAM",
+        medium="the same, 2 % of DRAM",
+        large="the same, 5 % of DRAM",
     ),
     _entry(
         "zone",
