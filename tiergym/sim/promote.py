@@ -75,8 +75,9 @@ def promote_region(m, r, pages):
 
 @jit
 def promote(m, share):
-    """Promotion during `share` of a tick; `region_promoted` adds up over the tick. Candidates are pages whose hint fault came within the hot threshold; with plenty of free DRAM, every fault.
+    """Promotion during `share` of a tick; `region_promoted` adds up over the tick.
 
+    Candidates are pages whose hint fault came within the hot threshold; with plenty of free DRAM, every fault.
     Without room above high, kswapd0 is woken for it (promotion is what makes a NORMAL slow tier demote).
     """
     if m.numa_balancing != TIERING or node_managed(m, n.SLOW) == 0:
@@ -119,7 +120,7 @@ def promote(m, share):
                 done = promote_region(m, r, ask)
                 m.region_promoted[r] += done
                 moved += done
-        if moved == before or moved == limit:
+        if moved in (before, limit):
             break
     m.counters[n.C_PROMOTE] += moved
     m.owed_s[n.LOST_MIGRATION] += moved * m.migrate_unbatched_us * 1e-6
