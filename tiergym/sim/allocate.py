@@ -6,7 +6,7 @@ The pages got are left in `grant_pages`, per zone, for the caller to hand out.
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
-from tiergym.sim.kswapd import charge_reclaim, kswapd_run, wake_kswapd
+from tiergym.sim.kswapd import charge_reclaim, kswapd_run, wake_demotion_target, wake_kswapd
 from tiergym.sim.oom import out_of_memory
 from tiergym.sim.pages import (
     MARK_LOW,
@@ -56,6 +56,8 @@ def direct_reclaim(m, want, cls, nodes, premature):
             got, demoted, spent = reclaim_node(m, tier, want, premature and tier == n.FAST)
             m.counters[n.C_STEAL_DIRECT_FAST + tier] += got
             m.counters[n.C_DEMOTE_DIRECT] += demoted
+            if tier == n.FAST:
+                wake_demotion_target(m)
             freed += got
             seconds += spent
             if got > 0:
@@ -77,6 +79,8 @@ def request(m, want, cls, nodes, slow_first, movable, direct, may_kill, restrict
     `restricted`: a kernel request that may not use the slow tier; what is reclaimed for it while the slow
     tier has the pages free is premature.
     """
+    if not movable and m.managed_pages[n.SLOW_NORMAL] == 0:
+        nodes &= NODE_FAST  # gfp_zone: nothing above NORMAL, so no kswapd1 and no reclaim of what it could not use
     left = want - take_from_zonelist(m, want, MARK_LOW, nodes, slow_first, movable)
     if left == 0:
         return want

@@ -4,7 +4,7 @@ import math
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
-from tiergym.sim.pages import node_managed
+from tiergym.sim.pages import MARK_LOW, node_managed, slow_free_above
 from tiergym.sim.random_bits import uniform
 from tiergym.sim.reclaim import metadata_us, reclaim_node
 from tiergym.sim.watermarks import PAGEBLOCK_PAGES
@@ -59,6 +59,14 @@ def wake_kswapd(m, tier, cls, premature):
 
 
 @jit
+def wake_demotion_target(m):
+    """After reclaim of DRAM: demotion asks the slow node with GFP_NOWAIT, so below low it wakes the kswapd there,
+    which drops or swaps what demotion brought (mm/vmscan.c: alloc_migrate_folio)."""
+    if m.demotion > 0.5 and m.slow_in_lower_tier > 0.5 and slow_free_above(m, MARK_LOW) == 0:
+        wake_kswapd(m, n.SLOW, n.ANON, False)
+
+
+@jit
 def charge_reclaim(m, cls, premature, freed, seconds):
     """Book reclaim time, and the pages if the request behind it was refused free CXL."""
     if premature:
@@ -82,6 +90,8 @@ def kswapd_run(m, tier):
     premature = m.kswapd_premature[tier] == 1 and tier == n.FAST
     freed, demoted, seconds = reclaim_node(m, tier, min(max(want, MIN_BATCH_PAGES), budget), premature)
     end_boost(m, tier)
+    if tier == n.FAST:
+        wake_demotion_target(m)
     m.kswapd_budget[tier] -= max(freed, MIN_BATCH_PAGES)
     m.counters[n.C_STEAL_KSWAPD_FAST + tier] += freed
     m.counters[n.C_DEMOTE_KSWAPD] += demoted
