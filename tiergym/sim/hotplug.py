@@ -59,6 +59,7 @@ def online_block(m, b, nodes):
     m.block_unmovable[b] = 0
     m.block_state[b] = n.BLOCK_NORMAL if zone == n.SLOW_NORMAL else n.BLOCK_MOVABLE
     m.counters[n.C_BLOCKS_ONLINED] += 1
+    init_per_zone_wmark_min(m)  # block by block, as each sum is over the marks before it
     return True
 
 
@@ -82,7 +83,6 @@ def online_arrived(m):
     for b in range(m.blocks):
         if m.block_state[b] == n.BLOCK_OFFLINE and not online_block(m, b, nodes):
             m.counters[n.C_BLOCKS_FAILED] += 1
-    init_per_zone_wmark_min(m)
     note_memmap(m)
 
 
