@@ -10,7 +10,6 @@ from tiergym.sim.pages import (
     charge_class,
     free_class,
     mark_pages,
-    node_free,
     node_managed,
     take_from_zone,
 )
@@ -23,11 +22,25 @@ PLENTY_PAGES = 262144  # 1 GiB: pgdat_free_space_enough
 
 @jit
 def promotable(m, r):
-    """Hint faults skip read-only file mappings (vma_migratable, task_numa_work) and pages without a mapping."""
-    kind = m.region_kind[r]
-    if kind == n.KIND_FILE_RO or kind == n.KIND_CACHE or m.region_mempolicy[r] == n.MPOL_BIND_SLOW:
+    """Hint faults skip read-only file mappings, pages without a mapping, and whatever has a mempolicy of its own
+    or its task's (task_numa_work: vma_migratable, vma_policy_mof)."""
+    kind, q = m.region_kind[r], int(m.region_process[r])
+    if kind == n.KIND_FILE_RO or kind == n.KIND_CACHE:
         return False
-    return m.process_down_s[int(m.region_process[r])] <= 0.0
+    if m.region_mempolicy[r] != n.MPOL_DEFAULT or m.process_mempolicy[q] != n.MPOL_DEFAULT:
+        return False
+    return m.process_down_s[q] <= 0.0
+
+
+@jit
+def plenty_free(m):
+    """Whether some zone of DRAM has so much free that every hint fault may promote (pgdat_free_space_enough)."""
+    enough = max(PLENTY_PAGES, node_managed(m, n.FAST) // 16)
+    for z in range(n.FIRST_SLOW_ZONE):
+        mark = m.promo_pages[z] + m.boost_pages[z] + m.reserve_movable_pages[z]
+        if m.free_pages[z] > mark + enough:
+            return True
+    return False
 
 
 @jit
@@ -55,6 +68,7 @@ def promotion_room(m):
 def promote_region(m, r, pages):
     """Move pages of region r from the slow tier to DRAM, above high; returns how many moved."""
     cls = region_class(m, r)
+    pages = min(pages, slow_pages(m, r))
     done = 0
     for z in range(n.NORMAL, -1, -1):
         room = min(pages - done, max(0, m.free_pages[z] - mark_pages(m, z, MARK_HIGH, True)))
@@ -82,7 +96,9 @@ def promote(m, share):
     """
     if m.numa_balancing != TIERING or node_managed(m, n.SLOW) == 0:
         return
-    plenty = node_free(m, n.FAST) > m.promo_pages[n.NORMAL] + max(PLENTY_PAGES, node_managed(m, n.FAST) // 16)
+    plenty = plenty_free(m)
+    per_tick = m.promote_limit_mib_per_s * 256.0 * m.dt_s
+    m.promote_credit = min(m.promote_credit + per_tick * share, max(per_tick, 1.0))
     total = 0
     for r in range(m.regions):
         m.region_asked[r] = 0
@@ -103,7 +119,7 @@ def promote(m, share):
     if total == 0:
         return
     m.counters[n.C_PROMOTE_CANDIDATE] += total
-    limit = min(total, int(m.promote_limit_mib_per_s * 256.0 * m.dt_s * share) + 1)
+    limit = min(total, int(m.promote_credit))
     moved = 0
     for _ in range(MAX_ROUNDS):  # kswapd makes room while promotion uses it up
         room = promotion_room(m)
@@ -122,5 +138,6 @@ def promote(m, share):
                 moved += done
         if moved in (before, limit):
             break
+    m.promote_credit -= moved
     m.counters[n.C_PROMOTE] += moved
     m.owed_s[n.LOST_MIGRATION] += moved * m.migrate_unbatched_us * 1e-6
