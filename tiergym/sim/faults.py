@@ -14,7 +14,6 @@ from tiergym.sim.slab import add_slab_pages, fill_holes, slab_class
 
 MIN_ROUNDS = 4
 MAX_ROUNDS = 64
-HUGE_PAGES = 512
 
 
 @jit
@@ -92,13 +91,13 @@ def touch_huge(m, r, pages):
     """The part of an anonymous region's faults that huge pages serve; returns the pages got."""
     if m.thp < 0.5 or m.region_thp_share[r] == 0.0 or m.region_kind[r] != n.KIND_ANON:
         return 0
-    want = int(pages * m.region_thp_share[r]) // HUGE_PAGES * HUGE_PAGES
+    want = int(pages * m.region_thp_share[r])
     if want == 0:
         return 0
     got = allocate_huge(m, n.ANON, want)
     for z in range(n.N_ZONES):
         m.region_pages[r, z] += m.grant_pages[z]
-    m.region_huge[r] += got // HUGE_PAGES * HUGE_PAGES
+    m.region_huge[r] += got
     return got
 
 
