@@ -1,0 +1,180 @@
+"""Small machines made for one test, spelled as in a scenario's TOML, run through the public engine.
+
+The default machine has round numbers and nothing that a test did not ask for: 1 GiB of DRAM in ZONE_NORMAL alone,
+2 GiB of CXL in blocks of 128 MiB, no swap, no demotion, no THP, per-CPU lists of one page (so that marks are exact),
+no kernel memory at boot but the struct pages of CXL.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiergym.env.actions import from_modes
+from tiergym.env.machines import Machines
+from tiergym.sim import names as n
+from tiergym.sim.layout import REGION_SIZES
+from tiergym.specs import Scenario
+from tiergym.specs.reading import SCALARS, complete_sections
+from tiergym.specs.table import build_table
+
+PAGES_PER_MIB = 256
+FAST_ZONES = slice(0, n.FIRST_SLOW_ZONE)
+SLOW_ZONES = slice(n.FIRST_SLOW_ZONE, n.N_ZONES)
+
+DEFAULTS: dict[str, Any] = {
+    "dram_mib": 1024,
+    "dma_mib": 0,
+    "dma32_mib": 0,
+    "slow_mib": 2048,
+    "block_mib": 128,
+    "boot_reserved_share": 0,
+    "boot_kernel_mib": 0,
+    "cpus": 4,
+    "workers": 4,
+    "thp": "off",
+    "pcp_batch_pages": 1,
+    "throttle_per_batch": 0,
+    "dt_s": 0.25,
+    "horizon_s": 3600,
+}
+
+KERNEL_PLACES = tuple(f"place.{name}" for name in n.CLASSES[n.FIRST_KERNEL_CLASS : n.MEMMAP])
+
+
+def everywhere(mode: str) -> dict[str, str]:
+    """A placement mode for every kernel class."""
+    return dict.fromkeys(KERNEL_PLACES, mode)
+
+
+def scenario(
+    *,
+    regions: Sequence[Mapping[str, Any]] = (),
+    processes: Sequence[Mapping[str, Any]] = (),
+    pools: Mapping[str, Mapping[str, Any]] | None = None,
+    events: Sequence[Mapping[str, Any]] = (),
+    **scalars: Any,
+) -> Scenario:
+    """The default machine with other values: scalars by field name, repeated sections as tables.
+
+    Values are TOML's, so distributions work too. Regions and processes are named by their place: a region's
+    `process` is "p0", "p1", ... The feasibility checks between fields are left out on purpose.
+    """
+    document: dict[str, Any] = {section: {} for section in SCALARS}
+    for name, value in (DEFAULTS | scalars).items():
+        section = next(section for section, fields in SCALARS.items() if name.removeprefix("weight_") in fields)
+        document[section][name.removeprefix("weight_")] = value
+    owners = [dict(process) for process in processes] or [{}]
+    document["workload"] |= {
+        "processes": [{"name": f"p{i}", "vmas": 1} | process for i, process in enumerate(owners)],
+        "regions": [{"name": f"r{i}", "process": "p0"} | dict(region) for i, region in enumerate(regions)],
+        "pools": {name: dict(pool) for name, pool in (pools or {}).items()},
+    }
+    document["events"] = [dict(event) for event in events]
+    sections = complete_sections(document, "test", Path())
+    size = next(size for size in REGION_SIZES if size >= len(regions))
+    return Scenario(
+        name="test",
+        description="",
+        sections=sections,
+        regions=size,
+        table=build_table(sections, size),
+        counts=(len(regions), len(owners)),
+        slow_pages_max=0,
+    )
+
+
+class Lab:
+    """Machines of one scenario each, stepped under named modes, with the counters of all ticks added up.
+
+    `ticks(k, modes)` steps k times; modes stay in force until others are given. Zone arrays are indexed as in
+    `tiergym.sim.names`.
+    """
+
+    def __init__(self, *scenarios: Scenario, modes: Mapping[str, str] | None = None, seed: int = 0) -> None:
+        self.machines = Machines(scenarios, len(scenarios))
+        self.action = from_modes(modes or {})
+        self.totals = np.zeros((len(scenarios), n.N_COUNTERS), np.int64)
+        self.premature = np.zeros((len(scenarios), n.N_CLASSES), np.int64)
+        self.lost_s = np.zeros((len(scenarios), n.N_CAUSES))
+        self.throughputs: list[NDArray[np.float64]] = []
+        self.machines.reset(np.full(len(scenarios), seed, np.uint64))
+
+    def ticks(self, count: int, modes: Mapping[str, str] | None = None) -> "Lab":
+        """Step `count` times under `modes`."""
+        if modes is not None:
+            self.action = from_modes(modes)
+        actions = np.tile(self.action, (self.machines.num_envs, 1))
+        for _ in range(count):
+            self.machines.step(actions)
+            self.totals += self.machines.counters
+            self.premature += self.machines.premature_by_class
+            self.lost_s += self.machines.lost * self.m["dt_s"]
+            self.throughputs.append(self.machines.throughput.copy())
+        return self
+
+    @property
+    def m(self) -> np.void:
+        """The first machine's record."""
+        record = self.machines.records[0]
+        assert isinstance(record, np.void)
+        return record
+
+    def total(self, counter: str, machine: int = 0) -> int:
+        """A counter of `names.COUNTERS` since the start."""
+        return int(self.totals[machine, n.COUNTERS.index(counter)])
+
+    def seconds_lost(self, cause: str, machine: int = 0) -> float:
+        """Seconds of work lost to a cause of `names.CAUSES` since the start."""
+        return float(self.lost_s[machine, n.CAUSES.index(cause)])
+
+    def on(self, cls: int, tier: int, machine: int = 0) -> int:
+        """Pages of a class on a tier."""
+        zones = FAST_ZONES if tier == n.FAST else SLOW_ZONES
+        return int(self.machines.records["used_pages"][machine, cls, zones].sum())
+
+    def region_on(self, region: int, tier: int) -> int:
+        """Resident pages of a region on a tier."""
+        zones = FAST_ZONES if tier == n.FAST else SLOW_ZONES
+        return int(self.m["region_pages"][region, zones].sum())
+
+    def leaf_on(self, region: int, tier: int) -> int:
+        """Leaf page tables of a region on a tier."""
+        zones = FAST_ZONES if tier == n.FAST else SLOW_ZONES
+        return int(self.m["region_leaf"][region, zones].sum())
+
+    def free(self, tier: int) -> int:
+        """Free pages of a tier."""
+        return int(self.m["free_pages"][FAST_ZONES if tier == n.FAST else SLOW_ZONES].sum())
+
+
+def assert_books_balance(records: NDArray[np.void]) -> None:
+    """Every page of every zone is free, on a per-CPU list, or in exactly one class, and nothing is negative."""
+    for field in ("managed_pages", "free_pages", "pcp_pages", "used_pages", "region_pages", "region_leaf",
+                  "region_upper", "region_out_pages", "region_out_premature", "swap_free_pages", "block_unmovable",
+                  "min_pages", "boost_pages"):  # fmt: skip
+        assert (records[field] >= 0).all(), field
+    used = records["used_pages"]
+    total = records["free_pages"] + records["pcp_pages"] + used.sum(axis=1)
+    np.testing.assert_array_equal(total, records["managed_pages"])
+    anon = (records["region_kind"] == n.KIND_ANON)[..., None]
+    pages = records["region_pages"]
+    np.testing.assert_array_equal((pages * anon).sum(axis=1), used[:, n.ANON])
+    np.testing.assert_array_equal((pages * ~anon).sum(axis=1), used[:, n.FILE])
+    np.testing.assert_array_equal(records["region_leaf"].sum(axis=1), used[:, n.PT_LEAF])
+    np.testing.assert_array_equal(records["region_upper"].sum(axis=1), used[:, n.PT_UPPER])
+    np.testing.assert_array_equal(used[:, n.FIRST_KERNEL_CLASS :, n.SLOW_MOVABLE], 0)
+    unmovable = used[:, n.FIRST_KERNEL_CLASS :, n.SLOW_NORMAL].sum(axis=1)
+    np.testing.assert_array_equal(records["block_unmovable"].sum(axis=1), unmovable)
+    assert (records["block_unmovable"] <= records["block_pages"][:, None]).all()
+    swapped = (records["region_out_pages"] * anon[..., 0]).sum(axis=1)
+    swap = (records["swap_mib"] * PAGES_PER_MIB).astype(np.int64)
+    np.testing.assert_array_equal(records["swap_free_pages"] + swapped, swap)
+    assert (records["region_out_premature"] <= records["region_out_pages"]).all()
+    online = records["block_state"] >= n.BLOCK_NORMAL
+    usable = np.where(online, records["block_pages"][:, None] - records["block_memmap"], 0)
+    for zone, state in ((n.SLOW_NORMAL, n.BLOCK_NORMAL), (n.SLOW_MOVABLE, n.BLOCK_MOVABLE)):
+        in_zone = (usable * (records["block_state"] == state)).sum(axis=1)
+        np.testing.assert_array_equal(in_zone, records["managed_pages"][:, zone])

@@ -1,0 +1,158 @@
+"""Hot-plug: zones, struct pages, watermarks, and which blocks can leave again."""
+
+import numpy as np
+import pytest
+from builders import Lab, scenario
+
+from tiergym.sim import names as n
+
+MOVABLE = {"zone": "movable"}
+HOG = {"kind": "anon", "mib": 1100, "access_hz": 0.01, "grow_s": 1, "hold_s": 3, "shrink_s": 0.25}
+"""Fills DRAM and spills a little, leaves at 4.25 s."""
+STACKS = {"threads": {"count": 300, "start_s": 2, "grow_s": 1}}
+
+
+def remove(mib=2048, at_s=8):
+    return {"kind": "hot_remove", "at_s": at_s, "mib": mib}
+
+
+def add(mib, at_s=4):
+    return {"kind": "hot_add", "at_s": at_s, "mib": mib}
+
+
+def test_struct_pages_of_cxl_are_charged_to_dram():
+    """64 B per page, allocated before the first block is online: 1.5625 % of CXL from DRAM in both zones
+    (mm/sparse-vmemmap.c: vmemmap_alloc_block; recordings F12)."""
+    for modes in ({}, MOVABLE):
+        lab = Lab(scenario(), modes=modes).ticks(1)
+        assert lab.on(n.MEMMAP, n.FAST) == 2048 * 256 // 64
+        assert lab.on(n.MEMMAP, n.SLOW) == 0
+        assert lab.m["managed_pages"][n.SLOW_NORMAL] + lab.m["managed_pages"][n.SLOW_MOVABLE] == 2048 * 256
+        assert lab.m["memmap_slow_share"] == 0
+
+
+def test_memmap_on_memory_takes_it_from_the_block():
+    """mm/memory_hotplug.c: mhp_init_memmap_on_memory; 258,048 of 262,144 pages of 1 GiB are managed (recordings)."""
+    for modes, zone in (({}, n.SLOW_NORMAL), (MOVABLE, n.SLOW_MOVABLE)):
+        lab = Lab(scenario(slow_mib=1024), modes=modes | {"memmap": "on_memory"}).ticks(1)
+        assert lab.on(n.MEMMAP, n.FAST) == 0
+        assert lab.m["managed_pages"][zone] == 258048
+        assert lab.m["memmap_slow_share"] == 1
+        assert (lab.m["block_unmovable"] == 0).all()  # it leaves with its block
+
+
+def test_a_later_range_may_take_its_struct_pages_from_cxl():
+    """FACTS 3: a second range finds the first one online as NORMAL when DRAM is short."""
+    hog = HOG | {"hold_s": 100}
+    lab = Lab(scenario(regions=[hog], events=[add(1024)])).ticks(20)
+    # Each block that comes online lowers DRAM's marks a little, and the next one's struct pages use that first.
+    assert 0.95 * 4096 < lab.on(n.MEMMAP, n.SLOW) < 4096
+    assert lab.m["memmap_slow_share"] == pytest.approx(0.5, abs=0.02)
+    movable = Lab(scenario(regions=[hog], events=[add(1024)]), modes=MOVABLE).ticks(20)
+    assert movable.on(n.MEMMAP, n.SLOW) == 0
+
+
+def test_onlining_as_normal_lowers_drams_min():
+    """min_free_kbytes is shared out over all zones but MOVABLE (mm/page_alloc.c: __setup_per_zone_wmarks; F11)."""
+    before = Lab(scenario(slow_mib=0)).ticks(1).m["min_pages"][n.NORMAL]
+    normal, movable = Lab(scenario()).ticks(1), Lab(scenario(), modes=MOVABLE).ticks(1)
+    assert abs(movable.m["min_pages"][n.NORMAL] - before) <= 5  # recomputed with the high marks in place
+    assert normal.m["min_pages"][n.NORMAL] < 0.6 * before
+    later = Lab(scenario(events=[add(2048)])).ticks(10)
+    assert later.m["managed_pages"][n.SLOW_NORMAL] == 0
+    assert later.m["min_pages"][n.NORMAL] == before
+    later.ticks(10)
+    assert later.m["min_pages"][n.NORMAL] == normal.m["min_pages"][n.NORMAL]
+
+
+def test_auto_movable_makes_a_cpuless_node_normal():
+    """auto_movable_can_online_movable: numa_aware counts the node's own early pages, of which it has none (F14)."""
+    aware = Lab(scenario(), modes={"zone": "auto_movable"}).ticks(1)
+    assert aware.m["managed_pages"][n.SLOW_MOVABLE] == 0
+    lab = Lab(scenario(slow_mib=4096, auto_movable_numa_aware="off"), modes={"zone": "auto_movable"}).ticks(1)
+    ratio = lab.m["managed_pages"][n.SLOW_MOVABLE] / lab.m["managed_pages"][n.NORMAL]
+    assert 3.01 - 0.126 < ratio <= 3.01
+    assert lab.m["managed_pages"][n.SLOW_NORMAL] == 4096 * 256 - lab.m["managed_pages"][n.SLOW_MOVABLE]
+
+
+def test_one_unmovable_page_pins_its_block():
+    """mm/page_isolation.c: has_unmovable_pages fails the whole block; the pages cluster in the lowest (F10)."""
+    lab = Lab(scenario(regions=[HOG], pools={"threads": {"count": 1, "start_s": 2}}, events=[remove()])).ticks(30)
+    assert lab.on(n.ANON, n.SLOW) == 0
+    assert lab.on(n.KSTACK, n.SLOW) == 4
+    assert np.flatnonzero(lab.m["block_unmovable"]).tolist() == [0]
+    lab.ticks(20)
+    assert lab.total("blocks_offlined") == 15
+    assert lab.total("blocks_failed") == 1
+    assert lab.m["block_state"][:16].tolist() == [n.BLOCK_NORMAL] + [n.BLOCK_ABSENT] * 15
+    assert lab.on(n.MEMMAP, n.FAST) == 128 * 256 // 64
+
+
+def test_kernel_pages_that_left_unpin_their_blocks():
+    """Only what is still there pins; blocks go offline with their data moved to DRAM."""
+    stacks = {"threads": {"count": 300, "start_s": 2, "grow_s": 1, "hold_s": 2, "shrink_s": 1}}
+    cache = {"kind": "cache", "mib": 300, "access_hz": 1, "start_s": 2, "grow_s": 1, "mempolicy": "bind_slow"}
+    lab = Lab(scenario(regions=[HOG, cache], pools=stacks, events=[remove()])).ticks(16)
+    assert (lab.m["block_unmovable"] > 0).any()
+    lab.ticks(24)
+    assert lab.total("blocks_offlined") + lab.total("blocks_failed") == 16
+    # xarray nodes of the cache are kernel pages too: they may pin; nothing else does.
+    pins = lab.on(n.SLAB_RECLAIM, n.SLOW) + lab.on(n.SLAB_UNRECLAIM, n.SLOW)
+    assert (lab.total("blocks_failed") > 0) == (pins > 0)
+
+
+def test_every_movable_block_leaves():
+    """ZONE_MOVABLE holds nothing unmovable: the same load leaves with all its blocks (recordings h_unplug_mov)."""
+    data = {"kind": "anon", "mib": 300, "access_hz": 1, "start_s": 2, "grow_s": 1, "mempolicy": "bind_slow"}
+    lab = Lab(scenario(regions=[HOG, data], pools=STACKS, events=[remove()], demotion="on"), modes=MOVABLE).ticks(40)
+    assert lab.total("blocks_offlined") == 16
+    assert lab.total("blocks_failed") == 0
+    assert lab.m["managed_pages"][n.SLOW_MOVABLE] == 0
+    assert lab.region_on(1, n.FAST) == 300 * 256
+    assert lab.total("pages_evacuated") == 300 * 256
+    assert lab.on(n.MEMMAP, n.FAST) == 0
+
+
+def test_a_block_stays_if_its_data_fits_nowhere_else():
+    """mm/memory_hotplug.c: offline_pages migrates to other nodes only; DRAM is full, nothing can be reclaimed."""
+    data = {"kind": "anon", "access_hz": 1, "grow_s": 2}
+    regions = [data | {"mib": 2000, "mempolicy": "bind_slow"}, data | {"mib": 960, "mempolicy": "bind_fast"}]
+    lab = Lab(scenario(regions=regions, events=[remove()]), modes=MOVABLE).ticks(40)
+    assert lab.total("blocks_offlined") == 0
+    assert lab.total("blocks_failed") == 16
+    assert lab.total("oom_kill") == 0  # RETRY_MAYFAIL
+    assert lab.free(n.FAST) >= lab.m["min_pages"][n.NORMAL]
+    assert lab.region_on(0, n.FAST) + lab.region_on(0, n.SLOW) == 2000 * 256
+
+
+def test_offlining_gives_drams_min_back():
+    """Watermarks are recomputed afterwards (init_per_zone_wmark_min)."""
+    lab = Lab(scenario(events=[remove(at_s=1)])).ticks(2)
+    low = lab.m["min_pages"][n.NORMAL]
+    lab.ticks(10)
+    assert lab.total("blocks_offlined") == 16
+    assert lab.m["min_pages"][n.NORMAL] > 1.5 * low
+
+
+def test_blocks_come_back_in_the_zone_of_the_day():
+    """The zone is decided when a block comes online, by the policy in force then."""
+    machine = scenario(events=[remove(1024, 1), add(1024, 2)])
+    # hot_add events bring blocks that are absent at boot
+    lab = Lab(machine).ticks(1)
+    assert lab.m["managed_pages"][n.SLOW_NORMAL] == 1024 * 256
+    lab.ticks(4)
+    assert lab.m["managed_pages"][n.SLOW_NORMAL] == 0
+    lab.ticks(6, MOVABLE)
+    assert lab.m["managed_pages"][n.SLOW_MOVABLE] == 1024 * 256
+    assert lab.m["managed_pages"][n.SLOW_NORMAL] == 0
+
+
+def test_prefer_slow_is_masked_without_a_normal_zone():
+    """MODEL.md 6: impossible modes are masked, and chosen all the same become the default."""
+    lab = Lab(scenario(pools=STACKS), modes=MOVABLE | {"place.kstack": "prefer_slow"}).ticks(20)
+    assert not lab.machines.masks[0, n.PREFER_SLOW]
+    assert lab.m["action"][n.A_KSTACK] == n.FALLBACK
+    assert lab.on(n.KSTACK, n.FAST) == 1200
+    normal = Lab(scenario(pools=STACKS), modes={"place.kstack": "prefer_slow"}).ticks(20)
+    assert normal.machines.masks[0, n.PREFER_SLOW]
+    assert normal.on(n.KSTACK, n.SLOW) == 1200

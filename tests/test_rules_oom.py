@@ -1,0 +1,121 @@
+"""The OOM killer: whom it kills, what that frees and what it costs."""
+
+import numpy as np
+import pytest
+from builders import Lab, assert_books_balance, scenario
+
+from tiergym.sim import names as n
+
+MOVABLE = {"zone": "movable"}
+
+
+def region(process, mib, **fields):
+    return {"process": f"p{process}", "kind": "anon", "mib": mib, "access_hz": 0.01, "grow_s": 1} | fields
+
+
+FILLER = region(0, 900)
+"""Fills DRAM with process 0, which the killer spares."""
+SPARED = {"oom_score_adj": -1000}
+STACKS = {"threads": {"count": 4000, "start_s": 4, "grow_s": 40}}
+
+
+def killed(lab, ticks=200):
+    """The processes that the first kill took down."""
+    for _ in range(ticks):
+        lab.ticks(1)
+        assert_books_balance(lab.machines.records)
+        if lab.total("oom_kill"):
+            return np.flatnonzero(lab.m["process_down_s"] > 0).tolist()
+    return []
+
+
+def crowd(*candidates, processes, **scalars):
+    return scenario(regions=[FILLER, *candidates], processes=[SPARED, *processes], pools=STACKS, **scalars)
+
+
+def test_the_victim_is_the_largest_by_rss():
+    """mm/oom_kill.c: oom_badness."""
+    lab = Lab(crowd(region(1, 30), region(2, 50), region(3, 20), processes=[{}, {}, {}]), modes=MOVABLE)
+    assert killed(lab) == [2]
+
+
+def test_the_choice_is_blind_to_nodes():
+    """A shortage of DRAM kills the largest process even if all its memory is on CXL (FACTS 1.8)."""
+    candidates = region(1, 60), region(2, 400, mempolicy="bind_slow")
+    lab = Lab(crowd(*candidates, processes=[{}, {}]), modes=MOVABLE)
+    assert killed(lab) == [2]
+    assert lab.total("oom_kill_premature") == 1
+
+
+def test_page_tables_and_swap_count():
+    """oom_badness: get_mm_rss + MM_SWAPENTS + mm_pgtables_bytes / PAGE_SIZE."""
+    sparse = region(1, 30, density=1 / 512)  # 60 MiB with its page tables
+    assert killed(Lab(crowd(sparse, region(2, 50), processes=[{}, {}]), modes=MOVABLE)) == [1]
+    cold, hot = region(1, 60, access_hz=1e-6), region(2, 50, access_hz=100)
+    lab = Lab(crowd(cold, hot, processes=[{}, {}], swap_mib=40), modes=MOVABLE)
+    lab.machines.records["region_cold"][0, 0] = 0  # the filler is hot too
+    assert killed(lab) == [1]
+    assert lab.total("pswpout") == 40 * 256
+
+
+def test_oom_score_adj_shifts_the_choice():
+    """oom_badness adds oom_score_adj / 1000 of all memory and swap; -1000 is never killed."""
+    candidates = region(1, 30), region(2, 50)
+    assert killed(Lab(crowd(*candidates, processes=[{"oom_score_adj": 500}, {}]), modes=MOVABLE)) == [1]
+    assert killed(Lab(crowd(*candidates, processes=[{}, {"oom_score_adj": -1000}]), modes=MOVABLE)) == [1]
+
+
+def test_page_cache_that_nobody_maps_is_not_rss():
+    """get_mm_rss counts mapped pages: what read() left in the page cache is no reason to kill its reader."""
+    cache = region(1, 400, kind="cache", mempolicy="bind_slow")
+    assert killed(Lab(crowd(cache, region(2, 50), processes=[{}, {}]), modes=MOVABLE)) == [2]
+
+
+def test_nobody_is_killed_when_nobody_may_be():
+    """out_of_memory without an eligible task: the request fails and its fault is retried."""
+    lab = Lab(crowd(processes=[]), modes=MOVABLE)
+    assert killed(lab, 100) == []
+
+
+def test_a_kill_frees_everything_and_the_process_comes_back():
+    """exit_mmap frees RSS, swap and page tables of both nodes; after restart_s the process grows again."""
+    victim = region(1, 600, mempolicy="bind_slow", grow_s=2)
+    lab = Lab(crowd(victim, processes=[{"restart_s": 3}]), modes=MOVABLE)
+    assert killed(lab) == [1]
+    assert lab.region_on(1, n.SLOW) == lab.leaf_on(1, n.FAST) == 0
+    lab.ticks(8)
+    assert lab.region_on(1, n.SLOW) == 0
+    kills = lab.total("oom_kill")
+    lab.ticks(12)
+    assert lab.total("oom_kill") >= kills
+    assert lab.region_on(1, n.SLOW) > 0 or lab.total("oom_kill") > kills
+
+
+def test_filling_both_tiers_kills_without_being_premature():
+    """Recordings F15: `online` fills both nodes to min, then kills; CXL held nothing that was refused."""
+    lab = Lab(scenario(regions=[region(0, 4000, grow_s=10)]))
+    assert killed(lab) == [0]
+    assert lab.total("oom_kill_premature") == 0
+
+
+@pytest.mark.parametrize("lost_s", [0, 4, 20])
+def test_a_kill_costs_the_restart_and_the_lost_work(lost_s):
+    """MODEL.md 4.3: its work is lost and it restarts later; neither hides behind the other."""
+    hog = region(0, 1000, grow_s=1)
+    burst = {"threads": {"count": 2000, "start_s": 4, "grow_s": 1, "hold_s": 0.5, "shrink_s": 0}}
+    machine = scenario(regions=[hog], processes=[{"restart_s": 3, "lost_s": lost_s}], pools=burst)
+    lab = Lab(machine, modes={"place.kstack": "restrict"}).ticks(200)
+    assert lab.total("oom_kill") == 1
+    regrow_s = 1
+    assert lab.seconds_lost("oom") == pytest.approx(3 + regrow_s + lost_s, abs=0.6)
+
+
+def test_a_share_of_the_work_is_lost_with_its_process():
+    """Two processes share the work; one is down."""
+    regions = [region(0, 500), region(1, 600, mempolicy="bind_slow")]
+    processes = [SPARED | {"work_share": 0.75}, {"work_share": 0.25, "restart_s": 1000, "lost_s": 0}]
+    lab = Lab(scenario(regions=[*regions, region(0, 600)], processes=processes, pools=STACKS), modes=MOVABLE)
+    assert killed(lab) == [1]
+    lab.ticks(5)
+    assert lab.machines.lost[0, n.LOST_OOM] == pytest.approx(0.25)
+    assert lab.machines.throughput[0] <= 0.75

@@ -1,0 +1,88 @@
+"""NUMA balancing: what is promoted, and the gates before it (kernel/sched/fair.c, mm/migrate.c)."""
+
+import math
+
+import pytest
+from builders import Lab, scenario
+
+from tiergym.sim import names as n
+
+TIERING = {"numa_balancing": "tiering", "scan_mib_per_s": 1000}
+
+
+def on_slow(kind="anon", **fields):
+    """Data that starts on CXL because a hog fills DRAM for its first six seconds."""
+    return {"kind": kind, "mib": 400, "access_hz": 10, "start_s": 3, "grow_s": 1} | fields
+
+
+HOG = {"kind": "anon", "mib": 1000, "access_hz": 0.01, "grow_s": 2, "hold_s": 4, "shrink_s": 0.25}
+
+
+@pytest.mark.parametrize(("kind", "moves"), [("anon", True), ("file_rw", True), ("file_ro", False), ("cache", False)])
+def test_read_only_file_mappings_are_never_promoted(kind, moves):
+    """task_numa_work skips VMAs of files that are readable and not writable; unmapped page cache has no hint faults."""
+    lab = Lab(scenario(regions=[HOG, on_slow(kind)], **TIERING)).ticks(24)
+    assert lab.region_on(1, n.SLOW) == 400 * 256
+    lab.ticks(60)
+    assert (lab.total("pgpromote_success") > 0) == moves
+    assert (lab.region_on(1, n.FAST) > 0) == moves
+
+
+@pytest.mark.parametrize("mempolicy", ["bind_slow", "prefer_slow", "interleave"])
+def test_an_explicit_policy_is_not_balanced(mempolicy):
+    """vma_policy_mof: hint faults are taken only where the policy has MPOL_F_MOF, which set_mempolicy gives nobody."""
+    lab = Lab(scenario(regions=[on_slow(mempolicy=mempolicy)], **TIERING)).ticks(60)
+    assert lab.region_on(0, n.SLOW) > 50_000
+    assert lab.total("numa_hint_faults") == lab.total("pgpromote_success") == 0
+
+
+@pytest.mark.parametrize("balancing", ["off", "normal"])
+def test_only_tiering_promotes(balancing):
+    """should_numa_migrate_memory: the tiering branch needs NUMA_BALANCING_MEMORY_TIERING."""
+    lab = Lab(scenario(regions=[HOG, on_slow()], numa_balancing=balancing)).ticks(60)
+    assert lab.total("pgpromote_success") == 0
+
+
+def test_promotion_needs_a_zone_above_high_and_wakes_kswapd_for_it():
+    """migrate_misplaced_folio_prepare: not below high; in tiering mode kswapd0 is woken instead. This is what makes a
+    NORMAL slow tier demote."""
+    full = HOG | {"hold_s": 1000, "mib": 1100}
+    futile = Lab(scenario(regions=[full, on_slow()], **TIERING)).ticks(40)
+    assert futile.total("pgpromote_candidate") > 0
+    assert futile.total("pgpromote_success") == 0
+    assert futile.total("kswapd_wakeups_fast") > 0
+    assert futile.total("kswapd_runs_empty") == 16
+    demoting = Lab(scenario(regions=[full, on_slow()], demotion="on", **TIERING)).ticks(16)
+    for _ in range(60):
+        demoting.ticks(1)
+        if demoting.machines.counters[0, n.C_PROMOTE]:
+            assert demoting.free(n.FAST) >= demoting.m["high_pages"][n.NORMAL]
+    assert demoting.total("pgpromote_success") > 10_000
+    assert demoting.total("pgdemote_kswapd") > 10_000
+    assert demoting.total("premature_reclaim_pages") == 0  # no restricted request asked for it
+
+
+def test_cold_pages_are_not_hot_enough():
+    """numa_hint_fault_latency below hot_threshold_ms, unless DRAM has plenty free (pgdat_free_space_enough)."""
+    for hz in (0.01, 1, 10):
+        lab = Lab(scenario(regions=[HOG, on_slow(access_hz=hz)], **TIERING)).ticks(20)
+        assert lab.region_on(1, n.SLOW) == 400 * 256
+        marked = min(400, 1000 / 4) * 256
+        candidates = lab.machines.counters[0, n.C_PROMOTE_CANDIDATE]
+        assert candidates == pytest.approx(marked * -math.expm1(-hz), rel=0.05)
+
+
+def test_the_rate_limit_bounds_promotion():
+    """numa_promotion_rate_limit: pages per second beyond the limit are left."""
+    lab = Lab(scenario(regions=[HOG, on_slow()], promote_limit_mib_per_s=8, **TIERING)).ticks(24)
+    before = lab.total("pgpromote_success")
+    lab.ticks(40)
+    assert lab.total("pgpromote_success") - before == pytest.approx(10 * 8 * 256, abs=2 * 8 * 256 / 4)
+    none = Lab(scenario(regions=[HOG, on_slow()], promote_limit_mib_per_s=0, **TIERING)).ticks(60)
+    assert none.total("pgpromote_success") == 0 < none.total("pgpromote_candidate")
+
+
+def test_scanning_bounds_hint_faults():
+    """task_numa_work marks numa_balancing_scan_size_mb per second and process."""
+    lab = Lab(scenario(regions=[HOG, on_slow()], numa_balancing="tiering", scan_mib_per_s=16)).ticks(40)
+    assert 0 < lab.machines.counters[0, n.C_HINT_FAULTS] <= 16 * 256 // 4

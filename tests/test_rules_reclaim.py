@@ -1,0 +1,217 @@
+"""Reclaim: when kswapd runs, stops and gives up, what it takes, and where that goes."""
+
+import numpy as np
+from builders import Lab, everywhere, scenario
+
+from tiergym.sim import names as n
+
+MOVABLE = {"zone": "movable"}
+HOG = {"kind": "anon", "mib": 1500, "access_hz": 0.01, "grow_s": 2}
+
+
+def threads(count, start_s=4, grow_s=25):
+    return {"threads": {"count": count, "start_s": start_s, "grow_s": grow_s}}
+
+
+def test_sixteen_empty_runs_disable_kswapd_and_progress_enables_it_again():
+    """mm/vmscan.c: balance_pgdat counts kswapd_failures, wakeup_kswapd gives up at MAX_RECLAIM_RETRIES (16), and
+    shrink_node clears the count when somebody has reclaimed a page."""
+    lab = Lab(scenario(regions=[HOG], pools=threads(1000, 4, 250)), modes={"place.kstack": "restrict"}).ticks(16)
+    assert lab.total("kswapd_wakeups_fast") == 0
+    lab.ticks(15)
+    assert lab.total("kswapd_runs_empty") == lab.total("kswapd_wakeups_fast") == 16
+    assert lab.m["kswapd_failures"][n.FAST] == 16
+    assert lab.total("oom_kill") == 0
+
+    lab.machines.records["demotion"][0] = 1  # echo 1 > /sys/kernel/mm/numa/demotion_enabled
+    while lab.total("allocstall") == 0:
+        assert lab.total("pgdemote_kswapd") == 0  # hopeless still, until a direct reclaim has made progress
+        lab.ticks(1)
+        assert lab.m["tick"] < 200
+    lab.ticks(5)
+    assert lab.total("pgdemote_direct") > 0 and lab.total("pgdemote_kswapd") > 0
+    assert lab.m["kswapd_failures"][n.FAST] == 0
+    assert lab.total("kswapd_runs_empty") == 16
+    assert lab.total("oom_kill") == 0
+
+
+def test_kswapd_stops_when_any_zone_is_above_high():
+    """mm/vmscan.c: pgdat_balanced returns at the first zone above high; reclaim itself spares no zone."""
+    lab = Lab(
+        scenario(regions=[HOG], pools=threads(400), demotion="on", dma32_mib=256), modes={"place.kstack": "restrict"}
+    )
+    woken = False
+    for _ in range(200):
+        lab.ticks(1)
+        if lab.machines.counters[0, n.C_DEMOTE_KSWAPD] and not lab.m["kswapd_awake"][n.FAST]:
+            free, high, reserve = (lab.m[name] for name in ("free_pages", "high_pages", "reserve_movable_pages"))
+            above = (free - high - reserve)[[n.DMA32, n.NORMAL]]
+            assert above.max() >= -200  # stack pages of this tick may have come after
+            woken = True
+    assert woken
+    assert (lab.m["free_pages"] - lab.m["high_pages"])[n.NORMAL] < 3 * lab.m["high_pages"][n.NORMAL]
+
+
+def test_tiering_raises_the_mark_to_promo():
+    """pgdat_balanced uses promo_wmark_pages when numa_balancing includes mode 2."""
+    ends = []
+    for balancing in ("off", "tiering"):
+        lab = Lab(
+            scenario(regions=[HOG | {"access_hz": 0}], pools=threads(1, 4, 0), demotion="on",
+                     numa_balancing=balancing, scan_mib_per_s=0),
+            modes={"place.kstack": "restrict"},
+        ).ticks(40)  # fmt: skip
+        assert lab.total("kswapd_wakeups_fast") > 0
+        ends.append(lab.free(n.FAST))
+        mark = lab.m["promo_pages" if balancing == "tiering" else "high_pages"][n.NORMAL]
+        assert mark - 8 <= ends[-1] <= mark + 64
+    assert ends[1] > ends[0]
+
+
+def test_demotion_ignores_mempolicy():
+    """mm/vmscan.c: demote_folio_list knows the node's tier, not the page's policy (recordings F7)."""
+    bound = [HOG | {"mib": 900, "mempolicy": "bind_fast"}]
+    lab = Lab(scenario(regions=bound, pools=threads(20000), demotion="on"), modes=MOVABLE).ticks(120)
+    assert lab.region_on(0, n.SLOW) > 10_000
+    assert lab.total("pswpout") == 0
+
+
+def test_demotion_fills_cxl_to_its_min_and_no_further():
+    """mm/vmscan.c: alloc_migrate_folio asks with GFP_NOWAIT, THISNODE: down to min, without reserves."""
+    regions = [HOG | {"mib": 900, "mempolicy": "bind_fast"}]
+    lab = Lab(scenario(regions=regions, pools=threads(40000), demotion="on", slow_mib=256), modes=MOVABLE)
+    while lab.total("oom_kill") == 0:
+        lab.ticks(1)
+        assert lab.m["tick"] < 400
+    demoted = lab.total("pgdemote_kswapd") + lab.total("pgdemote_direct")
+    assert demoted == 256 * 256 - lab.m["min_pages"][n.SLOW_MOVABLE]
+
+
+def test_without_demotion_reclaim_swaps_although_cxl_is_free():
+    """mm/vmscan.c: can_demote is off by default; then anonymous pages are swapped (recordings F19)."""
+    lab = Lab(scenario(regions=[HOG], pools=threads(2000), swap_mib=1024), modes=MOVABLE).ticks(130)
+    assert lab.total("pswpout") > 5000
+    assert lab.total("pgdemote_kswapd") == lab.total("pgdemote_direct") == lab.total("oom_kill") == 0
+    assert lab.free(n.SLOW) > 300_000
+
+
+def test_demotion_takes_the_cold_and_leaves_the_referenced():
+    """mm/vmscan.c: shrink_folio_list rotates referenced pages; the coldest data goes to CXL, not the newest."""
+    regions = [
+        {"kind": "anon", "mib": 400, "access_hz": 100, "grow_s": 1},
+        {"kind": "anon", "mib": 400, "access_hz": 0.001, "grow_s": 1},
+        {"kind": "anon", "mib": 600, "access_hz": 100, "start_s": 2, "grow_s": 4},
+    ]
+    demoting = Lab(scenario(regions=regions, demotion="on"), modes=MOVABLE).ticks(60)
+    assert demoting.region_on(0, n.SLOW) == 0
+    assert demoting.region_on(1, n.SLOW) > 50_000
+    spilling = Lab(scenario(regions=regions, demotion="on")).ticks(60)
+    assert spilling.region_on(1, n.SLOW) == 0
+    assert spilling.region_on(2, n.SLOW) > demoting.region_on(2, n.SLOW)
+
+
+def test_clean_page_cache_is_dropped_for_kernel_pages_but_not_for_fallback():
+    """`online` falls back before it reclaims clean cache; `online_movable` reclaims it (recordings F5)."""
+    cache = {"kind": "cache", "mib": 1500, "access_hz": 0.01, "grow_s": 2}
+    both = scenario(regions=[cache], pools=threads(2000))
+    online, movable = Lab(both).ticks(130), Lab(both, modes=MOVABLE).ticks(130)
+    assert online.total("file_dropped") == 0 < movable.total("file_dropped")
+    assert online.on(n.KSTACK, n.SLOW) > 0 == movable.on(n.KSTACK, n.SLOW)
+    assert movable.total("oom_kill") == 0
+
+
+def test_shrinkers_see_their_node_only():
+    """mm/vmscan.c: shrink_node calls shrink_slab(nid): pressure on DRAM leaves the slab of CXL alone."""
+    regions = [HOG | {"mib": 600}, HOG | {"mib": 500, "start_s": 3}]
+    files = {"files": {"count": 800_000, "start_s": 0, "grow_s": 7}}
+    lab = Lab(scenario(regions=regions, pools=files | threads(3000, 8), demotion="on")).ticks(30)
+    fast, slow = lab.on(n.SLAB_RECLAIM, n.FAST), lab.on(n.SLAB_RECLAIM, n.SLOW)
+    assert fast > 0 and slow > 0
+    objects = lab.m["slab_objects"][n.SLAB_POOL_RECLAIM].copy()
+    lab.ticks(30, {"place.kstack": "restrict", "place.slab_reclaim": "restrict"})
+    assert lab.total("pgdemote_kswapd") > 0
+    left = lab.m["slab_objects"][n.SLAB_POOL_RECLAIM]
+    assert left[n.FAST] < 0.99 * objects[n.FAST]
+    assert lab.on(n.SLAB_RECLAIM, n.SLOW) == slow
+    assert left[n.SLOW] == objects[n.SLOW]
+
+
+def test_reclaimable_slab_is_shrunk_before_anybody_is_killed():
+    """mm/vmscan.c: do_shrink_slab scans freeable >> priority; at priority 0 that is all of it."""
+    pools = {"files": {"count": 100_000, "grow_s": 1}} | threads(3000)
+    lab = Lab(scenario(regions=[HOG], pools=pools), modes={"place.kstack": "restrict"})
+    lab.ticks(16)
+    assert lab.on(n.SLAB_RECLAIM, n.FAST) > 30_000
+    lab.ticks(50)
+    assert lab.total("slab_shrunk") > 1000
+    assert lab.total("oom_kill") == 0
+
+
+def test_headroom_is_demoted_ahead_and_never_swapped():
+    """TPP's decoupled watermark, or memory.reclaim: demotion alone, no swap (mm/vmscan.c: shrink_folio_list)."""
+    for level, share in (("small", 0.005), ("medium", 0.02), ("large", 0.05)):
+        for batch in (1, 63):
+            lab = Lab(
+                scenario(regions=[HOG], demotion="on", swap_mib=512, pcp_batch_pages=batch), modes={"headroom": level}
+            ).ticks(60)
+            goal = int(lab.m["managed_pages"][n.NORMAL] * share) + lab.m["high_pages"][n.NORMAL]
+            assert goal - 64 <= lab.free(n.FAST) <= goal + 64
+            assert lab.total("pgdemote_proactive") > 0
+            assert lab.total("pswpout") == 0
+
+
+def test_headroom_without_a_demotion_target_does_nothing():
+    """can_demote: off, or CXL in the same tier as DRAM because HMAT came too late (FACTS 2.3)."""
+    for scalars in ({"demotion": "off"}, {"demotion": "on", "slow_in_lower_tier": "off"}):
+        lab = Lab(scenario(regions=[HOG], swap_mib=512, **scalars), modes={"headroom": "large"}).ticks(40)
+        assert lab.total("pgdemote_proactive") == lab.total("pswpout") == 0
+        assert lab.free(n.FAST) == lab.m["low_pages"][n.NORMAL]
+
+
+def test_migration_without_headroom_moves_nothing_and_with_it_moves_all():
+    """No page table moves up while DRAM has none free above high; demotion ahead of need makes the room."""
+    machine = scenario(regions=[HOG], demotion="on")
+    asked = {"migrate.pt_leaf": "idle", "migrate.budget": "high"}
+    lab = Lab(machine, modes=asked).ticks(60)
+    stranded = lab.leaf_on(0, n.SLOW)
+    assert stranded > 200
+    assert lab.total("pgmigrate_pt") == 0 < lab.total("pgmigrate_fail")
+    lab.ticks(20, asked | {"headroom": "large"})
+    assert lab.leaf_on(0, n.SLOW) == 0
+    assert lab.total("pgmigrate_pt") >= stranded
+
+
+def test_demotion_wakes_the_slow_nodes_kswapd():
+    """The demotion target is asked with GFP_NOWAIT, which has __GFP_KSWAPD_RECLAIM: below low, node 1's kswapd
+    drops page cache there (FACTS 2.3), and demotion goes on."""
+    regions = [
+        {"kind": "cache", "mib": 500, "access_hz": 0.001, "grow_s": 1, "mempolicy": "bind_slow"},
+        HOG | {"mib": 900, "mempolicy": "bind_fast"},
+    ]
+    lab = Lab(scenario(regions=regions, pools=threads(40000), demotion="on", slow_mib=512), modes=MOVABLE).ticks(100)
+    assert lab.total("kswapd_wakeups_slow") > 0
+    assert lab.total("pgsteal_kswapd_slow") > 0
+    assert lab.region_on(0, n.SLOW) < 500 * 256
+    assert lab.total("pgdemote_kswapd") + lab.total("pgdemote_direct") > 0
+
+
+def test_page_tables_of_swapped_data_stay():
+    """mm/vmscan.c: swapping out leaves a swap entry in the table, so the table stays (FACTS 3)."""
+    lab = Lab(scenario(regions=[HOG | {"mib": 900}], pools=threads(20000), swap_mib=2048), modes=MOVABLE).ticks(120)
+    assert lab.m["region_out_pages"][0] > 10_000
+    assert lab.m["region_out_pages"][0] + lab.region_on(0, n.FAST) + lab.region_on(0, n.SLOW) == 900 * 256
+    assert lab.leaf_on(0, n.FAST) == 450
+
+
+def test_reclaim_through_metadata_on_cxl_is_slower():
+    """MAC (OSDI'26): struct page and xarray on CXL slow kswapd and the direct reclaimer themselves."""
+    cache = {"kind": "cache", "mib": 900, "access_hz": 0.001, "grow_s": 1}
+    machine = scenario(regions=[cache], pools=threads(20000, 2, 20), slow_latency_ns=1000, reclaim_metadata_touches=20)
+    spent = []
+    for memmap in ("dram", "on_memory"):
+        lab = Lab(machine, modes={"memmap": memmap, **everywhere("restrict")}).ticks(80)
+        freed = lab.total("pgsteal_kswapd_fast") + lab.total("pgsteal_direct_fast")
+        assert freed > 10_000
+        spent.append((lab.seconds_lost("premature_reclaim") + lab.seconds_lost("other_reclaim")) / freed)
+    assert np.isfinite(spent).all()
+    assert spent[1] > 1.5 * spent[0]
