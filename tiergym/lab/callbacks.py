@@ -5,7 +5,7 @@ import sys
 import threading
 from pathlib import Path
 from time import monotonic
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from tiergym.env import actions as act
 from tiergym.lab import checkpoint
 from tiergym.lab.terminal import console, number
+from tiergym.lab.training_env import TrainingVecEnv
 from tiergym.sim import names as n
 
 LOGS = 200
@@ -105,32 +106,38 @@ class MetricsCallback(BaseCallback):
 
 
 class CheckpointCallback(BaseCallback):
-    """Saves a checkpoint between two rollouts, every `every` steps; `last` is the moment when the last one began."""
+    """Saves a checkpoint every `every` steps, between two rollouts."""
 
-    def __init__(self, run: Path, every: int) -> None:
+    def __init__(self, run: Path, every: int, env: TrainingVecEnv) -> None:
         super().__init__()
-        self.run, self.every = run, every
-        self.last: checkpoint.Moment | None = None
+        self.run, self.every, self.env = run, every, env
         self._saved = 0
 
     def _on_training_start(self) -> None:
         self._saved = self.num_timesteps
 
     def _on_rollout_start(self) -> None:
-        self.last = checkpoint.moment(self.model)
-        if self.last.steps - self._saved >= self.every:
-            checkpoint.save(self.run, self.model, self.last)
-            self._saved = self.last.steps
+        if self.num_timesteps - self._saved >= self.every:
+            self.save()
 
     def _on_step(self) -> bool:
         return True
 
+    def save(self) -> None:
+        """Save one now; only between two rollouts, where nothing is half done."""
+        checkpoint.save(self.run, self.model, self.env)
+        self._saved = self.num_timesteps
+
+
+class StoppedError(Exception):
+    """Leaves the learning loop between two rollouts."""
+
 
 class StopRequest(BaseCallback):
-    """Ends the training at the next step once SIGINT (Ctrl-C) or SIGTERM arrives; a second one ends the program.
+    """Raises `StoppedError` before the next rollout once SIGINT (Ctrl-C) or SIGTERM arrives; a second one kills.
 
     A context manager: the signals' old handlers come back with its end. Python delivers signals to the main thread
-    only, so in any other it waits for `requested` to be set.
+    only; elsewhere the request comes from whoever sets `requested`.
     """
 
     def __init__(self) -> None:
@@ -143,22 +150,21 @@ class StopRequest(BaseCallback):
             self._old = {sig: signal.signal(sig, self._request) for sig in (signal.SIGINT, signal.SIGTERM)}
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._restore()
+    def __exit__(self, *error: object) -> None:
+        for sig, handler in self._old.items():
+            signal.signal(sig, handler)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
-        self._restore()
+        print("stopping after this rollout; once more: at once, without a checkpoint", file=sys.stderr, flush=True)
+        self.__exit__()
 
-    def _restore(self) -> None:
-        for sig, handler in self._old.items():
-            signal.signal(sig, handler)
-        self._old = {}
+    def _on_rollout_start(self) -> None:
+        if self.requested:
+            raise StoppedError
 
     def _on_step(self) -> bool:
-        return not self.requested
+        return True
 
 
 class ProgressCallback(BaseCallback):

@@ -1,83 +1,70 @@
-"""Checkpoints: everything a training needs to go on, written all or nothing, read without executing anything.
+"""Checkpoints: everything a training needs to go on as if it had never stopped, written all or nothing.
 
     checkpoints/000000065536/
         model.zip           weights and optimiser, as stable-baselines3 saves them (`PPO.load` works too)
         state.json          steps made, counters of the algorithm
         random_state.npz    torch's and NumPy's random numbers
-        replay_buffer.npz   off-policy algorithms only, newest checkpoint only
+        machines.npz        the machines in mid-episode; newest checkpoint only
+        replay_buffer.npz   off-policy algorithms; newest checkpoint only
 
-`restore` reads weights with `weights_only` and arrays without pickle, so also a stranger's run can be continued.
+Nothing in them is executed: weights are read with `weights_only`, arrays without pickle. Continue only your own
+runs all the same: compiled code trusts the machines' state.
 """
 
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch as th
+from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 
 from tiergym.errors import UserError
+from tiergym.lab.training_env import TrainingVecEnv
 
 FOLDER = "checkpoints"
-_MODEL, _STATE, _RANDOM, _REPLAY = "model.zip", "state.json", "random_state.npz", "replay_buffer.npz"
-_COUNTERS = ("_n_updates", "_episode_num", "_n_calls")
+_MODEL, _STATE, _RANDOM = "model.zip", "state.json", "random_state.npz"
+_MACHINES, _REPLAY = "machines.npz", "replay_buffer.npz"
+_NUMBERS = (
+    "num_timesteps",
+    "_n_updates",
+    "_episode_num",
+    "_n_calls",
+    "exploration_rate",
+    "_current_progress_remaining",
+)
 _REPLAY_ARRAYS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 
 
-@dataclass(frozen=True)
-class Moment:
-    """Where a training stands between two rollouts, apart from its weights."""
-
-    steps: int
-    counters: dict[str, int]
-    action_space_random: dict[str, Any]
-    random: dict[str, np.ndarray]
-
-
-def moment(model: BaseAlgorithm) -> Moment:
-    """The present moment of `model`: about 8 KiB, 20 us."""
-    # SB3 draws its minibatches from NumPy's global generator.
-    _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
-    counters = {key: int(getattr(model, key)) for key in _COUNTERS if hasattr(model, key)}
-    return Moment(
-        model.num_timesteps,
-        counters,
-        dict(model.action_space.np_random.bit_generator.state),
-        {
-            "torch": th.get_rng_state().numpy(),
-            "numpy_keys": np.asarray(keys),
-            "numpy_rest": np.array([position, has_gauss, cached], dtype=np.float64),
-        },
-    )
-
-
-def save(run: Path, model: BaseAlgorithm, at: Moment) -> Path:
-    """Write the checkpoint of `at` with the model's present weights; returns its folder."""
-    final = run / FOLDER / f"{at.steps:012d}"
+def save(run: Path, model: BaseAlgorithm, env: TrainingVecEnv) -> Path:
+    """Write a checkpoint of the present moment, which must lie between two rollouts; returns its folder."""
+    final = run / FOLDER / f"{model.num_timesteps:012d}"
     if final.is_dir():
         return final
     draft = final.with_name(f".{final.name}.{os.getpid()}")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     model.save(draft / _MODEL)
-    np.savez(draft / _RANDOM, allow_pickle=False, **at.random)
+    _savez(draft / _RANDOM, _random_state())
+    memory = {name: tensor.detach().cpu().numpy() for name, tensor in _memory(model).items()}
+    _savez(draft / _MACHINES, {**env.state(), "episode_starts": np.asarray(model._last_episode_starts), **memory})
     replay = getattr(model, "replay_buffer", None)
     if isinstance(replay, ReplayBuffer):
-        arrays = {name: getattr(replay, name) for name in _REPLAY_ARRAYS}
         filled = replay.buffer_size if replay.full else replay.pos
-        place = np.array([replay.pos, replay.full])
-        saved = {name: array[:filled] for name, array in arrays.items()}
-        np.savez(draft / _REPLAY, allow_pickle=False, place=place, **saved)
-    state = {"steps": at.steps, "counters": at.counters, "action_space_random": at.action_space_random}
-    (draft / _STATE).write_text(json.dumps(state), encoding="utf-8")
+        arrays = {name: getattr(replay, name)[:filled] for name in _REPLAY_ARRAYS}
+        _savez(draft / _REPLAY, {**arrays, "place": np.array([replay.pos, replay.full])})
+    numbers = {name: getattr(model, name) for name in _NUMBERS if hasattr(model, name)}
+    state = {"numbers": numbers, "action_space": model.action_space.np_random.bit_generator.state}
+    (draft / _STATE).write_text(json.dumps(state, default=_plain), encoding="utf-8")
     draft.replace(final)
     for older in _complete(run)[:-1]:
-        (older / _REPLAY).unlink(missing_ok=True)
+        for name in (_MACHINES, _REPLAY):
+            (older / name).unlink(missing_ok=True)
     return final
 
 
@@ -103,28 +90,71 @@ def load_weights(path: Path, model: BaseAlgorithm) -> None:
 
 
 def restore(path: Path, model: BaseAlgorithm) -> None:
-    """Continue `model` from a checkpoint. Raises `UserError` where it does not fit or is damaged."""
+    """Weights, counters, random numbers and replay buffer into `model`. Raises `UserError` as `load_weights` does."""
     load_weights(path, model)
     try:
         state = json.loads((path / _STATE).read_text(encoding="utf-8"))
-        with np.load(path / _RANDOM, allow_pickle=False) as random:
-            th.set_rng_state(th.from_numpy(random["torch"]))
-            position, has_gauss, cached = random["numpy_rest"]
-            legacy = ("MT19937", random["numpy_keys"], int(position), int(has_gauss), float(cached))
-            np.random.set_state(legacy)  # noqa: NPY002
-        for name, value in state["counters"].items():
-            if name in _COUNTERS:
-                setattr(model, name, int(value))
-        model.num_timesteps = int(state["steps"])
-        model.action_space.np_random.bit_generator.state = state["action_space_random"]
+        for name, value in state["numbers"].items():
+            if name in _NUMBERS:
+                setattr(model, name, type(getattr(model, name))(value))
+        model.action_space.np_random.bit_generator.state = state["action_space"]
+        _set_random_state(_loadz(path / _RANDOM))
         replay = getattr(model, "replay_buffer", None)
         if isinstance(replay, ReplayBuffer):
-            with np.load(path / _REPLAY, allow_pickle=False) as saved:
-                for name in _REPLAY_ARRAYS:
-                    getattr(replay, name)[: len(saved[name])] = saved[name]
-                replay.pos, replay.full = int(saved["place"][0]), bool(saved["place"][1])
+            saved = _loadz(path / _REPLAY)
+            for name in _REPLAY_ARRAYS:
+                getattr(replay, name)[: len(saved[name])] = saved[name]
+            replay.pos, replay.full = int(saved["place"][0]), bool(saved["place"][1])
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise UserError(f"{path}: missing or damaged: {error}") from error
+
+
+def restore_episodes(path: Path, model: BaseAlgorithm, env: TrainingVecEnv) -> None:
+    """Machines, and what the learner remembers of them, into mid-episode. Raises `UserError` as `restore` does."""
+    try:
+        saved = _loadz(path / _MACHINES)
+        model._last_obs = env.restore(saved)
+        model._last_episode_starts = saved["episode_starts"]
+        for name, memory in _memory(model).items():
+            memory.copy_(th.from_numpy(saved[name]))
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise UserError(f"{path / _MACHINES}: missing or damaged: {error}") from error
+
+
+def _memory(model: BaseAlgorithm) -> dict[str, th.Tensor]:
+    """A recurrent learner's hidden and cell states, of actor and critic; empty for others."""
+    states = getattr(model, "_last_lstm_states", None)
+    if states is None:
+        return {}
+    names = ("actor_hidden", "actor_cell", "critic_hidden", "critic_cell")
+    return dict(zip(names, (tensor for pair in states for tensor in pair), strict=True))
+
+
+def _random_state() -> dict[str, NDArray[Any]]:
+    # SB3 draws its minibatches from NumPy's global generator.
+    _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
+    rest = np.array([position, has_gauss, cached], dtype=np.float64)
+    return {"torch": th.get_rng_state().numpy(), "numpy_keys": np.asarray(keys), "numpy_rest": rest}
+
+
+def _set_random_state(saved: Mapping[str, NDArray[Any]]) -> None:
+    th.set_rng_state(th.from_numpy(saved["torch"]))
+    position, has_gauss, cached = saved["numpy_rest"]
+    np.random.set_state(("MT19937", saved["numpy_keys"], int(position), int(has_gauss), float(cached)))  # noqa: NPY002
+
+
+def _savez(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    np.savez(path, allow_pickle=False, **arrays)
+
+
+def _loadz(path: Path) -> dict[str, NDArray[Any]]:
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers and arrays, which some bit generators keep in their state, for JSON."""
+    return value.tolist()
 
 
 def _complete(run: Path) -> list[Path]:

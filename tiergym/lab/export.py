@@ -13,7 +13,7 @@ def export_run(run: Path, out: Path | None = None) -> Path:
     Raises `UserError` where `run` is no run, has no checkpoint, or was trained on another layout.
     """
     config = run_dir.read(run)
-    run_dir.check_layout(run)
+    run_dir.check_versions(run)
     model = learner.build(config.recipe, config.seed % (1 << 32))
     checkpoint.load_weights(checkpoint.latest(run), model)
     path = run / EXPORTED if out is None else out

@@ -89,14 +89,20 @@ def load_scenarios(run: Path, config: RunConfig) -> list[specs.Scenario]:
     return [specs.load_scenario(run / SCENARIOS / f"{name}.toml") for name in config.scenarios]
 
 
-def check_layout(run: Path) -> None:
-    """Raise `UserError` where the run's observations and actions are not those of this tiergym."""
+def check_versions(run: Path) -> bool:
+    """Whether the run's machines were simulated by this very simulator.
+
+    Raises `UserError` where its observations and actions are not those of this tiergym.
+    """
+    path = run / VERSIONS
     try:
-        there = json.loads((run / VERSIONS).read_text(encoding="utf-8"))["layout"]
+        there = json.loads(path.read_text(encoding="utf-8"))
+        layout, simulator = there["layout"], there["simulator"]
     except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise UserError(f"{run / VERSIONS}: missing or damaged") from error
-    if there != current_layout():
+        raise UserError(f"{path}: missing or damaged") from error
+    if layout != current_layout():
         raise UserError(f"{run}: its observations or actions are not those of this tiergym; train it again")
+    return bool(simulator == compilation.source_hash())
 
 
 def versions() -> dict[str, Any]:

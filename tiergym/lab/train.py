@@ -1,6 +1,7 @@
 """Training: one function, the same from Python and from the command line."""
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,17 +12,15 @@ import torch as th
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger, make_output_format
-from stable_baselines3.common.vec_env import VecEnv
 
 from tiergym import specs
 from tiergym.env.episodes import ScenarioLike, Scenarios
-from tiergym.env.sb3_vec import PlacementSB3VecEnv
 from tiergym.errors import UserError
 from tiergym.lab import checkpoint, learner, run_dir
-from tiergym.lab.bootstrap import BatchedBootstrap
-from tiergym.lab.callbacks import CheckpointCallback, MetricsCallback, ProgressCallback, StopRequest
+from tiergym.lab.callbacks import CheckpointCallback, MetricsCallback, ProgressCallback, StoppedError, StopRequest
 from tiergym.lab.recipe import Recipe, load_recipe
 from tiergym.lab.run_dir import RunConfig
+from tiergym.lab.training_env import TrainingVecEnv
 from tiergym.policy.export_onnx import export_onnx
 from tiergym.policy.load import EXPORTED
 
@@ -90,51 +89,50 @@ def train(
 
 def _resume(run: Path, progress: bool) -> Path:
     config = run_dir.read(run)
-    run_dir.check_layout(run)
+    same_simulator = run_dir.check_versions(run)
     newest = checkpoint.latest(run)
     scenarios = run_dir.load_scenarios(run, config)
     with _torch_threads(config.recipe.threads):
         env, model = _assemble(config, scenarios, checkpoint.steps(newest))
         checkpoint.restore(newest, model)
+        if same_simulator:
+            checkpoint.restore_episodes(newest, model, env)
+        else:
+            print(f"{run}: the simulator has changed since; its machines start new episodes", file=sys.stderr)
         return _learn(run, config, env, model, progress)
 
 
 def _assemble(
     config: RunConfig, scenarios: Sequence[specs.Scenario], done: int
-) -> tuple[PlacementSB3VecEnv, BaseAlgorithm]:
-    """Machines and model. Machines of a resumed run start new episodes, from seeds that depend on the steps done."""
+) -> tuple[TrainingVecEnv, BaseAlgorithm]:
+    """Machines and model. Where machines cannot go on, their seeds depend on the steps `done`."""
     recipe = config.recipe
-    machines = PlacementSB3VecEnv(
-        scenarios, recipe.envs, action_form=recipe.action_form, baselines=recipe.baselines or None
-    )
-    env: VecEnv = machines
-    if recipe.learner.on_policy and not recipe.learner.recurrent:
-        env = BatchedBootstrap(machines, recipe.hyperparameters.get("gamma", 0.99))
+    env = TrainingVecEnv(scenarios, recipe.envs, action_form=recipe.action_form, baselines=recipe.baselines or None)
     model = learner.build(recipe, _seed(config.seed, _LEARNER_STREAM) >> 32, env)
-    if isinstance(env, BatchedBootstrap):
-        env.values = _values_of(model)
-    machines.seed(_seed(config.seed, _MACHINES_STREAM, done) >> 1)  # after the model, which seeds its machines itself
-    return machines, model
+    if recipe.learner.on_policy and not recipe.learner.recurrent:
+        env.gamma, env.values = recipe.hyperparameters.get("gamma", 0.99), _values_of(model)
+    env.seed(_seed(config.seed, _MACHINES_STREAM, done) >> 2)  # after the model, which seeds its machines itself
+    return env, model
 
 
-def _learn(run: Path, config: RunConfig, env: PlacementSB3VecEnv, model: BaseAlgorithm, progress: bool) -> Path:
+def _learn(run: Path, config: RunConfig, env: TrainingVecEnv, model: BaseAlgorithm, progress: bool) -> Path:
     recipe = config.recipe
     start = model.num_timesteps
     metrics = MetricsCallback(recipe.steps)
-    checkpoints = CheckpointCallback(run, recipe.checkpoint_steps)
+    checkpoints = CheckpointCallback(run, recipe.checkpoint_steps, env)
     bar = ProgressCallback(f"{recipe.name} on {', '.join(config.scenarios)}", recipe.steps, metrics)
     model.set_logger(_logger(run, config, start))
+    learn: Any = model.learn  # the base class wants a log interval; the metrics callback logs instead
     try:
-        with StopRequest() as stop:
-            callbacks: list[Any] = [metrics, checkpoints, stop, *([bar] if progress else [])]
-            if start < recipe.steps:
-                learn: Any = model.learn  # the base class wants a log interval; the callback logs instead
+        if start < recipe.steps:
+            with StopRequest() as stop:
+                callbacks = [metrics, checkpoints, stop, *([bar] if progress else [])]
                 learn(recipe.steps - start, callbacks, log_interval=None, reset_num_timesteps=start == 0)
-            if stop.requested and checkpoints.last is not None and model.num_timesteps < recipe.steps:
-                checkpoint.save(run, model, checkpoints.last)
-                raise TrainingInterruptedError(run, checkpoints.last.steps, recipe.steps)
-            checkpoint.save(run, model, checkpoint.moment(model))
-            export_onnx(model, run / EXPORTED, learner.baseline_table(env.form))
+            checkpoints.save()
+        export_onnx(model, run / EXPORTED, learner.baseline_table(env.form))
+    except StoppedError:
+        checkpoints.save()
+        raise TrainingInterruptedError(run, model.num_timesteps, recipe.steps) from None
     finally:
         bar.stop()
         model.logger.close()
