@@ -8,11 +8,17 @@ from tiergym.sim.curves import multiplier, peak_bytes_per_s
 
 @jit
 def working_share(m):
-    """Share of the machine's work that is being done: processes neither down nor growing again after a kill."""
+    """Share of the machine's work that is being done: processes neither down nor growing again after a kill.
+
+    One that was working and is killed in this tick has worked for half of it, on average.
+    """
     share = 0.0
     for q in range(m.processes):
         if m.process_down_s[q] <= 0.0 and m.process_warm_s[q] <= 0.0:
             share += m.process_share[q]
+        elif m.process_killed[q] == m.tick + 1 and m.process_worked[q] == 1:
+            share += 0.5 * m.process_share[q]
+        m.process_worked[q] = 1 if m.process_down_s[q] <= 0.0 and m.process_warm_s[q] <= 0.0 else 0
     return min(share, 1.0)
 
 
@@ -20,7 +26,8 @@ def working_share(m):
 def settle(m):
     """Throughput and its attribution: 1 - throughput = sum of `lost`, exactly up to rounding.
 
-    What is owed by stalled workers is paid now, up to MAX_OVERHEAD of the tick; the rest waits.
+    What is owed by stalled workers is paid now, up to MAX_OVERHEAD of the tick; the rest waits. Processes that are
+    down pay nothing: what a kill threw away is lost on top of the time until the restart.
     """
     m.owed_s[n.LOST_MIGRATION] += m.decision_us * 1e-6
     sum_accesses(m)
@@ -40,7 +47,7 @@ def settle(m):
     left = 1.0 - x * (1.0 + stall) - overhead
     for c in range(n.N_CAUSES):
         m.lost[c] = up * (x * m.stall[c] + paid * m.owed_s[c] / (m.workers * m.dt_s))
-        m.owed_s[c] *= 1.0 - paid
+        m.owed_s[c] *= 1.0 - paid * up
     m.lost[n.LOST_CONTENTION] += up * max(left, 0.0)
     m.lost[n.LOST_OOM] += 1.0 - up
     m.throughput = up * x

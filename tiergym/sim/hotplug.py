@@ -15,8 +15,8 @@ STRUCT_PAGES_PER_PAGE = 64  # 64 B of struct page per 4 KiB: one page of memmap 
 def choose_zone(m):
     """NORMAL, MOVABLE, or the auto-movable rule (auto_movable_can_online_movable).
 
-    auto-movable takes MOVABLE while movable <= ratio % of the kernel's early pages; with numa_aware that
-    also holds per node, and a node without CPUs has no early pages: always NORMAL.
+    auto-movable takes MOVABLE while movable <= ratio % of the kernel's early pages, which are DRAM's present ones;
+    with numa_aware that also holds per node, and a node without CPUs has no early pages: always NORMAL.
     """
     mode = m.action[n.A_ZONE]
     if mode != n.ZONE_AUTO:
@@ -24,7 +24,7 @@ def choose_zone(m):
     if m.auto_movable_numa_aware > 0.5:
         return n.SLOW_NORMAL
     movable = m.managed_pages[n.SLOW_MOVABLE] + m.block_pages
-    kernel_early = node_managed(m, n.FAST)
+    kernel_early = m.dram_mib * 256.0
     return n.SLOW_MOVABLE if movable * 100.0 <= m.auto_movable_ratio * kernel_early else n.SLOW_NORMAL
 
 

@@ -87,6 +87,8 @@ def machine_dtype(regions: int) -> np.dtype:
         ("region_reread", f8, (r,)),  # chance per tick that an evicted page is touched
         # processes
         ("process_down_s", f8, (q,)),  # time until restart; 0 when running
+        ("process_killed", i8, (q,)),  # number of the tick after its last kill; 0: never
+        ("process_worked", i8, (q,)),  # in the last tick
         ("process_warm_s", f8, (q,)),  # after a restart: time until it works again
         ("process_born_s", f8, (q,)),  # its clock started here
         ("process_share", f8, (q,)),  # of the machine's work, normalised

@@ -15,7 +15,8 @@ def oom_badness(m, q):
     for r in range(m.regions):
         if int(m.region_process[r]) != q:
             continue
-        points += resident_pages(m, r)
+        if m.region_kind[r] != n.KIND_CACHE:  # get_mm_rss: page cache that nobody maps is nobody's
+            points += resident_pages(m, r)
         if m.region_kind[r] == n.KIND_ANON:
             points += m.region_out_pages[r]
         for z in range(n.N_ZONES):
@@ -42,6 +43,7 @@ def kill(m, q):
         m.region_want[r] = 0
         m.region_refault[r] = 0
         warm = max(warm, min(m.region_start_s[r] + m.region_grow_s[r], age))
+    m.process_killed[q] = m.tick + 1
     # On average the kill falls into the middle of its tick.
     m.process_down_s[q] = max(m.process_restart_s[q] - 0.5 * m.dt_s, 0.5 * m.dt_s)
     m.process_warm_s[q] = warm
