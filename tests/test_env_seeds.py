@@ -138,14 +138,15 @@ def test_reset_chooses_the_scenario_from_then_on(short, other, form, tmp_path):
 
 
 def test_reset_of_some_machines_chooses_among_the_scenarios_held(other):
-    envs = PlacementVectorEnv(2, [SCENARIO, other])
+    envs = PlacementVectorEnv(3, [SCENARIO, other])
     envs.reset(seed=0)
-    envs.reset(options={"scenario": other, "reset_mask": np.array([True, False])})
-    assert envs.scenario_names == (other, other)
+    first = np.array([True, False, False])
+    envs.reset(options={"scenario": other, "reset_mask": first})
+    assert envs.scenario_names == (other, other, SCENARIO)
     another = next(name for name in specs.list_scenarios() if name not in (SCENARIO, other))
     with pytest.raises(UserError, match=f"already holds .*{other}"):
-        envs.reset(options={"scenario": another, "reset_mask": np.array([True, False])})
-    assert envs.scenario_names == (other, other)
+        envs.reset(options={"scenario": another, "reset_mask": first})
+    assert envs.scenario_names == (other, other, SCENARIO)
 
 
 def test_the_single_environment_takes_another_scenario_too(short, other):
