@@ -5,13 +5,15 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+import torch as th
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv
 
-from tiergym.env.sb3_vec import PlacementSB3VecEnv
 from tiergym.lab import learner
 from tiergym.lab.bench_steps import SCENARIO
-from tiergym.lab.recipe import load_recipe
+from tiergym.lab.recipe import Recipe, load_recipe
+from tiergym.lab.training_env import TrainingVecEnv
 
 RECIPE = "ppo"
 ROLLOUTS = 8
@@ -59,30 +61,31 @@ class ConstantVecEnv(VecEnv):
 
 
 def placement() -> Callable[[], float]:
-    """Steps per second of PPO learning on the scenario."""
-    return _rate(_machines())
+    """Steps per second of PPO learning on the scenario, in the environment that `tiergym.lab.train` uses."""
+    recipe = load_recipe(RECIPE)
+    env = TrainingVecEnv(SCENARIO, recipe.envs, seed=0)
+    model = learner.build(recipe, 0, env)
+    env.gamma, env.values = recipe.hyperparameters["gamma"], learner.values_of(model)
+    return _rate(recipe, model)
 
 
 def constant() -> Callable[[], float]:
     """Steps per second of the same PPO on constant arrays."""
-    return _rate(ConstantVecEnv(_machines()))
-
-
-def _machines() -> PlacementSB3VecEnv:
-    return PlacementSB3VecEnv(SCENARIO, load_recipe(RECIPE).envs, seed=0)
-
-
-def _rate(env: VecEnv) -> Callable[[], float]:
     recipe = load_recipe(RECIPE)
-    model = learner.build(recipe, 0, env)
+    env = ConstantVecEnv(TrainingVecEnv(SCENARIO, recipe.envs, seed=0))
+    return _rate(recipe, learner.build(recipe, 0, env))
+
+
+def _rate(recipe: Recipe, model: BaseAlgorithm) -> Callable[[], float]:
+    th.set_num_threads(recipe.threads)
     # Without a logger of its own SB3 leaves a folder in the temporary directory per call of learn().
     model.set_logger(Logger(None, []))
-    steps = recipe.hyperparameters["n_steps"] * recipe.envs
-    model.learn(steps)
+    steps = ROLLOUTS * recipe.hyperparameters["n_steps"] * recipe.envs
+    model.learn(steps // ROLLOUTS)
 
     def once() -> float:
         started = perf_counter()
-        model.learn(ROLLOUTS * steps)
-        return ROLLOUTS * steps / (perf_counter() - started)
+        model.learn(steps)
+        return steps / (perf_counter() - started)
 
     return once

@@ -25,7 +25,7 @@ def evaluate(
 ) -> None:
     """Run one policy on fresh machines and print what it did.
 
-    Every metric is a mean over episodes with its 95 % bootstrap interval; docs/metrics.md explains each.
+    Every metric is a mean over episodes with its 95 % bootstrap interval; docs/reference/metrics.md explains each.
     """
     comparison = _compare([policy], scenario, episodes, seed, (json, parquet))
     from tiergym.lab import tables

@@ -56,7 +56,7 @@ def evaluate(policy: Policy, scenario: Scenario, episodes: int, seed: int, on_ti
     """
     policy.reset(episodes, seed)
     totals, deciding_s = run_episodes(policy, scenario, evaluation_seeds(seed, episodes), on_tick)
-    return Evaluation(per_episode(totals), deciding_s * 1e6 / (episodes * len(totals.throughput)))
+    return Evaluation(per_episode(totals), deciding_s * 1e6 / (episodes * len(totals.throughput_by_tick)))
 
 
 def run_episodes(
@@ -67,10 +67,10 @@ def run_episodes(
     machines = Machines([scenario], episodes)
     machines.reset(seeds)
     running = np.ones(episodes, dtype=bool)
-    ticks, reward = np.zeros(episodes), np.zeros(episodes)
+    ticks, reward, throughput = np.zeros(episodes), np.zeros(episodes), np.zeros(episodes)
     terms, lost = np.zeros((episodes, n.N_TERMS)), np.zeros((episodes, n.N_CAUSES))
     counters, kernel_slow = np.zeros((episodes, n.N_COUNTERS)), np.zeros((episodes, n.N_CLASSES))
-    throughput: list[Array] = []
+    by_tick: list[Array] = []
     deciding_s = 0.0
     while running.any():
         # The engine reuses its buffers; a policy may keep what it is given.
@@ -80,9 +80,10 @@ def run_episodes(
         deciding_s += perf_counter() - started
         machines.step(actions)
         # The engine restarts a machine that finishes early; its later episodes do not count.
-        throughput.append(np.where(running, machines.throughput, np.nan))
+        by_tick.append(np.where(running, machines.throughput, np.nan))
         ticks += running
         reward += np.where(running, machines.reward, 0)
+        throughput += np.where(running, machines.throughput, 0)
         for total, now in (
             (terms, machines.terms),
             (lost, machines.lost),
@@ -93,4 +94,4 @@ def run_episodes(
         running &= ~machines.done
         if on_tick is not None:
             on_tick(episodes - int(running.sum()))
-    return Totals(ticks, reward, terms, lost, counters, kernel_slow, np.stack(throughput)), deciding_s
+    return Totals(ticks, reward, terms, lost, counters, kernel_slow, throughput, np.stack(by_tick)), deciding_s

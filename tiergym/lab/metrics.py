@@ -1,7 +1,7 @@
 """What is measured: the name, unit, direction and meaning of every metric, in one table.
 
 `METRICS` is the order of the keys in JSON, of the columns in Parquet and of the rows in
-docs/metrics.md, which `markdown_table` writes. One metric has one value per episode.
+docs/reference/metrics.md. One metric has one value per episode.
 """
 
 from collections.abc import Callable
@@ -22,8 +22,8 @@ MIN_THROUGHPUT = 1e-3
 class Totals:
     """What N machines did in one episode each: sums over an episode's ticks, float64.
 
-    Shapes: `ticks`, `reward` (N,); `terms` (N, 4); `lost` (N, 11); `counters` (N, 35); `kernel_slow`
-    (N, 9), in pages; `throughput` (T, N) is kept tick by tick, NaN after the end of a shorter episode.
+    Shapes: `ticks`, `reward`, `throughput` (N,); `terms` (N, 4); `lost` (N, 11); `counters` (N, 35);
+    `kernel_slow` (N, 9), in pages; `throughput_by_tick` (T, N) is kept, NaN after the end of a shorter episode.
     """
 
     ticks: Array
@@ -33,6 +33,7 @@ class Totals:
     counters: Array
     kernel_slow: Array
     throughput: Array
+    throughput_by_tick: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Metric:
 
 
 def _p99_slowdown(totals: Totals) -> Array:
-    slowdown = 1 / np.maximum(totals.throughput, MIN_THROUGHPUT)
+    slowdown = 1 / np.maximum(totals.throughput_by_tick, MIN_THROUGHPUT)
     return np.asarray(np.nanquantile(slowdown, 0.99, axis=0))
 
 
@@ -80,7 +81,7 @@ METRICS: tuple[Metric, ...] = (
         "share of ideal",
         "higher",
         "work done over work done with everything in unloaded DRAM, mean over ticks",
-        lambda totals: np.nansum(totals.throughput, axis=0) / totals.ticks,
+        lambda totals: totals.throughput / totals.ticks,
     ),
     Metric("p99_tick_slowdown", "times ideal", "lower", "99th percentile over ticks of 1 / throughput", _p99_slowdown),
     *(_term(index) for index in range(n.N_TERMS)),
@@ -140,6 +141,6 @@ def per_episode(totals: Totals) -> dict[str, Array]:
 
 
 def markdown_table() -> str:
-    """The table of docs/metrics.md."""
+    """The table of docs/reference/metrics.md."""
     rows = [f"| `{m.name}` | {m.unit} | {m.better or 'neither'} | {m.doc} |" for m in METRICS]
     return "\n".join(["| metric | unit | better | one value per episode |", "|---|---|---|---|", *rows]) + "\n"

@@ -1,6 +1,6 @@
 """Results as files: JSON (schema 1) of means with intervals, Parquet of every episode; written atomically.
 
-Schema 1, the same keys everywhere, metrics as in docs/metrics.md:
+Schema 1, the same keys everywhere, metrics as in docs/reference/metrics.md:
 
     {"schema": 1, "scenario": NAME, "seed": N, "episodes": N,
      "policies": {POLICY: {METRIC: {"mean": x, "low": x, "high": x}, ...}, ...}}
