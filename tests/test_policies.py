@@ -2,6 +2,7 @@
 
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -178,7 +179,7 @@ def test_a_toml_file_without_sound_modes_is_refused(tmp_path, text, message):
 def test_actions_are_checked_in_every_call_not_only_the_first():
     wrong = CheckedPolicy(lambda obs, masks: default_actions(len(obs)) - (obs[:, :1] > 0.5), "late")
     wrong.probe()
-    with pytest.raises(UserError, match="'late': place.pt_leaf is -1 on machine 1"):
+    with pytest.raises(UserError, match=r"'late': place\.pt_leaf is -1 on machine 1"):
         wrong(np.array([[0.0], [1.0]], dtype=np.float32), masks(2))
     assert check_actions([[0] * 13], 1, "list").dtype == np.int64
 
@@ -218,13 +219,13 @@ def test_the_fused_gradients_are_sb3s():
     th.manual_seed(2)
     start = th.randn(64, sum(DIMS))
     actions = MultiCategoricalDistribution(DIMS).proba_distribution(start).sample()
-    gradients = []
+    gradients: list[Any] = []
     for kind in (FusedMultiCategorical, MultiCategoricalDistribution):
         logits = start.clone().requires_grad_()
         distribution = kind(DIMS).proba_distribution(logits)
         (distribution.log_prob(actions).exp() + distribution.entropy()).sum().backward()
         gradients.append(logits.grad)
-    assert th.allclose(*gradients, atol=1e-5)
+    assert th.allclose(gradients[0], gradients[1], atol=1e-5)
 
 
 def test_the_fused_distribution_masks_as_sb3_contribs():
@@ -274,5 +275,6 @@ def test_the_fused_policy_has_the_stock_policys_weights():
     fused.load_state_dict(stock.state_dict())
     obs = th.tensor(observations(20))
     actions = th.tensor(default_actions(20))
-    for ours, theirs in zip(fused.evaluate_actions(obs, actions), stock.evaluate_actions(obs, actions), strict=True):
-        assert th.allclose(ours, theirs, atol=1e-5)
+    ours: Any = fused.evaluate_actions(obs, actions)
+    theirs: Any = stock.evaluate_actions(obs, actions)
+    assert all(th.allclose(mine, other, atol=1e-5) for mine, other in zip(ours, theirs, strict=True))

@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch as th
@@ -148,8 +149,11 @@ def _savez(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def _loadz(path: Path) -> dict[str, NDArray[Any]]:
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except BadZipFile as error:
+        raise ValueError(str(error)) from error
 
 
 def _plain(value: Any) -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import VecEnv
@@ -14,6 +15,7 @@ from tiergym.env.observations import N_OBS
 from tiergym.errors import UserError
 from tiergym.lab.hyperparameters import schedules
 from tiergym.lab.recipe import ACTIVATIONS, Recipe
+from tiergym.lab.training_env import Values
 
 OBSERVATION_SPACE = spaces.Box(0.0, 1.0, (N_OBS,), np.float32)
 
@@ -54,6 +56,18 @@ def build(recipe: Recipe, seed: int, env: VecEnv | None = None) -> BaseAlgorithm
     except (AssertionError, ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"recipe '{recipe.name}': {learner.class_name} refuses it: {error}") from error
     return model
+
+
+def values_of(model: BaseAlgorithm) -> Values:
+    """The critic of an on-policy model as a function of observations."""
+    policy: Any = model.policy
+
+    def values(obs: NDArray[np.float32]) -> NDArray[np.float32]:
+        with th.no_grad():
+            out = policy.predict_values(policy.obs_to_tensor(obs)[0])
+        return np.asarray(out.flatten().cpu())
+
+    return values
 
 
 def _policy_arguments(recipe: Recipe) -> dict[str, Any]:

@@ -136,7 +136,11 @@ def make_recipe(name: str, document: Mapping[str, Any], source: str) -> Recipe:
 
 def _check_form(recipe: Recipe, source: str) -> None:
     forms = recipe.learner.forms
-    action_form(recipe.action_form, recipe.baselines or None)
+    try:
+        action_form(recipe.action_form, recipe.baselines or None)
+        recipe.learner.policy_class(recipe.policy)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
     if recipe.action_form not in forms:
         raise UserError(
             f"{source}: action_form is '{recipe.action_form}'; {recipe.algorithm} allows: {', '.join(forms)}"

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch as th
-from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger, make_output_format
 
@@ -110,7 +109,7 @@ def _assemble(
     env = TrainingVecEnv(scenarios, recipe.envs, action_form=recipe.action_form, baselines=recipe.baselines or None)
     model = learner.build(recipe, _seed(config.seed, _LEARNER_STREAM) >> 32, env)
     if recipe.learner.on_policy and not recipe.learner.recurrent:
-        env.gamma, env.values = recipe.hyperparameters.get("gamma", 0.99), _values_of(model)
+        env.gamma, env.values = recipe.hyperparameters.get("gamma", 0.99), learner.values_of(model)
     env.seed(_seed(config.seed, _MACHINES_STREAM, done) >> 2)  # after the model, which seeds its machines itself
     return env, model
 
@@ -152,17 +151,6 @@ def _logger(run: Path, config: RunConfig, start: int) -> Logger:
     logger.record("versions", f"```json\n{versions}\n```", exclude=("stdout", "log", "json", "csv"))
     logger.dump(start)
     return logger
-
-
-def _values_of(model: BaseAlgorithm) -> Any:
-    policy: Any = model.policy
-
-    def values(obs: NDArray[np.float32]) -> NDArray[np.float32]:
-        with th.no_grad():
-            out = policy.predict_values(policy.obs_to_tensor(obs)[0])
-        return np.asarray(out.flatten().cpu())
-
-    return values
 
 
 def _seed(seed: int, *key: int) -> int:
