@@ -1,4 +1,4 @@
-"""The best hand-written rule: keep kernel pages in DRAM where demotion makes room for them, ask softly where it does not.
+"""The best hand-written rule: kernel pages in DRAM where demotion makes room for them, asked softly where it does not.
 
 Restricting is right as long as cold data can leave DRAM; without demotion, or with CXL full, it would end in stalls
 and premature OOM kills, while `prefer_fast` wakes kswapd and then falls back. A little headroom lets bursts land in

@@ -2,13 +2,14 @@
 
 from typing import Any
 
+import gymnasium
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import NormalActionNoise
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from tiergym.env.action_forms import ActionForm, BaselineForm, action_form
 from tiergym.env.observations import N_OBS
@@ -18,6 +19,14 @@ from tiergym.lab.recipe import ACTIVATIONS, Recipe
 from tiergym.lab.training_env import Values
 
 OBSERVATION_SPACE = spaces.Box(0.0, 1.0, (N_OBS,), np.float32)
+
+
+class SpacesOnly(gymnasium.Env[NDArray[np.float32], Any]):
+    """What a model is built around that will be exported and never acts: two spaces and no machine."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.observation_space = OBSERVATION_SPACE
+        self.action_space = form_of(recipe).space
 
 
 def form_of(recipe: Recipe) -> ActionForm:
@@ -43,16 +52,11 @@ def build(recipe: Recipe, seed: int, env: VecEnv | None = None) -> BaseAlgorithm
     try:
         model: BaseAlgorithm = learner.cls(
             learner.policy_class(recipe.policy),
-            env,
+            DummyVecEnv([lambda: SpacesOnly(recipe)] * recipe.envs) if env is None else env,
             seed=seed,
             policy_kwargs=_policy_arguments(recipe),
-            _init_setup_model=env is not None,
             **{"device": "cpu", **arguments},
         )
-        if env is None:
-            model.observation_space, model.action_space = OBSERVATION_SPACE, form_of(recipe).space
-            model.n_envs = 1
-            model._setup_model()
     except (AssertionError, ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"recipe '{recipe.name}': {learner.class_name} refuses it: {error}") from error
     return model
