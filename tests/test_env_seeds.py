@@ -1,5 +1,7 @@
 """Seeds, scenarios and the options of `reset`: which episode every machine runs."""
 
+import copy
+import pickle
 from typing import Any
 
 import gymnasium
@@ -8,6 +10,7 @@ import pytest
 
 from tiergym import specs
 from tiergym.env import actions
+from tiergym.env.machines import Machines
 from tiergym.env.placement_env import PlacementEnv
 from tiergym.env.vector_env import PlacementVectorEnv
 from tiergym.errors import UserError
@@ -180,3 +183,22 @@ def test_options_that_mean_nothing_are_refused_before_anything_happens(options, 
         envs.reset(options=options)
     for chosen in random_modes(3, 2):
         np.testing.assert_array_equal(envs.step(chosen)[0], undisturbed.step(chosen)[0])
+
+
+def test_a_copied_machine_goes_on_like_the_original():
+    """deepcopy and pickle: the copy's results are its own, and the same."""
+    for copied in (copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))):
+        machines = Machines([specs.load_scenario(SCENARIO)], 2)
+        machines.reset(np.arange(2, dtype=np.uint64))
+        action = np.tile(actions.DEFAULT, (2, 1))
+        for _ in range(30):
+            machines.step(action)
+        twin = copied(machines)
+        for _ in range(30):
+            machines.step(action)
+        assert (twin.records["tick"] == 30).all()
+        for _ in range(30):
+            twin.step(action)
+        assert (twin.throughput == machines.throughput).all()
+        assert (twin.counters == machines.counters).all()
+        assert (twin.obs == machines.obs).all()

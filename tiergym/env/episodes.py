@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tiergym.env.machines import Machines
 from tiergym.errors import UserError, suggest
+from tiergym.sim.random_bits import seed_of_next
 from tiergym.specs import Scenario, load_scenario
 
 ScenarioLike: TypeAlias = str | Path | Scenario
@@ -73,7 +74,7 @@ class Episodes:
         if seed is None:
             if self.started:
                 # The next episode's key is made of this one's, as the compiled step makes it.
-                return self.machines.records["key"] + np.uint64(1)
+                return seed_of_next(self.machines.records["key"])
             return rng.integers(1 << 63, size=self.num_envs, dtype=np.uint64)
         seeds = [int(seed) + i for i in range(self.num_envs)] if isinstance(seed, int | np.integer) else list(seed)
         if len(seeds) != self.num_envs or min(seeds) < 0 or max(seeds) >= 1 << 64:

@@ -4,7 +4,6 @@ The serial and the parallel loop call the same `step_machine`, so a machine's tr
 on which of them runs, nor on its neighbours.
 """
 
-import numpy as np
 from numba import prange
 
 from tiergym.env.modes import fill_mask, set_action
@@ -14,10 +13,8 @@ from tiergym.sim.build import build
 from tiergym.sim.compile import jit, jit_parallel
 from tiergym.sim.draw import draw_parameters
 from tiergym.sim.pages import class_on_tier
-from tiergym.sim.random_bits import mix64
+from tiergym.sim.random_bits import first_key, next_key
 from tiergym.sim.tick import tick
-
-_ONE = np.uint64(1)
 
 
 @jit
@@ -67,7 +64,7 @@ def step_machine(i, machines, raw, tables, integer, counts, options, actions, ob
     noiseless = options[0] == 1
     if options[1] == 1 and done[i]:
         s = m.scenario
-        reset_machine(m, raw[i], parameters, tables[s], integer, counts[s], s, mix64(m.key + _ONE))
+        reset_machine(m, raw[i], parameters, tables[s], integer, counts[s], s, next_key(m.key))
         done[i] = False
         reward[i] = 0.0
         report(m, i, out_floats, out_counts)
@@ -82,7 +79,7 @@ def step_machine(i, machines, raw, tables, integer, counts, options, actions, ob
     if done[i] and options[1] == 0:
         fill(m, final_obs[i], noiseless)
         s = m.scenario
-        reset_machine(m, raw[i], parameters, tables[s], integer, counts[s], s, mix64(m.key + _ONE))
+        reset_machine(m, raw[i], parameters, tables[s], integer, counts[s], s, next_key(m.key))
     fill(m, obs[i], noiseless)
     fill_mask(m, masks[i])
 
@@ -106,13 +103,13 @@ def step_parallel(machines, raw, tables, integer, counts, options, actions, obs,
 
 
 @jit
-def reset_batch(machines, raw, tables, integer, counts, options, keys, scenario, mask, obs, done, masks):
-    """Start new episodes on the machines of `mask` (bool (N,)) with keys (uint64 (N,))."""
+def reset_batch(machines, raw, tables, integer, counts, options, seeds, scenario, mask, obs, done, masks):
+    """Start new episodes on the machines of `mask` (bool (N,)) with seeds (uint64 (N,))."""
     for i in range(machines.shape[0]):
         if mask[i]:
             m = machines[i]
             s = scenario[i]
-            reset_machine(m, raw[i], tables.shape[1], tables[s], integer, counts[s], s, mix64(keys[i]))
+            reset_machine(m, raw[i], tables.shape[1], tables[s], integer, counts[s], s, first_key(seeds[i]))
             done[i] = False
             fill(m, obs[i], options[0] == 1)
             fill_mask(m, masks[i])

@@ -1,6 +1,7 @@
 """A batch of simulated machines as arrays: reset with seeds, step with actions, read the results."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numba
 import numpy as np
@@ -55,7 +56,6 @@ class Machines:
         self.threads = numba.get_num_threads() if threads is None else threads
         self._parallel = self.threads > 1 and num_envs >= PARALLEL_FROM
         self.records = new_machines(num_envs, regions)
-        self._raw = self.records.view(np.float64).reshape(num_envs, self.records.dtype.itemsize // 8)
         self.scenario_index = np.arange(num_envs, dtype=np.int64) % len(self.scenarios)
         self.obs = np.zeros((num_envs, N_OBS), np.float32)
         self.final_obs = np.zeros((num_envs, N_OBS), np.float32)
@@ -64,12 +64,25 @@ class Machines:
         self.masks = np.zeros((num_envs, N_MASK), np.bool_)
         self._floats = np.zeros((num_envs, 1 + n.N_TERMS + n.N_CAUSES))
         self._ints = np.zeros((num_envs, n.N_COUNTERS + 2 * n.N_CLASSES), np.int64)
+        self._make_views()
+
+    def _make_views(self) -> None:
+        """Named views of the buffers; a copy or a pickle makes its own."""
+        self._raw = self.records.view(np.float64).reshape(self.num_envs, self.records.dtype.itemsize // 8)
         self.throughput = self._floats[:, 0]
         self.terms = self._floats[:, 1 : 1 + n.N_TERMS]
         self.lost = self._floats[:, 1 + n.N_TERMS :]
         self.counters = self._ints[:, : n.N_COUNTERS]
         self.kernel_slow = self._ints[:, n.N_COUNTERS : n.N_COUNTERS + n.N_CLASSES]
         self.premature_by_class = self._ints[:, n.N_COUNTERS + n.N_CLASSES :]
+
+    def __getstate__(self) -> dict[str, Any]:
+        views = ("_raw", "throughput", "terms", "lost", "counters", "kernel_slow", "premature_by_class")
+        return {name: value for name, value in self.__dict__.items() if name not in views}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._make_views()
 
     def reset(
         self,

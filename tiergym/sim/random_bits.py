@@ -9,6 +9,7 @@ import numpy as np
 from tiergym.sim.compile import jit
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_ONE = np.uint64(1)
 _STREAM = np.uint64(0xD1B54A32D192ED03)
 _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX2 = np.uint64(0x94D049BB133111EB)
@@ -22,6 +23,23 @@ def mix64(x):
     x = (x ^ (x >> _R30)) * _MIX1
     x = (x ^ (x >> _R27)) * _MIX2
     return x ^ (x >> _R31)
+
+
+@jit
+def first_key(seed):
+    """Key of the first episode of a seed (uint64). The offset keeps seed 0 off the mixer's fixed point 0."""
+    return mix64(seed + _GOLDEN)
+
+
+@jit
+def next_key(key):
+    """Key of the episode after the one with `key`."""
+    return mix64(key + _ONE)
+
+
+def seed_of_next(keys: np.ndarray) -> np.ndarray:
+    """Seeds whose first episode is the one after `keys` (uint64, any shape): `reset` can go on where a batch is."""
+    return keys + _ONE - _GOLDEN
 
 
 @jit
