@@ -40,8 +40,10 @@ def node_deficit(m, tier):
 @jit
 def grant_time(m, tier, share):
     """Give this kswapd `share` of a tick of its CPU, in pages: fewer when its metadata lies on CXL (MAC)."""
-    per_page_us = 1e6 / m.kswapd_pages_per_s + metadata_us(m) - m.reclaim_metadata_touches * m.dram_latency_ns * 1e-3
-    whole = m.dt_s * 1e6 / per_page_us
+    # Exactly 0 with all metadata in DRAM, and whole pages: a carried fraction would let a rounding error in a latency
+    # decide now and then over a page.
+    extra_us = metadata_us(m) - m.reclaim_metadata_touches * m.dram_latency_ns * 1e-3
+    whole = math.floor(m.dt_s * 1e6 / (1e6 / m.kswapd_pages_per_s + extra_us))
     m.kswapd_budget[tier] = min(m.kswapd_budget[tier] + share * whole, whole)
 
 
