@@ -92,9 +92,10 @@ def promote(m, share):
     """Promotion during `share` of a tick; `region_promoted` adds up over the tick.
 
     Candidates are pages whose hint fault came within the hot threshold; with plenty of free DRAM, every fault.
-    Without room above high, kswapd0 is woken for it (promotion is what makes a NORMAL slow tier demote).
+    Without room above high, kswapd0 is woken for it (promotion is what makes a NORMAL slow tier demote). Where HMAT
+    came too late, CXL is in the top tier, and tiering mode scans no top-tier page (mm/mprotect.c: change_pte_range).
     """
-    if m.numa_balancing != TIERING or node_managed(m, n.SLOW) == 0:
+    if m.numa_balancing != TIERING or m.slow_in_lower_tier < 0.5 or node_managed(m, n.SLOW) == 0:
         return
     plenty = plenty_free(m)
     per_tick = m.promote_limit_mib_per_s * 256.0 * m.dt_s
