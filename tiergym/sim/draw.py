@@ -12,7 +12,7 @@ from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.random_bits import uniform
 
-RESET_TICK = -1
+RESET_TICK = np.uint64(0xFFFFFFFFFFFFFFFF)
 """The tick number under which an episode's parameters are drawn."""
 
 
