@@ -3,7 +3,7 @@
 from tiergym.sim import names as n
 from tiergym.sim.allocate import hand_out, request
 from tiergym.sim.compile import jit
-from tiergym.sim.pages import NODE_BOTH, NODE_FAST, clear_grant, drain_pcp, free_class, node_managed
+from tiergym.sim.pages import NODE_BOTH, NODE_FAST, clear_grant, drain_pcp, free_class
 from tiergym.sim.reclaim import PAGE_BYTES
 from tiergym.sim.regions import region_class
 from tiergym.sim.watermarks import init_per_zone_wmark_min
