@@ -178,3 +178,120 @@ def assert_books_balance(records: NDArray[np.void]) -> None:
     for zone, state in ((n.SLOW_NORMAL, n.BLOCK_NORMAL), (n.SLOW_MOVABLE, n.BLOCK_MOVABLE)):
         in_zone = (usable * (records["block_state"] == state)).sum(axis=1)
         np.testing.assert_array_equal(in_zone, records["managed_pages"][:, zone])
+
+
+def either(*values):
+    return {"choice": list(values)}
+
+
+def between(low, high):
+    return {"uniform": [low, high]}
+
+
+def orders(low, high):
+    return {"log_uniform": [low, high]}
+
+
+POLICIES = either(*n.MEMPOLICIES)
+
+
+def random_region(process, kinds, largest_mib):
+    return {
+        "process": f"p{process}",
+        "kind": either(*kinds),
+        "mib": orders(0.01, largest_mib),
+        "density": orders(1 / 512, 1),
+        "thp_share": either(0, 0.3, 1),
+        "mempolicy": POLICIES,
+        "write_share": between(0, 1),
+        "dirty_share": between(0, 1),
+        "misses_per_page_s": orders(0.1, 1000),
+        "tlb_misses_per_page_s": orders(0.1, 1000),
+        "mlp": between(1, 64),
+        "walk_miss": between(0, 1),
+        "access_hz": orders(0.001, 100),
+        "start_s": between(0, 4),
+        "grow_s": either(0, 0.5, 3),
+        "hold_s": either(0, 1, 1000),
+        "shrink_s": either(0, 0.5, 3),
+        "low_share": between(0, 1),
+        "period_s": either(0, 1.5, 5),
+        "turnover_hz": either(0, 0.1, 20),
+        "drift_group": either(0, 1, 2),
+        "drift_s": either(0, 0.7),
+    }
+
+
+def random_pool(count):
+    return {
+        "count": orders(1, count),
+        "start_s": between(0, 4),
+        "grow_s": either(0, 2),
+        "hold_s": either(0, 1, 1000),
+        "shrink_s": either(0, 2),
+        "low_share": between(0, 1),
+        "period_s": either(0, 4),
+        "turnover_hz": either(0, 1, 50),
+    }
+
+
+def random_scenario(block_mib: int, dram_mib: float, slow_blocks: list[int], dt_s: float):
+    """A distribution over machines that are small enough to run short of everything within 40 ticks."""
+    largest = dram_mib + max(slow_blocks) * block_mib
+    owners = range(4)
+    return scenario(
+        dram_mib=between(dram_mib / 2, dram_mib),
+        dma_mib=either(0, 15),
+        dma32_mib=either(0, dram_mib / 4),
+        slow_mib=either(*(blocks * block_mib for blocks in slow_blocks)),
+        block_mib=block_mib,
+        boot_reserved_share=between(0, 0.3),
+        boot_kernel_mib=between(0, dram_mib / 20),
+        cpus=either(1, 4, 64),
+        workers=either(1, 4, 64),
+        dram_latency_ns=between(60, 200),
+        slow_latency_ns=between(200, 1000),
+        slow_read_gbps=orders(0.5, 100),
+        dram_curve=either("spr", "graviton3", "skylake", "cascade_lake"),
+        slow_knee=between(0.1, 0.95),
+        slow_ceiling=between(1, 10),
+        watermark_scale_factor=either(10, 100, 500),
+        min_free_kib=either(0, 1024, 8192),
+        thp=either("off", "on"),
+        demotion=either("off", "on"),
+        numa_balancing=either("off", "normal", "tiering"),
+        swap_mib=either(0, 0, 64, 1024),
+        pcp_batch_pages=either(1, 63, 512),
+        boost_hz=either(0, 5),
+        lru_window_s=orders(0.1, 100),
+        scan_mib_per_s=either(0, 256, 10000),
+        promote_limit_mib_per_s=either(0, 50, 65536),
+        auto_movable_numa_aware=either("off", "on"),
+        slow_in_lower_tier=either("off", "on"),
+        stack_migration=either("off", "on"),
+        slab_movable_share=between(0, 1),
+        slab_objects_per_page=either(1, 8, 14, 21, 64),
+        throttle_per_batch=either(0, 0.01, 1),
+        kswapd_pages_per_s=orders(1000, 1e6),
+        decision_us=either(0, 100, 1e6),
+        stack_touches_per_s=orders(1, 1e8),
+        kernel_mlp=between(1, 8),
+        dt_s=dt_s,
+        processes=[
+            {
+                "oom_score_adj": either(-1000, 0, 500),
+                "work_share": between(0, 1),
+                "restart_s": either(0, 0.1, 2),
+                "lost_s": either(0, 3),
+                "mempolicy": POLICIES,
+                "vmas": either(1, 100, 10000),
+            }
+            for _ in owners
+        ],
+        regions=[random_region(i % len(owners), n.KINDS, largest / 3) for i in range(11)],
+        pools={"threads": random_pool(5000), "files": random_pool(1e6), "sockets": random_pool(1e5),
+               "buffers": random_pool(dram_mib * PAGES_PER_MIB / 4)},
+        events=[
+            {"kind": either(*n.EVENTS), "at_s": between(0, 10), "mib": block_mib * int(k)} for k in (1, 2, 1, 3)
+        ],
+    )  # fmt: skip

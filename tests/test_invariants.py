@@ -1,133 +1,21 @@
 """What holds on every machine, at every tick, whatever the policy does: thousands of random machines a batch."""
 
 import numpy as np
-from builders import PAGES_PER_MIB, assert_books_balance, scenario
+import pytest
+from builders import assert_books_balance, random_scenario, scenario
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tiergym.env.actions import NVEC, OFFSETS
 from tiergym.env.machines import Machines
+from tiergym.errors import UserError
 from tiergym.sim import names as n
+from tiergym.sim import parameters as p
+from tiergym.specs import list_scenarios, load_scenario
+from tiergym.specs.feasibility import check
 
 MACHINES = 2000
 TICKS = 40
-
-
-def either(*values):
-    return {"choice": list(values)}
-
-
-def between(low, high):
-    return {"uniform": [low, high]}
-
-
-def orders(low, high):
-    return {"log_uniform": [low, high]}
-
-
-POLICIES = either(*n.MEMPOLICIES)
-
-
-def random_region(process, kinds, largest_mib):
-    return {
-        "process": f"p{process}",
-        "kind": either(*kinds),
-        "mib": orders(0.01, largest_mib),
-        "density": orders(1 / 512, 1),
-        "thp_share": either(0, 0.3, 1),
-        "mempolicy": POLICIES,
-        "write_share": between(0, 1),
-        "dirty_share": between(0, 1),
-        "misses_per_page_s": orders(0.1, 1000),
-        "tlb_misses_per_page_s": orders(0.1, 1000),
-        "mlp": between(1, 64),
-        "walk_miss": between(0, 1),
-        "access_hz": orders(0.001, 100),
-        "start_s": between(0, 4),
-        "grow_s": either(0, 0.5, 3),
-        "hold_s": either(0, 1, 1000),
-        "shrink_s": either(0, 0.5, 3),
-        "low_share": between(0, 1),
-        "period_s": either(0, 1.5, 5),
-        "turnover_hz": either(0, 0.1, 20),
-        "drift_group": either(0, 1, 2),
-        "drift_s": either(0, 0.7),
-    }
-
-
-def random_pool(count):
-    return {
-        "count": orders(1, count),
-        "start_s": between(0, 4),
-        "grow_s": either(0, 2),
-        "hold_s": either(0, 1, 1000),
-        "shrink_s": either(0, 2),
-        "low_share": between(0, 1),
-        "period_s": either(0, 4),
-        "turnover_hz": either(0, 1, 50),
-    }
-
-
-def random_scenario(block_mib: int, dram_mib: float, slow_blocks: list[int], dt_s: float):
-    """A distribution over machines that are small enough to run short of everything within 40 ticks."""
-    largest = dram_mib + max(slow_blocks) * block_mib
-    owners = range(4)
-    return scenario(
-        dram_mib=between(dram_mib / 2, dram_mib),
-        dma_mib=either(0, 15),
-        dma32_mib=either(0, dram_mib / 4),
-        slow_mib=either(*(blocks * block_mib for blocks in slow_blocks)),
-        block_mib=block_mib,
-        boot_reserved_share=between(0, 0.3),
-        boot_kernel_mib=between(0, dram_mib / 20),
-        cpus=either(1, 4, 64),
-        workers=either(1, 4, 64),
-        dram_latency_ns=between(60, 200),
-        slow_latency_ns=between(200, 1000),
-        slow_read_gbps=orders(0.5, 100),
-        dram_curve=either("spr", "graviton3", "skylake", "cascade_lake"),
-        slow_knee=between(0.1, 0.95),
-        slow_ceiling=between(1, 10),
-        watermark_scale_factor=either(10, 100, 500),
-        min_free_kib=either(0, 1024, 8192),
-        thp=either("off", "on"),
-        demotion=either("off", "on"),
-        numa_balancing=either("off", "normal", "tiering"),
-        swap_mib=either(0, 0, 64, 1024),
-        pcp_batch_pages=either(1, 63, 512),
-        boost_hz=either(0, 5),
-        lru_window_s=orders(0.1, 100),
-        scan_mib_per_s=either(0, 256, 10000),
-        promote_limit_mib_per_s=either(0, 50, 65536),
-        auto_movable_numa_aware=either("off", "on"),
-        slow_in_lower_tier=either("off", "on"),
-        stack_migration=either("off", "on"),
-        slab_movable_share=between(0, 1),
-        slab_objects_per_page=either(1, 8, 14, 21, 64),
-        throttle_per_batch=either(0, 0.01, 1),
-        kswapd_pages_per_s=orders(1000, 1e6),
-        decision_us=either(0, 100, 1e6),
-        stack_touches_per_s=orders(1, 1e8),
-        kernel_mlp=between(1, 8),
-        dt_s=dt_s,
-        processes=[
-            {
-                "oom_score_adj": either(-1000, 0, 500),
-                "work_share": between(0, 1),
-                "restart_s": either(0, 0.1, 2),
-                "lost_s": either(0, 3),
-                "mempolicy": POLICIES,
-                "vmas": either(1, 100, 10000),
-            }
-            for _ in owners
-        ],
-        regions=[random_region(i % len(owners), n.KINDS, largest / 3) for i in range(11)],
-        pools={"threads": random_pool(5000), "files": random_pool(1e6), "sockets": random_pool(1e5),
-               "buffers": random_pool(dram_mib * PAGES_PER_MIB / 4)},
-        events=[
-            {"kind": either(*n.EVENTS), "at_s": between(0, 10), "mib": block_mib * int(k)} for k in (1, 2, 1, 3)
-        ],
-    )  # fmt: skip
 
 
 def check_results(machines):
@@ -182,5 +70,89 @@ def test_pages_time_and_observations_add_up(seed, block_mib, dram_mib, slow_bloc
         if not stubborn:
             actions = rng.integers(NVEC, size=(MACHINES, len(NVEC)))
         machines.step(actions)
+        check_state(machines.records)
+        check_results(machines)
+
+
+def test_the_random_machines_reach_everything():
+    """An invariant says nothing about what never happened: every counter and cause of loss moved somewhere."""
+    machines = Machines([random_scenario(128, 700.0, [3, 8], 0.25)], MACHINES)
+    machines.reset(np.arange(MACHINES, dtype=np.uint64))
+    rng = np.random.default_rng(0)
+    counters, lost = np.zeros(n.N_COUNTERS, np.int64), np.zeros(n.N_CAUSES)
+    premature = np.zeros(n.N_CLASSES, np.int64)
+    for _ in range(TICKS):
+        machines.step(rng.integers(NVEC, size=(MACHINES, len(NVEC))))
+        counters += (machines.counters > 0).sum(axis=0)
+        lost += (machines.lost > 0).sum(axis=0)
+        premature += (machines.premature_by_class > 0).sum(axis=0)
+    assert (counters > 0).all(), [name for name, count in zip(n.COUNTERS, counters, strict=True) if count == 0]
+    assert (lost > 0).all(), [name for name, count in zip(n.CAUSES, lost, strict=True) if count == 0]
+    assert (premature[n.FIRST_KERNEL_CLASS : n.MEMMAP] > 0).all()
+
+
+@pytest.mark.parametrize("name", list_scenarios())
+def test_shipped_scenarios_add_up(name):
+    """The same on what people run."""
+    machines = Machines([load_scenario(name)], 12, threads=1)
+    machines.reset(np.arange(12, dtype=np.uint64))
+    rng = np.random.default_rng(7)
+    for tick in range(int(machines.records["ticks"].min())):
+        if tick % 5 == 0:
+            actions = rng.integers(NVEC, size=(12, len(NVEC)))
+        machines.step(actions)
+        check_results(machines)
+        if tick % 10 == 0:
+            check_state(machines.records)
+
+
+def extreme_values(field):
+    """A field's limits and its default, as TOML spells them."""
+    if field.choices:
+        return list(field.choices)
+    values = [field.low, field.default, field.high]
+    return [int(value) for value in values] if field.integer else values
+
+
+def extreme_scenario(rng):
+    """The default machine with a handful of fields at the limits that the reader allows."""
+
+    def some(fields, count):
+        return {
+            fields[i].name: rng.choice(np.array(extreme_values(fields[i]), dtype=object))
+            for i in rng.choice(len(fields), count, replace=False)
+        }
+
+    scalars = {}
+    for fields in (p.MACHINE, p.KERNEL, p.COSTS, p.EPISODE, p.WORKLOAD):
+        scalars |= some(fields, 2)
+    scalars["horizon_s"] = 86400
+    region = [field for field in p.REGION if field.name not in ("process", "mib")]
+    regions = [
+        {"kind": "anon", "mib": float(rng.choice([0.01, 500, 3000])), "grow_s": 1} | some(region, 4) for _ in range(5)
+    ]
+    pools = {name: {"count": float(10 ** rng.uniform(0, 7))} | some(p.POOL[1:], 2) for name in n.POOLS}
+    return scenario(regions=regions, processes=[some(p.PROCESS, 2)], pools=pools, **scalars)
+
+
+@settings(max_examples=5)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_what_the_reader_lets_through_adds_up(seed):
+    """Values at the limits of their ranges: whatever feasibility does not refuse must simulate."""
+    rng = np.random.default_rng(seed)
+    possible = []
+    for _ in range(150):
+        candidate = extreme_scenario(rng)
+        try:
+            check(candidate.sections, "extreme")
+        except UserError:
+            continue
+        if candidate.sections["machine"]["slow_latency_ns"] >= candidate.sections["machine"]["dram_latency_ns"]:
+            possible.append(candidate)
+    assert len(possible) > 20
+    machines = Machines(possible, len(possible), threads=1)
+    machines.reset(rng.integers(0, 2**63, len(possible), dtype=np.uint64))
+    for _ in range(20):
+        machines.step(rng.integers(NVEC, size=(len(possible), len(NVEC))))
         check_state(machines.records)
         check_results(machines)

@@ -75,7 +75,7 @@ def test_the_same_stacks_fall_back_without_harm():
 
 
 def test_prefer_fast_takes_down_to_min_then_falls_back():
-    """alloc_pages_preferred_many: pass one wakes kswapd and stops at min, without direct reclaim; pass two falls back."""
+    """alloc_pages_preferred_many: pass one wakes kswapd and takes down to min, pass two falls back."""
     lab = Lab(crowded(), modes={"place.kstack": "prefer_fast"}).ticks(130)
     assert lab.free(n.FAST) == lab.m["min_pages"][n.NORMAL]
     assert lab.on(n.KSTACK, n.FAST) == lab.m["low_pages"][n.NORMAL] - lab.m["min_pages"][n.NORMAL]

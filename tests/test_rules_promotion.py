@@ -43,6 +43,12 @@ def test_only_tiering_promotes(balancing):
     assert lab.total("pgpromote_success") == 0
 
 
+def test_a_slow_node_in_the_top_tier_is_not_scanned():
+    """change_pte_range: in tiering mode alone, top-tier pages get no hint faults (FACTS 2.3, 2.4)."""
+    lab = Lab(scenario(regions=[HOG, on_slow()], slow_in_lower_tier="off", **TIERING)).ticks(60)
+    assert lab.total("numa_hint_faults") == lab.total("pgpromote_success") == 0
+
+
 def test_promotion_needs_a_zone_above_high_and_wakes_kswapd_for_it():
     """migrate_misplaced_folio_prepare: not below high; in tiering mode kswapd0 is woken instead. This is what makes a
     NORMAL slow tier demote."""

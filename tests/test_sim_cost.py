@@ -1,0 +1,192 @@
+"""From placement to lost time: the curves, the equation, and who is blamed for what."""
+
+import numpy as np
+import pytest
+from builders import Lab, scenario
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tiergym.sim import names as n
+from tiergym.sim.cost import MAX_OVERHEAD, bandwidth_bound, contention, solve_throughput
+from tiergym.sim.curves import DRAM_CURVES, LOAD, dram_multiplier, peak_bytes_per_s, slow_multiplier
+from tiergym.sim.layout import new_machines
+from tiergym.sim.parameters import MACHINE
+
+LOADS = np.linspace(0, 1.2, 241)
+MOVABLE = {"zone": "movable"}
+
+
+@pytest.mark.parametrize("curve", range(len(DRAM_CURVES)))
+def test_dram_latency_rises_with_load(curve):
+    """FACTS-hardware A3: measured curves, at every mix of reads and writes."""
+    for mix in (0.0, 0.3, 1.0):
+        multiples = np.array([dram_multiplier(curve, load, mix) for load in LOADS])
+        assert multiples[0] == 1
+        assert (np.diff(multiples) >= 0).all()
+    for half_writes in (0, 1):
+        at_points = [dram_multiplier(curve, load, float(half_writes)) for load in LOAD]
+        np.testing.assert_allclose(at_points, DRAM_CURVES[curve, half_writes], rtol=1e-15)
+
+
+@given(knee=st.floats(0.05, 0.99), ceiling=st.floats(1, 20))
+def test_cxl_latency_is_flat_to_its_knee_and_rises_to_its_ceiling(knee, ceiling):
+    """FACTS-hardware A4."""
+    multiples = np.array([slow_multiplier(knee, ceiling, load) for load in LOADS])
+    assert multiples[0] == 1
+    assert (np.diff(multiples) >= -1e-12).all()
+    assert multiples[-1] == pytest.approx(ceiling)
+    assert slow_multiplier(knee, ceiling, knee) <= 1.05 + 1e-12
+
+
+def cost_machine(dram_load, slow_load, fixed, weights, mix, knee, ceiling):
+    """A record that holds only what the equation reads."""
+    records = new_machines(1, 16)
+    for field in MACHINE:
+        records[field.name] = field.default
+    records["slow_knee"], records["slow_ceiling"] = knee, ceiling
+    records["write_mix"] = mix
+    records["stall_weight"] = weights
+    peaks = np.array([peak_bytes_per_s(records[0], tier) for tier in range(n.N_TIERS)])
+    records["demand_bytes_per_s"] = np.array([dram_load, slow_load]) * peaks
+    records["fixed_bytes_per_s"] = np.array(fixed) * peaks
+    return records[0]
+
+
+shares = st.floats(0, 1)
+cost_machines = st.builds(
+    cost_machine,
+    dram_load=st.floats(0, 5),
+    slow_load=st.floats(0, 20),
+    fixed=st.tuples(st.floats(0, 2), st.floats(0, 2)),
+    weights=st.tuples(st.floats(0, 1), st.floats(0, 10)),
+    mix=st.tuples(shares, shares),
+    knee=st.floats(0.05, 0.99),
+    ceiling=st.floats(1, 20),
+)
+
+
+@settings(max_examples=500)
+@given(m=cost_machines, stall=st.floats(0, 20), overhead=st.floats(0, MAX_OVERHEAD))
+def test_the_equation_is_solved(m, stall, overhead):
+    """Work and its stalls fill the tick, unless bandwidth runs out first; nothing is left over."""
+    x = solve_throughput(m, stall, overhead)
+    residual = x * (1 + stall + contention(m, x)) + overhead - 1
+    bound = bandwidth_bound(m)
+    assert 0 < x <= bound <= 1
+    assert abs(residual) < 1e-9 or (x == bound and residual < 0)
+
+
+@settings(max_examples=300)
+@given(
+    m=cost_machines, stall=st.floats(0, 20), more=st.floats(1e-3, 5), overhead=st.floats(0, MAX_OVERHEAD - 0.1),
+    tier=st.sampled_from([n.FAST, n.SLOW]),
+)  # fmt: skip
+def test_more_of_anything_bad_never_helps(m, stall, more, overhead, tier):
+    """The left side of the equation rises in every one of them."""
+    x = solve_throughput(m, stall, overhead)
+    assert solve_throughput(m, stall + more, overhead) <= x + 1e-12
+    assert solve_throughput(m, stall, overhead + 0.02 * more) <= x + 1e-12
+    for field in ("demand_bytes_per_s", "fixed_bytes_per_s", "stall_weight"):
+        before = m[field][tier]
+        m[field][tier] = before * (1 + more) + 1e-3
+        assert solve_throughput(m, stall, overhead) <= x + 1e-9, field
+        m[field][tier] = before
+
+
+QUIET = {
+    "stack_touches_per_s": 0,
+    "slab_unreclaim_touches_per_s": 0,
+    "slab_reclaim_touches_per_s": 0,
+    "memmap_touches_per_s": 0,
+    "kernel_other_touches_per_s": 0,
+    "dram_latency_ns": 100,
+    "slow_latency_ns": 350,
+    "slow_knee": 0.99,
+}
+"""No kernel accesses, 250 ns more on CXL."""
+
+
+def lost_per_work(lab, cause):
+    """Seconds lost to a cause per second of work done."""
+    return lab.machines.lost[0, n.CAUSES.index(cause)] / lab.machines.throughput[0]
+
+
+def test_data_on_cxl_costs_its_misses():
+    """Stall = misses x extra latency / (MLP x workers) (FACTS-hardware A6)."""
+    region = {"kind": "anon", "mib": 100, "misses_per_page_s": 40, "mlp": 5, "mempolicy": "bind_slow", "grow_s": 0}
+    lab = Lab(scenario(regions=[region], **QUIET), modes=MOVABLE).ticks(4)
+    assert lost_per_work(lab, "data_on_slow") == pytest.approx(25600 * 40 * 250e-9 / (5 * 4))
+    assert lost_per_work(lab, "page_tables") == 0
+
+
+def test_a_table_on_cxl_costs_the_walks_that_miss():
+    """TLB misses x chance that the leaf entry comes from memory x extra latency; a walk is not overlapped (B1)."""
+    region = {"kind": "anon", "mib": 100, "tlb_misses_per_page_s": 20, "walk_miss": 0.25, "grow_s": 0}
+    lab = Lab(scenario(regions=[region], **QUIET), modes={"place.pt_leaf": "prefer_slow"}).ticks(4)
+    assert lab.leaf_on(0, n.SLOW) == 50
+    assert lost_per_work(lab, "page_tables") == pytest.approx(25600 * 20 * 0.25 * 250e-9 / 4)
+    assert lost_per_work(lab, "data_on_slow") == 0
+
+
+def test_huge_pages_are_not_walked_to_the_leaf():
+    """A PMD maps 2 MiB; the deposited leaf table is cold."""
+    region = {"kind": "anon", "mib": 100, "tlb_misses_per_page_s": 20, "thp_share": 1, "grow_s": 0}
+    lab = Lab(scenario(regions=[region], **QUIET | {"thp": "on"}), modes={"place.pt_leaf": "prefer_slow"}).ticks(4)
+    assert lab.m["region_huge"][0] == 25600
+    assert lost_per_work(lab, "page_tables") == 0
+
+
+@pytest.mark.parametrize(
+    ("place", "touches", "cause", "pools"),
+    [
+        ("place.kstack", "stack_touches_per_s", "stacks", {"threads": {"count": 100, "grow_s": 0}}),
+        ("place.slab_unreclaim", "slab_unreclaim_touches_per_s", "slab", {"sockets": {"count": 1000, "grow_s": 0}}),
+        ("place.slab_reclaim", "slab_reclaim_touches_per_s", "slab", {"files": {"count": 1000, "grow_s": 0}}),
+        ("place.kernel_other", "kernel_other_touches_per_s", "slab", {"buffers": {"count": 1000, "grow_s": 0}}),
+    ],
+)
+def test_kernel_objects_on_cxl_cost_their_touches(place, touches, cause, pools):
+    """Each class has its own rate of cache-missing touches."""
+    machine = scenario(pools=pools, **QUIET | {touches: 1e6, "kernel_mlp": 2})
+    lab = Lab(machine, modes={place: "prefer_slow"}).ticks(4)
+    assert lost_per_work(lab, cause) == pytest.approx(1e6 * 250e-9 / (2 * 4))
+    assert Lab(machine).ticks(4).machines.lost[0, n.CAUSES.index(cause)] == 0
+
+
+def test_memmap_on_memory_costs_struct_page_accesses():
+    """struct page is touched for the pages of both tiers alike."""
+    machine = scenario(**QUIET | {"memmap_touches_per_s": 1e6, "kernel_mlp": 2})
+    assert Lab(machine).ticks(4).machines.lost[0, n.LOST_MEMMAP] == 0
+    lab = Lab(machine, modes={"memmap": "on_memory"}).ticks(4)
+    share = 2048 * 63 / 64 / (1024 + 2048 * 63 / 64)
+    assert lost_per_work(lab, "memmap") == pytest.approx(1e6 * share * 250e-9 / (2 * 4))
+
+
+def test_bandwidth_and_not_latency_limits_past_saturation():
+    """Traffic at full speed is three times what CXL carries: a third of the work gets done."""
+    region = {"kind": "anon", "mib": 100, "misses_per_page_s": 4000, "mlp": 256, "write_share": 0,
+              "mempolicy": "bind_slow", "grow_s": 0}  # fmt: skip
+    demand = 25600 * 4000 * 64
+    lab = Lab(scenario(regions=[region], slow_read_gbps=demand / 3e9, **QUIET), modes=MOVABLE).ticks(4)
+    assert lab.machines.throughput[0] == pytest.approx(1 / 3)
+    assert lab.m["utilisation"][n.SLOW] == pytest.approx(1)
+    assert lab.machines.lost[0, n.LOST_CONTENTION] > 0.3
+
+
+def test_the_decision_itself_can_cost():
+    """episode.decision_us is charged to every tick."""
+    lab = Lab(scenario(decision_us=10_000)).ticks(4)
+    assert lab.machines.lost[0, n.LOST_MIGRATION] == pytest.approx(0.01 / (4 * 0.25))
+
+
+def test_the_books_of_lost_time_close():
+    """What is owed beyond a tick is paid later, no more and no less: seconds charged = seconds lost."""
+    cache = {"kind": "cache", "mib": 1500, "access_hz": 0.2, "grow_s": 2}
+    machine = scenario(regions=[cache], slow_mib=256, disk_latency_us=2000, **QUIET)
+    lab = Lab(machine, modes=MOVABLE).ticks(20)
+    assert lab.m["owed_s"].sum() > 0
+    owed, lost = lab.m["owed_s"].sum(), lab.lost_s.sum()
+    lab.machines.records["region_size"][0] = 0  # nobody reads again: old debts and no new ones
+    lab.ticks(400)
+    assert lab.m["owed_s"].sum() == pytest.approx(0, abs=1e-6)
+    assert lab.lost_s.sum() - lost == pytest.approx(owed / 4, rel=1e-6)
