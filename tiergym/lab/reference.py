@@ -1,0 +1,200 @@
+"""The pages of docs/reference, made from the tables that the code itself runs on.
+
+    python -m tiergym.lab.reference docs/reference
+
+writes them all; a test holds the committed pages against `PAGES`.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tiergym import files
+from tiergym.env import actions, observations
+from tiergym.lab import metrics
+from tiergym.sim import names as n
+from tiergym.sim import parameters as p
+from tiergym.specs.distributions import allowed
+from tiergym.specs.reading import EVENT, MAX_REGIONS, OF_REGION, POOL, PROCESS, SCALARS, default_value
+from tiergym.specs.writing import value_toml
+
+_NOTE = "<!-- Made by `python -m tiergym.lab.reference docs/reference`; edit the tables in the code instead. -->"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table; bars inside cells are escaped."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
+
+
+def _page(title: str, *parts: str) -> str:
+    return "\n".join([f"# {title}\n", f"{_NOTE}\n", *parts])
+
+
+def actions_page() -> str:
+    """Every entry of the action vector, its modes and the kernel mechanism behind each."""
+    head = f"""\
+One decision per tick and machine: {len(actions.ENTRIES)} entries, each an enum of named modes, in this order. The
+environment's default action space is `MultiDiscrete({actions.NVEC.tolist()})`.
+Mode 0 of every entry is what an untouched Linux does. A mode that the machine's state makes impossible counts as
+mode 0; `action_masks` tells which are possible: {actions.N_MASK} booleans, the modes of all entries one after another.
+
+`prefer_slow` needs a ZONE_NORMAL on the slow tier (the first action of an episode may ask for it before there is
+one), `migrate.kstack = "idle"` a machine with `kernel.stack_migration = "on"`; a machine without a slow tier allows
+mode 0 only.
+
+`zone` and `memmap` take effect when memory arrives. What is there at boot comes online under the first action of an
+episode, blocks that are hot-added later under the action of that tick; a block that is online stays as it is.
+"""
+    parts = [head]
+    # Entries with the same modes, one after the other, share a section.
+    for mechanisms, group in groupby(enumerate(actions.ENTRIES), lambda pair: pair[1].mechanisms):
+        entries = list(group)
+        parts += [f"## {', '.join(f'`{entry.name}`' for _, entry in entries)}\n"]
+        parts += [_table(("", "entry", "decides"), [(i, f"`{entry.name}`", entry.doc) for i, entry in entries])]
+        modes = enumerate(zip(entries[0][1].modes, mechanisms, strict=True))
+        parts += [_table(("", "mode", "stands for"), [(i, f"`{mode}`", text) for i, (mode, text) in modes])]
+    return _page("Actions", *parts)
+
+
+def observations_page() -> str:
+    """Every number of the observation: how it is shown and where Linux shows it."""
+    head = f"""\
+What a policy sees each tick: {observations.N_OBS} numbers, float32 in [0, 1], in this order
+(layout version {observations.LAYOUT_VERSION}, which exported policies carry). Only what a kernel can know at that tick:
+nothing of the workload's future or true heat. Shares and switches are shown as they are; a count or rate x is shown
+as x / (x + s) with the s of the table, so that x = s reads as 0.5. Rates are those of the last tick. The `pmu.*`
+entries are sampled and carry relative noise of `episode.pmu_noise`, unless the environment has `noiseless=True`.
+
+By name, in Python: `tiergym.policy.rules.obs_index("pages.anon.fast")`.
+"""
+    rows = [
+        (i, f"`{entry.name}`", f"s = {entry.scale:g}" if entry.scale else "as it is", entry.doc, entry.source)
+        for i, entry in enumerate(observations.ENTRIES)
+    ]
+    return _page("Observations", head, _table(("", "name", "shown as", "meaning", "source in Linux"), rows))
+
+
+def metrics_page() -> str:
+    """What evaluation measures, the shape of its files, and what its intervals cover."""
+    return _page(
+        "Metrics",
+        "`tiergym evaluate`, `compare`, `matrix` and `run` measure the same things under the same names: the keys of\n"
+        "their JSON (schema 1), the columns of their Parquet files.\n",
+        metrics.markdown_table(),
+        _METRICS_TEXT,
+        "## Order of the arrays in an environment's infos\n",
+        _table(
+            ("array", "entries"),
+            [
+                (f"`{name}`", ", ".join(f"`{entry}`" for entry in entries))
+                for name, entries in (("reward_terms", n.TERMS), ("attribution", n.CAUSES), ("counters", n.COUNTERS))
+            ],
+        ),
+    )
+
+
+def scenario_page() -> str:
+    """Every field of a scenario's file."""
+    parts = [_SCENARIO_TEXT]
+    for section, fields in SCALARS.items():
+        parts += [f"## `[{section}]`\n", f"{_SECTIONS[section]}\n", _fields(fields)]
+    for title, text, entry_fields in (
+        ("[[workload.processes]]", f"At most {p.N_PROCESSES}, each with a `name`. Without any there is one.", PROCESS),
+        (
+            "[[workload.regions]]",
+            f"At most {MAX_REGIONS}, each with a `name` and the name of its `process` (default: the first).",
+            OF_REGION,
+        ),
+        ("[workload.pools.NAME]", f"NAME is one of {', '.join(f'`{pool}`' for pool in n.POOLS)}.", POOL),
+        ("[[events]]", f"At most {p.N_EVENTS}.", EVENT),
+    ):
+        parts += [f"## `{title}`\n", f"{text}\n", _fields(entry_fields)]
+    return _page("Scenario files", *parts)
+
+
+def _fields(fields: dict[str, p.Field]) -> str:
+    rows = [
+        (f"`{name}`", f"`{value_toml(default_value(field))}`", allowed(field), field.doc)
+        for name, field in fields.items()
+    ]
+    return _table(("field", "default", "allowed", "meaning"), rows)
+
+
+_METRICS_TEXT = """\
+## JSON
+
+    {"schema": 1, "scenario": "llama-1to2", "seed": 0, "episodes": 32,
+     "policies": {"online": {"return": {"mean": -36.2, "low": -36.2, "high": -36.2}, "throughput": {...}, ...}}}
+
+A policy's key is what it was called on the command line. A matrix has `"scenarios": {NAME: {"policies": {...}}}` in
+place of `"scenario"` and `"policies"`. Parquet files hold one row per scenario, policy, run and episode: `scenario`,
+`policy`, `run` (which training run of a learned policy, 0 for a fixed one), `episode`, `machine_seed`, every metric.
+
+## Intervals
+
+`low` and `high` bound the 95 % percentile bootstrap interval of the mean (2000 resamples). It covers what varies:
+machines and workloads drawn per episode, sampling noise in the observations, a policy's own chance; for an agent
+trained with several seeds also the training runs, which are resampled together with the episodes. A deterministic rule
+on a scenario that draws nothing has an interval of zero width, and that is the truth: every episode is the same.
+
+All policies of a comparison meet the same machines (common random numbers): differences are paired by episode. The
+seeds come from a stream of their own, with the highest bit set, which no training seed has.
+
+The overall means of a matrix are interquartile means over all scenarios' episodes, resampled within each scenario
+(Agarwal et al., NeurIPS 2021).
+"""
+
+_SCENARIO_TEXT = """\
+A scenario is one TOML file: a machine, the kernel's configuration, a workload, events, the length of an episode and
+the weights of the reward. `tiergym scenarios show NAME` prints one with every number in it. Names end in their unit;
+one page is 4 KiB.
+
+`machine` and `workload` must be there, as the name of a preset (`machine = "spr_cxl_asic"`), as the path of another
+file, or as a table with a `base` and what differs from it. Every other field has the default below; `[kernel]` and
+`[costs]` may also come from the machine's file. `[workload.process.NAME]` and `[workload.region.NAME]` change
+single fields of what the base has; `[[workload.processes]]` and `[[workload.regions]]` add to it.
+
+Every number may be a distribution, drawn anew for each machine and episode:
+
+| form | meaning |
+|---|---|
+| `250` | fixed |
+| `{ uniform = [180, 400] }` | between the two |
+| `{ log_uniform = [100, 1000] }` | between the two, evenly in the logarithm |
+| `{ normal = [250, 40], low = 180, high = 400 }` | mean and standard deviation, clipped to low and high |
+| `{ choice = [214, 239, 394] }` | one of at most six, equally likely; also of names: `{ choice = ["off", "on"] }` |
+
+A scenario is refused before anything runs if some machine that it can draw is impossible: a slow tier smaller than a
+block, watermarks above DRAM, more work than unloaded DRAM could serve.
+"""
+
+_SECTIONS = {
+    "machine": "The two nodes: sizes, latencies, bandwidths.",
+    "kernel": "Settings of Linux, and what this kernel can do.",
+    "costs": "Times that the cost model charges.",
+    "episode": "Time.",
+    "weights": "Weights of the reward's four terms; with 1 each the reward is the lost time, negated.",
+    "workload": "What the whole machine does.",
+}
+
+PAGES: dict[str, Callable[[], str]] = {
+    "actions.md": actions_page,
+    "observations.md": observations_page,
+    "metrics.md": metrics_page,
+    "scenario.md": scenario_page,
+}
+"""File name to the function that makes its text."""
+
+
+def write(folder: Annotated[Path, typer.Argument(help="Where the pages go: docs/reference of a checkout.")]) -> None:
+    """Write all pages of the reference into a folder."""
+    for name, page in PAGES.items():
+        files.write_text(folder / name, page())
+
+
+if __name__ == "__main__":
+    typer.run(write)
