@@ -128,7 +128,7 @@ _METRICS_TEXT = """\
 ## JSON
 
     {"schema": 1, "scenario": "llama-1to2", "seed": 0, "episodes": 32,
-     "policies": {"online": {"return": {"mean": -36.2, "low": -36.2, "high": -36.2}, "throughput": {...}, ...}}}
+     "policies": {"online": {"return": {"mean": -37.0, "low": -38.5, "high": -35.5}, "throughput": {...}, ...}}}
 
 A policy's key is what it was called on the command line. A matrix has `"scenarios": {NAME: {"policies": {...}}}` in
 place of `"scenario"` and `"policies"`. Parquet files hold one row per scenario, policy, run and episode: `scenario`,
