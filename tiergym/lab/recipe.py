@@ -5,7 +5,8 @@
     policy = "fused"               # or stable-baselines3's own: "MlpPolicy", "MlpLstmPolicy"
     action_form = "multidiscrete"  # multidiscrete, box, baseline
     envs = 256                     # machines
-    steps = 2_000_000              # ticks of all machines together
+    hold_ticks = 8                 # ticks that a choice holds while it learns; a policy in use decides every tick
+    steps = 2_000_000              # decisions of all machines together
     checkpoint_steps = 500_000
     threads = 1                    # of torch; results depend on it, and two can be slower than one
 
@@ -42,6 +43,7 @@ _KINDS: dict[str, tuple[type, str]] = {
     "action_form": (str, "a text"),
     "baselines": (list, "a list of names or TOML files"),
     "envs": (int, "a whole number from 1"),
+    "hold_ticks": (int, "a whole number from 1"),
     "steps": (int, "a whole number from 1"),
     "checkpoint_steps": (int, "a whole number from 1"),
     "threads": (int, "a whole number from 1"),
@@ -61,6 +63,7 @@ class Recipe:
     action_form: str = "multidiscrete"
     baselines: list[str] = field(default_factory=list)
     envs: int = 256
+    hold_ticks: int = 1
     steps: int = 1_000_000
     checkpoint_steps: int = 500_000
     threads: int = 1

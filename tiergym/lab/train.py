@@ -54,7 +54,7 @@ def train(
     Args:
         recipe: a name (`tiergym agents` lists them), a TOML file, or a loaded recipe.
         scenario: as for the environments: a list is dealt out to the machines in turn.
-        steps: ticks of all machines together, instead of the recipe's; rounded up to whole rollouts.
+        steps: decisions of all machines together, instead of the recipe's; rounded up to whole rollouts.
         seed: of the machines, the weights and the exploration.
         envs: machines, instead of the recipe's; a rollout keeps its size.
         out: the run directory; default `runs/<recipe>-<scenario>-<seed>-<time>`.
@@ -107,6 +107,7 @@ def _assemble(
     """Machines and model. Where machines cannot go on, their seeds depend on the steps `done`."""
     recipe = config.recipe
     env = TrainingVecEnv(scenarios, recipe.envs, action_form=recipe.action_form, baselines=recipe.baselines or None)
+    env.hold_ticks = recipe.hold_ticks
     model = learner.build(recipe, _seed(config.seed, _LEARNER_STREAM) >> 32, env)
     if recipe.learner.on_policy and not recipe.learner.recurrent:
         env.gamma, env.values = recipe.hyperparameters.get("gamma", 0.99), learner.values_of(model)
