@@ -1,11 +1,13 @@
 """What holds on every machine, at every tick, whatever the policy does: thousands of random machines a batch."""
 
+from typing import Any
+
 import numpy as np
 import pytest
-from builders import assert_books_balance, random_scenario, scenario
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.builders import assert_books_balance, random_scenario, scenario
 from tiergym.env.actions import NVEC, OFFSETS
 from tiergym.env.machines import Machines
 from tiergym.errors import UserError
@@ -49,7 +51,7 @@ def check_state(records):
     assert (records["kswapd_failures"] <= 16).all()
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(
     seed=st.integers(0, 2**63 - 1),
     block_mib=st.sampled_from([128, 256]),
@@ -123,7 +125,7 @@ def extreme_scenario(rng):
             for i in rng.choice(len(fields), count, replace=False)
         }
 
-    scalars = {}
+    scalars: dict[str, Any] = {}
     for fields in (p.MACHINE, p.KERNEL, p.COSTS, p.EPISODE, p.WORKLOAD):
         scalars |= some(fields, 2)
     scalars["horizon_s"] = 86400

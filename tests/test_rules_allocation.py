@@ -1,8 +1,10 @@
 """Allocation: the zonelist, who is woken, what the three restrictions do, and what premature means."""
 
-import pytest
-from builders import Lab, everywhere, scenario
+from typing import Any
 
+import pytest
+
+from tests.builders import Lab, everywhere, scenario
 from tiergym.sim import names as n
 
 MOVABLE = {"zone": "movable"}
@@ -134,6 +136,16 @@ def test_page_tables_follow_the_task_policy_never_the_regions():
     assert by_task.leaf_on(0, n.SLOW) == 256
 
 
+def test_interleave_halves_and_binding_binds():
+    """mm/mempolicy.c: a region's own policy places its data."""
+    data = {"kind": "anon", "mib": 400, "grow_s": 1}
+    expected = {"default": 102400, "bind_fast": 102400, "bind_slow": 0, "prefer_slow": 0, "interleave": 51200}
+    for mempolicy, in_dram in expected.items():
+        lab = Lab(scenario(regions=[data | {"mempolicy": mempolicy}])).ticks(8)
+        assert abs(lab.region_on(0, n.FAST) - in_dram) <= 64
+        assert lab.region_on(0, n.FAST) + lab.region_on(0, n.SLOW) == 102400
+
+
 def test_huge_pages_stay_in_dram_and_drain_it_to_min():
     """vma_thp_gfp_mask: THISNODE without reclaim, so THP never lands on CXL, and the slow path leaves DRAM at min;
     the deposited page tables are as many as without THP (recordings F17)."""
@@ -172,7 +184,7 @@ def test_a_kernel_request_cannot_use_what_it_reclaims_from_movable_cxl():
     """mm/vmscan.c: shrink_zones walks the request's zonelist; GFP_KERNEL's has no MOVABLE zone, so a stack page
     refused by DRAM neither wakes kswapd1 nor reclaims from the slow node."""
     hog = [HOG | {"mempolicy": "bind_slow", "mib": 1900}, HOG | {"mempolicy": "bind_fast", "mib": 1000}]
-    slow_kswapd = {"kswapd_pages_per_s": 100, "swap_mib": 4096}
+    slow_kswapd: dict[str, Any] = {"kswapd_pages_per_s": 100, "swap_mib": 4096}
     lab = Lab(scenario(regions=hog, pools=threads(4000), **slow_kswapd), modes=MOVABLE).ticks(16)
     before = lab.region_on(0, n.SLOW)
     lab.ticks(60)

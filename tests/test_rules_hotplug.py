@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from builders import Lab, scenario
 
+from tests.builders import Lab, scenario
 from tiergym.sim import names as n
 
 MOVABLE = {"zone": "movable"}

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from builders import Lab, assert_books_balance, scenario
 
+from tests.builders import Lab, assert_books_balance, scenario
 from tiergym.sim import names as n
 
 MOVABLE = {"zone": "movable"}
@@ -119,3 +119,57 @@ def test_a_share_of_the_work_is_lost_with_its_process():
     lab.ticks(5)
     assert lab.machines.lost[0, n.LOST_OOM] == pytest.approx(0.25)
     assert lab.machines.throughput[0] <= 0.75
+
+
+def measured(modes, demotion):
+    """FACTS-kernel 1.9: 768 + 1,536 MiB, one page touched per 2 MiB until somebody dies. MiB just before that tick.
+
+    655 MiB are managed, 30 MiB of it used at boot and 24 MiB by struct pages; THP raises the marks.
+    """
+    sparse = {"kind": "anon", "mib": 1400, "density": 1 / 512, "grow_s": 400, "access_hz": 0.001}
+    machine = scenario(
+        regions=[sparse], dram_mib=768, dma_mib=15, dma32_mib=4096, boot_reserved_share=113 / 768, boot_kernel_mib=30,
+        slow_mib=1536, thp="on", pcp_batch_pages=63, cpus=1, workers=1, demotion=demotion,
+    )  # fmt: skip
+    lab = Lab(machine, modes=modes)
+    while lab.total("oom_kill") == 0:
+        tiers = n.FAST, n.SLOW
+        pages = (
+            [lab.leaf_on(0, tier) for tier in tiers] + [lab.region_on(0, tier) for tier in tiers] + [lab.free(n.SLOW)]
+        )
+        lab.ticks(1)
+        assert lab.m["tick"] < 1600
+    return lab, [count / 256 for count in pages]
+
+
+def test_measured_oom_of_a_movable_slow_node():
+    """Killed with 1,528 of 1,536 MiB of CXL free, after 16 runs of kswapd0 that found nothing."""
+    lab, (tables, tables_slow, data, _, free_slow) = measured(MOVABLE, "off")
+    assert tables == pytest.approx(287, rel=0.02)
+    assert tables_slow == 0
+    assert data == pytest.approx(282, rel=0.02)
+    assert free_slow == pytest.approx(1528, rel=0.02)
+    assert lab.total("kswapd_runs_empty") == 16
+    assert lab.total("oom_kill_premature") == 1
+
+
+def test_measured_oom_of_a_movable_slow_node_with_demotion():
+    """All data was demoted, DRAM is full of page tables, and 62 % of CXL is free."""
+    lab, (tables, tables_slow, data, data_slow, free_slow) = measured(MOVABLE, "on")
+    assert tables == pytest.approx(571, rel=0.02)
+    assert tables_slow == 0 and data < 3
+    assert data_slow == pytest.approx(570, rel=0.02)
+    assert free_slow == pytest.approx(957, rel=0.02)
+    demoted = lab.total("pgdemote_kswapd") + lab.total("pgdemote_direct")
+    assert demoted == pytest.approx(119_286 + 2_890, rel=0.2)
+    assert lab.total("oom_kill_premature") == 1
+
+
+def test_measured_oom_of_a_normal_slow_node():
+    """Data and tables fill both nodes alike; kswapd stays asleep until the very end, and nothing was premature."""
+    lab, (tables, tables_slow, data, data_slow, free_slow) = measured({}, "off")
+    assert tables == pytest.approx(288, rel=0.02)
+    assert tables_slow == pytest.approx(747, rel=0.02)
+    assert data + data_slow == pytest.approx(1033, rel=0.02)
+    assert free_slow < 50
+    assert lab.total("oom_kill_premature") == 0

@@ -1,7 +1,6 @@
 """Kernel pages stay where they were born (MODEL.md 4.4)."""
 
-from builders import Lab, scenario
-
+from tests.builders import Lab, scenario
 from tiergym.sim import names as n
 
 HOG = {"kind": "anon", "mib": 1000, "access_hz": 0.01, "grow_s": 2, "hold_s": 4, "shrink_s": 0.25}

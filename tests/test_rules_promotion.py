@@ -1,13 +1,14 @@
 """NUMA balancing: what is promoted, and the gates before it (kernel/sched/fair.c, mm/migrate.c)."""
 
 import math
+from typing import Any
 
 import pytest
-from builders import Lab, scenario
 
+from tests.builders import Lab, scenario
 from tiergym.sim import names as n
 
-TIERING = {"numa_balancing": "tiering", "scan_mib_per_s": 1000}
+TIERING: dict[str, Any] = {"numa_balancing": "tiering", "scan_mib_per_s": 1000}
 
 
 def on_slow(kind="anon", **fields):
@@ -36,11 +37,23 @@ def test_an_explicit_policy_is_not_balanced(mempolicy):
     assert lab.total("numa_hint_faults") == lab.total("pgpromote_success") == 0
 
 
-@pytest.mark.parametrize("balancing", ["off", "normal"])
-def test_only_tiering_promotes(balancing):
-    """should_numa_migrate_memory: the tiering branch needs NUMA_BALANCING_MEMORY_TIERING."""
-    lab = Lab(scenario(regions=[HOG, on_slow()], numa_balancing=balancing)).ticks(60)
-    assert lab.total("pgpromote_success") == 0
+def test_nothing_is_promoted_without_numa_balancing():
+    """task_tick_numa: nothing is scanned with kernel.numa_balancing 0."""
+    lab = Lab(scenario(regions=[HOG, on_slow()], numa_balancing="off")).ticks(60)
+    assert lab.total("numa_hint_faults") == lab.total("pgpromote_success") == 0
+
+
+def test_normal_mode_promotes_cold_pages_too_but_wakes_nobody():
+    """should_numa_migrate_memory knows a threshold, and migrate_misplaced_folio_prepare wakes kswapd, in tiering mode
+    only: mode 1 moves every hinted page that fits and gives up on the others."""
+    cold = {"regions": [HOG, on_slow(access_hz=0.3)], "scan_mib_per_s": 1000, "hot_threshold_ms": 10}
+    normal = Lab(scenario(numa_balancing="normal", **cold)).ticks(60)
+    tiering = Lab(scenario(numa_balancing="tiering", **cold)).ticks(60)
+    assert normal.total("pgpromote_success") > 2 * tiering.total("pgpromote_success")
+    full = HOG | {"hold_s": 1000, "mib": 1100}
+    futile = Lab(scenario(regions=[full, on_slow()], numa_balancing="normal", scan_mib_per_s=1000)).ticks(40)
+    assert futile.total("pgpromote_candidate") > 0
+    assert futile.total("pgpromote_success") == futile.total("kswapd_wakeups_fast") == 0
 
 
 def test_a_slow_node_in_the_top_tier_is_not_scanned():

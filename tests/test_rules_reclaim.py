@@ -1,9 +1,12 @@
 """Reclaim: when kswapd runs, stops and gives up, what it takes, and where that goes."""
 
-import numpy as np
-from builders import Lab, everywhere, scenario
+from typing import Any
 
+import numpy as np
+
+from tests.builders import Lab, everywhere, scenario
 from tiergym.sim import names as n
+from tiergym.sim.allocate import throttle_s
 
 MOVABLE = {"zone": "movable"}
 HOG = {"kind": "anon", "mib": 1500, "access_hz": 0.01, "grow_s": 2}
@@ -162,7 +165,8 @@ def test_headroom_is_demoted_ahead_and_never_swapped():
 
 def test_headroom_without_a_demotion_target_does_nothing():
     """can_demote: off, or CXL in the same tier as DRAM because HMAT came too late (FACTS 2.3)."""
-    for scalars in ({"demotion": "off"}, {"demotion": "on", "slow_in_lower_tier": "off"}):
+    settings: tuple[dict[str, Any], ...] = ({"demotion": "off"}, {"demotion": "on", "slow_in_lower_tier": "off"})
+    for scalars in settings:
         lab = Lab(scenario(regions=[HOG], swap_mib=512, **scalars), modes={"headroom": "large"}).ticks(40)
         assert lab.total("pgdemote_proactive") == lab.total("pswpout") == 0
         assert lab.free(n.FAST) == lab.m["low_pages"][n.NORMAL]
@@ -215,3 +219,31 @@ def test_reclaim_through_metadata_on_cxl_is_slower():
         spent.append((lab.seconds_lost("premature_reclaim") + lab.seconds_lost("other_reclaim")) / freed)
     assert np.isfinite(spent).all()
     assert spent[1] > 1.5 * spent[0]
+
+
+def test_fragmentation_boosts_wake_kswapd_under_fallback():
+    """mm/page_alloc.c: boost_watermark. A kernel page that steals a movable pageblock raises the marks and wakes
+    kswapd0, which takes the boost back; nothing else wakes it under a NORMAL slow tier (recordings F6)."""
+    almost_full = HOG | {"mib": 984}
+    labs = {
+        hz: Lab(scenario(regions=[almost_full], pools=threads(60), demotion="on", boost_hz=hz)).ticks(80)
+        for hz in (0, 10)
+    }
+    assert labs[0].total("kswapd_wakeups_fast") == labs[0].total("pgdemote_kswapd") == 0
+    assert labs[10].total("kswapd_wakeups_fast") > 0 and labs[10].total("pgdemote_kswapd") > 0
+    assert labs[10].total("premature_reclaim_pages") == 0
+    assert labs[10].m["boost_pages"].max() <= 1.5 * labs[10].m["high_pages"][n.NORMAL]
+
+
+def test_throttles_are_heavy_tailed():
+    """mm/vmscan.c: reclaim_throttle sleeps 4, 20 or 100 ms (FACTS 2.5); a futile round sleeps one jiffy more."""
+    record = Lab(scenario(throttle_per_batch=1)).ticks(1).m
+    sleeps = []
+    for tick in range(4000):
+        record["tick"] = tick
+        sleeps.append(round(1000 * throttle_s(record, 1, False)))
+        assert round(1000 * throttle_s(record, 1, True)) == sleeps[-1] + 4
+    assert set(sleeps) == {4, 20, 100}
+    shares = [sleeps.count(length) / len(sleeps) for length in (4, 20, 100)]
+    np.testing.assert_allclose(shares, (0.7, 0.25, 0.05), atol=0.03)
+    np.testing.assert_allclose(throttle_s(record, 1000, False), 1000 * np.mean(sleeps) / 1000, rtol=0.1)

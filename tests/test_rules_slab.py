@@ -1,8 +1,8 @@
 """Slab: a page returns only when all of its objects are gone, and new objects prefer old holes, wherever they are."""
 
 import pytest
-from builders import Lab, scenario
 
+from tests.builders import Lab, scenario
 from tiergym.sim import names as n
 from tiergym.sim.demand import FILE_SLAB_BYTES
 

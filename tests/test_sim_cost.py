@@ -1,11 +1,13 @@
 """From placement to lost time: the curves, the equation, and who is blamed for what."""
 
+from typing import Any
+
 import numpy as np
 import pytest
-from builders import Lab, scenario
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.builders import Lab, scenario
 from tiergym.sim import names as n
 from tiergym.sim.cost import MAX_OVERHEAD, bandwidth_bound, contention, solve_throughput
 from tiergym.sim.curves import DRAM_CURVES, LOAD, dram_multiplier, peak_bytes_per_s, slow_multiplier
@@ -93,7 +95,7 @@ def test_more_of_anything_bad_never_helps(m, stall, more, overhead, tier):
         m[field][tier] = before
 
 
-QUIET = {
+QUIET: dict[str, Any] = {
     "stack_touches_per_s": 0,
     "slab_unreclaim_touches_per_s": 0,
     "slab_reclaim_touches_per_s": 0,

@@ -10,8 +10,8 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
-from builders import random_scenario
 
+from tests.builders import random_scenario
 from tiergym.env.actions import NVEC
 from tiergym.env.machines import PARALLEL_FROM, Machines
 from tiergym.sim.layout import REGION_SIZES
@@ -68,7 +68,7 @@ def test_the_place_in_the_batch_does_not_matter(reference):
     assert [shuffled[i] for i in np.argsort(order)] == reference
 
 
-@pytest.mark.parametrize("threads", sorted({1, min(2, numba.config.NUMBA_NUM_THREADS)}))
+@pytest.mark.parametrize("threads", sorted({1, min(2, numba.get_num_threads())}))
 def test_the_threads_do_not_matter(reference, threads):
     """The parallel step, on one thread and on two."""
     assert len(SEEDS) >= PARALLEL_FROM
@@ -108,7 +108,8 @@ def page_counts(as_records):
     if as_records:
         machines.records = machines.records.view(np.recarray)
     machines.reset(TWIN_SEEDS)
-    whole = [name for name in machines.records.dtype.names if machines.records.dtype[name].base.kind in "iu"]
+    fields = machines.records.dtype
+    whole = [name for name in fields.names or () if fields[name].base.kind in "iu"]
     actions = np.stack([machine_actions(seed, TWIN_TICKS) for seed in TWIN_SEEDS], axis=1)
     hashes, throughputs = [], []
     for tick in range(TWIN_TICKS):

@@ -1,15 +1,17 @@
 """How results must change when the machine changes in a known way."""
 
+from typing import Any
+
 import numpy as np
 import pytest
-from builders import Lab, between, either, everywhere, orders, random_scenario, scenario
 
+from tests.builders import Lab, between, either, everywhere, orders, random_scenario, scenario
 from tiergym.env.actions import NVEC, from_modes
 from tiergym.env.machines import Machines
 from tiergym.sim import names as n
 
 MOVABLE = {"zone": "movable"}
-POLICIES = (
+POLICIES: tuple[dict[str, str], ...] = (
     {},
     MOVABLE,
     everywhere("restrict"),
@@ -38,7 +40,7 @@ def test_every_policy_is_the_same_on_a_single_tier_machine():
 
 def test_equal_tiers_make_placement_irrelevant():
     """No cause of placement loses time when CXL is as fast as DRAM; what remains is contention and moving."""
-    equal = {"slow_latency_ns": 114, "slow_read_gbps": 218, "slow_mixed_gbps": 203}
+    equal: dict[str, Any] = {"slow_latency_ns": 114, "slow_read_gbps": 218, "slow_mixed_gbps": 203}
     for modes in POLICIES:
         lab = Lab(scenario(regions=[WORK], pools=POOLS, demotion="on", **equal), modes=modes).ticks(60)
         for cause in ("data_on_slow", "page_tables", "stacks", "slab", "memmap"):
@@ -54,7 +56,7 @@ def test_equal_tiers_make_placement_irrelevant():
 @pytest.mark.parametrize("modes", POLICIES[:2], ids=["online", "online_movable"])
 def test_the_loss_scales_with_the_difference_of_the_latencies(modes):
     """Seconds lost per second of work, by cause: twice the difference, twice the loss; scaling both scales it too."""
-    quiet = {"slow_knee": 0.99, "demotion": "on"}
+    quiet: dict[str, Any] = {"slow_knee": 0.99, "demotion": "on"}
     lost = {}
     for fast, slow in ((100, 200), (100, 300), (200, 400)):
         machine = scenario(

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from builders import Lab, scenario
 
+from tests.builders import Lab, scenario
 from tiergym.sim import names as n
 
 RECORDED = json.loads((Path(__file__).parent / "data" / "watermarks.json").read_text())["machines"]
