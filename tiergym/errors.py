@@ -19,6 +19,6 @@ def suggest(name: str, known: Iterable[str], what: str = "name") -> str:
     "unknown workload 'llma'; did you mean 'llama'? (known: graph, llama)"
     """
     names = sorted(known)
-    near = get_close_matches(name, names, n=1)
+    near = get_close_matches(name, names, n=1) or get_close_matches(name, names, n=1, cutoff=0.4)
     hint = f"did you mean '{near[0]}'? " if near else ""
     return f"unknown {what} '{name}'; {hint}(known: {', '.join(names)})"

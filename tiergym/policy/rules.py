@@ -2,7 +2,7 @@
 
     class SpareTheStacks:
         def __init__(self):
-            self.free = obs_index("free_normal")
+            self.free = obs_index("free.normal")
 
         def __call__(self, obs, masks):
             actions = default_actions(len(obs))

@@ -5,8 +5,8 @@ import math
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.demand import set_heat
-from tiergym.sim.faults import boot_kernel
 from tiergym.sim.layout import MAX_BLOCKS
+from tiergym.sim.pages import MARK_LOW, NODE_FAST, charge_class, clear_grant, take_from_zonelist
 from tiergym.sim.watermarks import init_per_zone_wmark_min
 
 PAGES_PER_MIB = 256.0
@@ -36,6 +36,15 @@ def build_blocks(m):
             later += int(m.event_mib[e] / m.block_mib + 0.5 / m.block_pages)
     for b in range(m.blocks):
         m.block_state[b] = n.BLOCK_OFFLINE if b < m.blocks - later else n.BLOCK_ABSENT
+
+
+@jit
+def boot_kernel(m):
+    """Kernel memory that is there before the workload: kernel_other, from DRAM while all of it is still free."""
+    clear_grant(m)
+    take_from_zonelist(m, int(m.boot_kernel_mib * PAGES_PER_MIB), MARK_LOW, NODE_FAST, False, False)
+    for z in range(n.FIRST_SLOW_ZONE):
+        charge_class(m, n.KERNEL_OTHER, z, m.grant_pages[z])
 
 
 @jit

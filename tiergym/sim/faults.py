@@ -205,10 +205,3 @@ def serve_demand(m):
         promote(m, 1.0 / rounds)
     if kernel_pages_in_dram(m) > placed:
         boost_watermarks(m)
-
-
-@jit
-def boot_kernel(m):
-    """Kernel memory that is there before the workload: kernel_other in DRAM."""
-    m.kernel_want[n.KERNEL_OTHER] = 0
-    allocate_kernel(m, n.KERNEL_OTHER, int(m.boot_kernel_mib * 256), n.MPOL_DEFAULT)

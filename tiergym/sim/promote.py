@@ -94,8 +94,10 @@ def promote(m, share):
     Candidates are pages whose hint fault came within the hot threshold; with plenty of free DRAM, every fault.
     Without room above high, kswapd0 is woken for it (promotion is what makes a NORMAL slow tier demote). Where HMAT
     came too late, CXL is in the top tier, and tiering mode scans no top-tier page (mm/mprotect.c: change_pte_range).
+    Normal mode knows no threshold and wakes nobody: what does not fit stays (migrate_misplaced_folio_prepare).
     """
-    if m.numa_balancing != TIERING or m.slow_in_lower_tier < 0.5 or node_managed(m, n.SLOW) == 0:
+    tiering = m.numa_balancing == TIERING
+    if m.numa_balancing == 0.0 or node_managed(m, n.SLOW) == 0 or (tiering and m.slow_in_lower_tier < 0.5):
         return
     plenty = plenty_free(m)
     per_tick = m.promote_limit_mib_per_s * 256.0 * m.dt_s
@@ -112,7 +114,7 @@ def promote(m, share):
                 continue
             marked = slow_pages(m, r) * scanned
             faults = marked * -math.expm1(-m.region_hz[r])
-            wanted = faults if plenty else marked * m.region_hot[r]
+            wanted = faults if plenty or not tiering else marked * m.region_hot[r]
             m.region_asked[r] = int(wanted + 0.5)
             total += m.region_asked[r]
             m.counters[n.C_HINT_FAULTS] += int(faults)
@@ -124,7 +126,7 @@ def promote(m, share):
     moved = 0
     for _ in range(MAX_ROUNDS):  # kswapd makes room while promotion uses it up
         room = promotion_room(m)
-        if room < limit - moved:
+        if room < limit - moved and tiering:
             wake_kswapd(m, n.FAST, n.ANON, False)
             if m.kswapd_awake[n.FAST] == 1:
                 kswapd_run(m, n.FAST)
