@@ -1,6 +1,5 @@
 """Hot-plug: zones, struct pages, watermarks, and which blocks can leave again."""
 
-import numpy as np
 import pytest
 
 from tests.builders import Lab, scenario
@@ -77,15 +76,27 @@ def test_auto_movable_makes_a_cpuless_node_normal():
 
 def test_one_unmovable_page_pins_its_block():
     """mm/page_isolation.c: has_unmovable_pages fails the whole block; the pages cluster in the lowest (F10)."""
-    lab = Lab(scenario(regions=[HOG], pools={"threads": {"count": 1, "start_s": 2}}, events=[remove()])).ticks(30)
+    lab = Lab(scenario(regions=[HOG], pools={"buffers": {"count": 1, "start_s": 2}}, events=[remove()])).ticks(30)
     assert lab.on(n.ANON, n.SLOW) == 0
-    assert lab.on(n.KSTACK, n.SLOW) == 4
-    assert np.flatnonzero(lab.m["block_unmovable"]).tolist() == [0]
+    assert lab.on(n.KERNEL_OTHER, n.SLOW) == 1
+    assert lab.m["block_unmovable"].tolist() == [1] + [0] * 255
     lab.ticks(20)
     assert lab.total("blocks_offlined") == 15
     assert lab.total("blocks_failed") == 1
     assert lab.m["block_state"][:16].tolist() == [n.BLOCK_NORMAL] + [n.BLOCK_ABSENT] * 15
     assert lab.on(n.MEMMAP, n.FAST) == 128 * 256 // 64
+
+
+def test_survivors_pin_every_block_that_they_are_in():
+    """Objects die everywhere, not from the top: 1 % left of two blocks' worth of pages still pins both (F10)."""
+    buffers = {"buffers": {"count": 50_000, "start_s": 1, "hold_s": 2, "shrink_s": 0, "low_share": 0.01}}
+    lab = Lab(scenario(pools=buffers, events=[remove()]), modes={"place.kernel_other": "prefer_slow"}).ticks(12)
+    assert lab.on(n.KERNEL_OTHER, n.SLOW) == 50_000
+    lab.ticks(10)
+    assert lab.on(n.KERNEL_OTHER, n.SLOW) == 500
+    assert (lab.m["block_unmovable"] > 0).sum() == 2
+    lab.ticks(20)
+    assert (lab.total("blocks_offlined"), lab.total("blocks_failed")) == (14, 2)
 
 
 def test_kernel_pages_that_left_unpin_their_blocks():
