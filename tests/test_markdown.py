@@ -1,0 +1,32 @@
+"""Results as Markdown."""
+
+from tiergym.lab import markdown
+
+
+def interval(mean: float, half: float = 0.0) -> dict[str, float]:
+    return {"mean": mean, "low": mean - half, "high": mean + half}
+
+
+def metrics(mean: float, half: float = 0.0) -> dict[str, dict[str, float]]:
+    return {metric: interval(mean, half) for metric, _, _ in markdown.COLUMNS}
+
+
+def test_comparison_is_sorted_by_return_and_shows_intervals():
+    document = {
+        "schema": 1,
+        "scenario": "s",
+        "seed": 3,
+        "episodes": 2,
+        "policies": {"worse": metrics(-4.0), "better": metrics(-1.0, 0.5)},
+    }
+    lines = markdown.page([document]).splitlines()
+    assert lines[0] == "## s, 2 episodes per policy, seed 3"
+    assert [line.split(" | ")[0] for line in lines[4:]] == ["| better", "| worse"]
+    assert "-1.00 [-1.50, -0.50]" in lines[4]
+    assert "[" not in lines[5]
+
+
+def test_matrix_marks_the_best_of_a_row():
+    row = {"policies": {"a": {"throughput": interval(0.5)}, "b": {"throughput": interval(0.75)}}}
+    text = markdown.page([{"schema": 1, "seed": 0, "episodes": 1, "scenarios": {"s": row}}])
+    assert "| s | 0.5000 | **0.7500** |" in text

@@ -1,0 +1,71 @@
+"""Results as a page: `python -m tiergym.lab.markdown results.json matrix.json > docs/results.md`.
+
+Reads the JSON files of `tiergym run`, `compare` and `matrix`, and prints one Markdown table for each.
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+COLUMNS = (
+    ("return", "return", 2),
+    ("throughput", "throughput", 4),
+    ("p99_tick_slowdown", "p99 tick slowdown", 3),
+    ("oom_kills", "OOM kills", 2),
+    ("demoted_pages", "pages demoted", 0),
+    ("migrated_pages", "kernel pages migrated", 0),
+)
+"""Metric, heading, decimals of a comparison's columns."""
+
+
+def estimate(value: Mapping[str, float], decimals: int) -> str:
+    """Mean with its 95 % interval; the mean alone where nothing varies."""
+    mean, low, high = value["mean"], value["low"], value["high"]
+    text = f"{mean:,.{decimals}f}"
+    return text if low == high else f"{text} [{low:,.{decimals}f}, {high:,.{decimals}f}]"
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; all columns but the first are right-aligned."""
+    lines = ["| " + " | ".join(headings) + " |", "|---|" + "---:|" * (len(headings) - 1)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def comparison_table(document: Mapping[str, Any]) -> str:
+    """Policies of one scenario, best mean return first."""
+    policies = sorted(document["policies"].items(), key=lambda item: -item[1]["return"]["mean"])
+    rows = [
+        [name, *(estimate(values[metric], decimals) for metric, _, decimals in COLUMNS)] for name, values in policies
+    ]
+    return table(["policy", *(heading for _, heading, _ in COLUMNS)], rows)
+
+
+def matrix_table(document: Mapping[str, Any]) -> str:
+    """Mean throughput of every policy on every scenario; the best of a row in bold."""
+    scenarios = document["scenarios"]
+    names = list(next(iter(scenarios.values()))["policies"])
+    rows = []
+    for scenario, entry in scenarios.items():
+        means = [entry["policies"][name]["throughput"]["mean"] for name in names]
+        best = max(means)
+        rows.append([scenario, *(f"**{mean:.4f}**" if mean > best - 5e-5 else f"{mean:.4f}" for mean in means)])
+    return table(["scenario", *names], rows)
+
+
+def page(documents: Sequence[Mapping[str, Any]]) -> str:
+    """Every result under a line that says what it was measured on."""
+    parts = []
+    for document in documents:
+        if "scenarios" in document:
+            title = f"Mean throughput, {document['episodes']} episodes per scenario and policy, seed {document['seed']}"
+            parts.append(f"## {title}\n\n{matrix_table(document)}")
+        else:
+            title = f"{document['scenario']}, {document['episodes']} episodes per policy, seed {document['seed']}"
+            parts.append(f"## {title}\n\n{comparison_table(document)}")
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page([json.loads(Path(name).read_text(encoding="utf-8")) for name in sys.argv[1:]]))
