@@ -46,7 +46,7 @@ def test_nothing_is_promoted_without_numa_balancing():
 def test_normal_mode_promotes_cold_pages_too_but_wakes_nobody():
     """should_numa_migrate_memory knows a threshold, and migrate_misplaced_folio_prepare wakes kswapd, in tiering mode
     only: mode 1 moves every hinted page that fits and gives up on the others."""
-    cold = {"regions": [HOG, on_slow(access_hz=0.3)], "scan_mib_per_s": 1000, "hot_threshold_ms": 10}
+    cold: dict[str, Any] = {"regions": [HOG, on_slow(access_hz=0.3)], "scan_mib_per_s": 1000, "hot_threshold_ms": 10}
     normal = Lab(scenario(numa_balancing="normal", **cold)).ticks(60)
     tiering = Lab(scenario(numa_balancing="tiering", **cold)).ticks(60)
     assert normal.total("pgpromote_success") > 2 * tiering.total("pgpromote_success")

@@ -132,7 +132,7 @@ def test_the_uncompiled_twin_counts_the_same_pages():
 
 
 def test_a_perturbation_does_not_grow():
-    """STACK.md's trap: a fixed point carried from tick to tick amplifies rounding. Here 1e-12 of DRAM's latency
+    """A fixed point carried from tick to tick amplifies rounding. Here 1e-12 of DRAM's latency
     stays below 1e-9 of throughput over 200 ticks of every shipped scenario."""
     scenarios = [s for s in map(load_scenario, list_scenarios()) if s.regions == REGION_SIZES[0]]
     assert len(scenarios) >= 10
