@@ -127,8 +127,10 @@ def test_the_recipes_are_those_of_the_seven_algorithms():
 
 def test_the_fused_policy_learns(one_thread):
     env = DummyVecEnv([lambda: IdentityEnvMultiDiscrete(dim=3, ep_length=50)] * 8)
-    model = PPO(FusedActorCriticPolicy, env, n_steps=32, batch_size=64, gamma=0.0, learning_rate=5e-3, seed=0)
-    model.learn(6000)
+    for seed, machine in enumerate(env.envs):
+        machine.action_space.seed(seed)  # the environment draws its states from it
+    model = PPO(FusedActorCriticPolicy, env, n_steps=32, batch_size=128, gamma=0.0, learning_rate=3e-3, seed=0)
+    model.learn(10000)
     obs = np.stack(np.meshgrid(range(3), range(3)), axis=-1).reshape(-1, 2)
     assert (model.predict(obs, deterministic=True)[0] == obs).all()
 
@@ -335,6 +337,8 @@ def test_other_machines_keep_the_rollout():
         ({"action_form": "baseline", "baselines": ["onlin"]}, "did you mean 'online'"),
         ({"envs": 0}, "envs is 0; allowed: a whole number from 1"),
         ({"steps": 1.5}, "steps is 1.5; allowed: a whole number"),
+        ({"hold_ticks": 0}, "hold_ticks is 0; allowed: a whole number from 1"),
+        ({"algorithm": "recurrent_ppo", "hold_ticks": 8}, "recurrent_ppo allows: 1"),
         ({"threads": True}, "threads is True; allowed: a whole number"),
         ({"hyperparameters": {"gama": 0.9}}, "did you mean 'gamma'"),
         ({"hyperparameters": {"gamma": 1.5}}, "gamma is 1.5; allowed: 0 to 1"),
@@ -391,6 +395,32 @@ def test_machines_start_staggered_and_end_one_by_one(scenario):
     assert ends == [[], [5], [], [4], [], [3], [], [2], [], [1], [], [0]]
     env.seed(1)
     assert (env.reset() == obs).all()
+
+
+def test_a_held_choice_earns_the_sum_of_its_ticks(scenario):
+    """Machines that end their episode under a held choice earn what it had earned until then."""
+    held, plain = TrainingVecEnv([scenario], 6), TrainingVecEnv([scenario], 6)
+    held.hold_ticks = 4
+    for env in (held, plain):
+        env.seed(1)
+        env.reset()
+    actions = np.random.default_rng(0).integers(act.NVEC, size=(9, 6, 13))
+    for action in actions:
+        obs, rewards, dones, infos = held.step(action)
+        ticks = [(*plain.step(action), plain.last_metrics) for _ in range(4)]
+        running: Any = np.ones(6, np.bool_)
+        earned: Any = np.zeros(6, np.float32)
+        ended: list[dict[str, Any]] = [{}] * 6
+        for _, more, done, later, _ in ticks:
+            earned += np.where(running, more, np.float32(0))
+            ended = [later[i] if running[i] and done[i] else ended[i] for i in range(6)]
+            running &= ~done
+        assert (obs == ticks[-1][0]).all() and (dones == ~running).all() and (rewards == earned).all()
+        for mine, theirs in zip(infos, ended, strict=True):
+            assert np.array_equal(mine.get("terminal_observation", []), theirs.get("terminal_observation", []))
+            assert mine.get("episode", {}).get("r") == theirs.get("episode", {}).get("r")
+        for name, values in held.last_metrics.items():
+            assert np.allclose(values, np.mean([metrics[name] for *_, metrics in ticks], axis=0))
 
 
 def test_the_batched_bootstrap_is_sb3s(scenario, one_thread):

@@ -46,7 +46,7 @@ VMSTAT = (
 class MetricsCallback(BaseCallback):
     """Means over machines and ticks since the last record, and returns of the episodes that ended since.
 
-    Takes whole arrays from `PlacementSB3VecEnv.last_metrics`: no Python work per machine. `latest` holds the last
+    Takes whole arrays from `TrainingVecEnv.last_metrics`: no Python work per machine. `latest` holds the last
     record.
     """
 
@@ -86,9 +86,11 @@ class MetricsCallback(BaseCallback):
 
     def _record(self) -> None:
         mean = {name: total / self._ticks for name, total in self._sums.items()}
+        per_second = (self.num_timesteps - self._since_steps) / max(monotonic() - self._since_s, 1e-9)
         out = {
             "rollout/throughput": mean["throughput"],
-            "time/steps_per_second": (self.num_timesteps - self._since_steps) / max(monotonic() - self._since_s, 1e-9),
+            "time/steps_per_second": per_second,
+            "time/ticks_per_second": per_second * self._env.hold_ticks,
         }
         if self._returns:
             out["rollout/return"] = float(np.mean(self._returns))

@@ -151,6 +151,11 @@ def _check_form(recipe: Recipe, source: str) -> None:
 
 
 def _check_numbers(recipe: Recipe, source: str) -> None:
+    if recipe.learner.recurrent and recipe.hold_ticks != 1:
+        raise UserError(
+            f"{source}: hold_ticks is {recipe.hold_ticks}; {recipe.algorithm} allows: 1, for a memory moves on with "
+            "every decision, and a policy in use decides every tick"
+        )
     cls = recipe.learner.cls
     # The standard deviation of Gaussian noise on a Box action, in place of SB3's object.
     noise = {"action_noise": float} if recipe.algorithm in ("sac", "td3") else {"action_noise": None}

@@ -36,6 +36,11 @@ class TrainingVecEnv(PlacementSB3VecEnv):
     hold_ticks: int = 1
     values: Values | None = None
 
+    @property
+    def last_metrics(self) -> dict[str, NDArray[Any]]:
+        """As in `PlacementSB3VecEnv`, but means over the ticks of the last decision."""
+        return {name: sums / self.hold_ticks for name, sums in self._sums.items()}
+
     def reset(self) -> NDArray[np.float32]:
         """Staggered machines; their observations, float32 (N, N_OBS)."""
         super().reset()
@@ -59,8 +64,11 @@ class TrainingVecEnv(PlacementSB3VecEnv):
     def step_wait(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
         """One decision of every machine: observations, rewards, dones and infos."""
         obs, rewards, dones, infos = self._tick()
+        self._sums = super().last_metrics
         for _ in range(self.hold_ticks - 1):
             obs, more, ended, later = self._tick()
+            for name, values in super().last_metrics.items():
+                self._sums[name] += values
             rewards += np.where(dones, np.float32(0), more)
             for i in np.flatnonzero(ended & ~dones):
                 infos[i] = later[i]
