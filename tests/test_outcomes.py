@@ -126,9 +126,7 @@ def test_restricting_kills_somewhere_and_wins_somewhere(matrix):
     for s in killed:
         assert matrix[s]["restrict"].throughput < matrix[s]["online"].throughput
     others = ("online", "soft", "bind_upper", "radiant", "migrate", "migrate_headroom", "metadata_slow", "restrict_pt")
-    assert any(
-        matrix[s]["restrict"].throughput > max(matrix[s][o].throughput for o in others) + 1e-3 for s in TIERED
-    )
+    assert any(matrix[s]["restrict"].throughput > max(matrix[s][o].throughput for o in others) + 1e-3 for s in TIERED)
 
 
 def test_only_page_tables_should_be_restricted_somewhere(matrix):

@@ -45,10 +45,10 @@ def _e(name: str, default: int, choices: tuple[str, ...], doc: str) -> Field:
 SWITCH = ("off", "on")
 
 MACHINE: tuple[Field, ...] = (
-    _f("dram_mib", 65536, 64, 16e6, "DRAM on node 0"),
+    _f("dram_mib", 65536, 64, 8e6, "DRAM on node 0"),
     _f("dma_mib", 15, 0, 16, "managed part of ZONE_DMA"),
     _f("dma32_mib", 1900, 0, 4096, "managed part of ZONE_DMA32; 0 folds it into NORMAL"),
-    _f("slow_mib", 131072, 0, 64e6, "CXL on node 1, without CPUs; 0 is a single-tier machine"),
+    _f("slow_mib", 131072, 0, 8e6, "CXL on node 1, without CPUs; 0 is a single-tier machine"),
     _f("block_mib", 2048, 128, 2048, "memory block (probe_memory_block_size): 2048 on metal from 64 GiB"),
     _f("boot_reserved_share", 0.0161, 0, 0.4, "DRAM never managed: kernel image and its own memmap (1/64)"),
     _f("boot_kernel_mib", 256, 0, 1e6, "kernel_other allocated before the workload starts"),
@@ -70,7 +70,7 @@ KERNEL: tuple[Field, ...] = (
     _e("thp", 1, SWITCH, "transparent huge pages enabled: raises min_free_kbytes (khugepaged.c)"),
     _e("demotion", 0, SWITCH, "/sys/kernel/mm/numa/demotion_enabled"),
     _e("numa_balancing", 0, ("off", "normal", "tiering"), "normal: promote what fits; tiering: hot pages, wake kswapd"),
-    _f("swap_mib", 0, 0, 16e6, "swap space"),
+    _f("swap_mib", 0, 0, 8e6, "swap space"),
     _f("swap_latency_us", 90, 0.5, 100000, "one page read back from swap (FACTS 5: NVMe 80 to 100 us)"),
     _f("disk_latency_us", 100, 0.5, 100000, "one page read back from its file"),
     _i("pcp_batch_pages", 63, 1, 4096, "one refill of a per-CPU list (zone_batchsize)"),
@@ -133,7 +133,7 @@ PROCESS: tuple[Field, ...] = (
 REGION: tuple[Field, ...] = (
     _i("process", 0, 0, N_PROCESSES - 1, "owner, an index into the workload's processes"),
     _e("kind", 0, KINDS, "what the pages are"),
-    _f("mib", 0, 0, 64e6, "size when fully grown"),
+    _f("mib", 0, 0, 8e6, "size when fully grown"),
     _f("density", 1.0, 1 / 512, 1, "touched share of each 2 MiB of address space"),
     _f("thp_share", 0.0, 0, 1, "share of its faults that ask for a huge page: local DRAM down to min, or 4 KiB pages"),
     _e("mempolicy", 0, MEMPOLICIES, "its data's mempolicy (mbind)"),
@@ -169,7 +169,7 @@ POOL: tuple[Field, ...] = (
 EVENT: tuple[Field, ...] = (
     _e("kind", 0, EVENTS, "what happens"),
     _f("at_s", 0, 0, 86400, "when"),
-    _f("mib", 0, 0, 64e6, "how much of the slow tier, in whole blocks"),
+    _f("mib", 0, 0, 8e6, "how much of the slow tier, in whole blocks"),
 )
 
 SCALAR_SECTIONS: tuple[tuple[str, tuple[Field, ...]], ...] = (

@@ -29,6 +29,7 @@ def check(sections: Table, file: str) -> None:
     entries = entry_rows(sections)
     check_time(scalars["episode"], file)
     check_blocks(scalars["machine"], file)
+    check_latencies(scalars["machine"], file)
     check_watermarks(scalars["machine"], scalars["kernel"], file)
     check_mempolicies(sections, entries["regions"], scalars["machine"], file)
     check_events(entries["events"], scalars["machine"], file)
@@ -57,6 +58,15 @@ def check_blocks(machine: Rows, file: str) -> None:
                 f"{file}: machine.slow_mib = {high:g} makes {high / block_low:.0f} memory blocks of "
                 f"machine.block_mib = {block_low:g}; allowed: at most {MAX_BLOCKS} blocks"
             )
+
+
+def check_latencies(machine: Rows, file: str) -> None:
+    """The slow tier is no faster than DRAM: lost time is measured against everything in unloaded DRAM."""
+    if highest(machine["slow_mib"]) > 0 and lowest(machine["slow_latency_ns"]) < highest(machine["dram_latency_ns"]):
+        raise UserError(
+            f"{file}: machine.slow_latency_ns = {lowest(machine['slow_latency_ns']):g}; allowed: from "
+            f"machine.dram_latency_ns = {highest(machine['dram_latency_ns']):g}"
+        )
 
 
 def check_watermarks(machine: Rows, kernel: Rows, file: str) -> None:
