@@ -407,7 +407,7 @@ def test_a_held_choice_earns_the_sum_of_its_ticks(scenario):
     actions = np.random.default_rng(0).integers(act.NVEC, size=(9, 6, 13))
     for action in actions:
         obs, rewards, dones, infos = held.step(action)
-        ticks = [(*plain.step(action), plain.last_metrics) for _ in range(4)]
+        ticks: list[Any] = [(*plain.step(action), plain.last_metrics) for _ in range(4)]
         running: Any = np.ones(6, np.bool_)
         earned: Any = np.zeros(6, np.float32)
         ended: list[dict[str, Any]] = [{}] * 6
@@ -415,7 +415,11 @@ def test_a_held_choice_earns_the_sum_of_its_ticks(scenario):
             earned += np.where(running, more, np.float32(0))
             ended = [later[i] if running[i] and done[i] else ended[i] for i in range(6)]
             running &= ~done
-        assert (obs == ticks[-1][0]).all() and (dones == ~running).all() and (rewards == earned).all()
+        assert (
+            np.array_equal(np.asarray(obs), ticks[-1][0])
+            and np.array_equal(dones, ~running)
+            and np.array_equal(rewards, earned)
+        )
         for mine, theirs in zip(infos, ended, strict=True):
             assert np.array_equal(mine.get("terminal_observation", []), theirs.get("terminal_observation", []))
             assert mine.get("episode", {}).get("r") == theirs.get("episode", {}).get("r")
