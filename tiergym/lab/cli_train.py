@@ -63,7 +63,7 @@ def train(
         typer.Option(metavar="NAME|FILE.toml[,...]", help="What to train on; several are dealt out to the machines."),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Ticks of all machines together. Default: the recipe's.")
+        int | None, typer.Option(min=1, help="Decisions of all machines together. Default: the recipe's.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of machines, weights and exploration.")] = 0,
     envs: Annotated[int | None, typer.Option(min=1, help="Machines in parallel. Default: the recipe's.")] = None,
