@@ -23,16 +23,47 @@ def part(total, k, rounds):
 
 
 @jit
-def rounds_for(m, wanted):
+def fast_room(m):
+    """Pages that user faults still get from DRAM above low: after these the next page table finds DRAM short."""
+    room = 0
+    for z in range(n.FIRST_SLOW_ZONE):
+        room += obtainable(m, z, mark_pages(m, z, MARK_LOW, True))
+    return room
+
+
+@jit
+def nobody_reclaims(m, pages):
+    """Whether `pages` requests are served without waking or meeting a kswapd.
+
+    Either DRAM has them above low, or everything may fall back to a slow tier that has them above low, and nothing
+    else frees DRAM meanwhile.
+    """
+    if m.kswapd_awake[n.FAST] == 1 or m.action[n.A_HEADROOM] > 0 or m.numa_balancing > 0.0:
+        return False
+    if fast_room(m) >= pages:
+        return True
+    for entry in range(n.A_KERNEL_OTHER + 1):
+        if m.action[entry] != n.FALLBACK:
+            return False
+    slow_low = mark_pages(m, n.SLOW_NORMAL, MARK_LOW, True)
+    return m.managed_pages[n.SLOW_NORMAL] > 0 and m.free_pages[n.SLOW_NORMAL] - slow_low >= pages
+
+
+@jit
+def rounds_for(m, wanted, births):
     """Sub-rounds of a tick: enough that one does not outrun DRAM's low-to-high gap.
 
-    A page table is wanted every 512 pages, so kswapd, once woken, works beside the whole stream of faults;
-    coarser rounds would let a tick's data pass it by, and finer ticks would then demote more.
+    A page table is wanted every 512 pages, so kswapd, once woken, works beside the whole stream of faults; coarser
+    rounds would let a tick's data pass it by, and finer ticks would then demote more. Where nobody reclaims, few
+    rounds do the same.
     """
-    gap = 0
+    gap = 1
     for z in range(n.FIRST_SLOW_ZONE):
         gap += m.high_pages[z] - m.low_pages[z]
-    return min(max(wanted // max(gap, 1) + 1, MIN_ROUNDS), MAX_ROUNDS)
+    pages = 2 * wanted + int(births) + gap // 4  # at most one table per page, one slab page per object
+    if nobody_reclaims(m, pages):
+        return 1 if pages < gap else MIN_ROUNDS
+    return min(max(wanted // gap + 1, MIN_ROUNDS), MAX_ROUNDS)
 
 
 @jit
@@ -154,15 +185,6 @@ def kernel_pages_in_dram(m):
 
 
 @jit
-def fast_room(m):
-    """Pages that user faults still get from DRAM above low: after these the next page table finds DRAM short."""
-    room = 0
-    for z in range(n.FIRST_SLOW_ZONE):
-        room += obtainable(m, z, mark_pages(m, z, MARK_LOW, True))
-    return room
-
-
-@jit
 def reclaim_in_background(m, share):
     """What kswapds do in `share` of the tick: reclaim if woken, and keep the headroom that the policy wants."""
     run_woken_kswapds(m, share)
@@ -183,7 +205,7 @@ def serve_demand(m):
         promote(m, 1.0)
         return
     placed = kernel_pages_in_dram(m)
-    rounds = rounds_for(m, wanted)
+    rounds = rounds_for(m, wanted, births)
     for k in range(rounds):
         reclaim_in_background(m, 1.0 / rounds)
         for r in range(m.regions):
