@@ -51,7 +51,9 @@ def record(
         raise UserError("what to record: give either --seconds N or -- COMMAND ...")
     name = Path(command[0]).name if command else "machine"
     folder = out or Path("recordings") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    _check_new_folder(folder)
+    if folder.exists():
+        raise UserError(f"cannot record into '{folder}': it exists; name a new folder")
+    options.check_outputs(folder)
     from tiergym.lab.recordings.recorder import record as record_machine
 
     done = record_machine(folder, command or [], math.inf if seconds is None else seconds, hz, referenced)
@@ -62,9 +64,3 @@ def record(
     if done.status:
         err.print(f"exit status {done.status}", highlight=False)
         raise typer.Exit(done.status)
-
-
-def _check_new_folder(folder: Path) -> None:
-    options.check_outputs(folder / "meta.json")
-    if any(folder.iterdir()):
-        raise UserError(f"cannot record into '{folder}': it is not empty; name a new folder")
