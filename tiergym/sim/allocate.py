@@ -79,6 +79,7 @@ def request(m, want, cls, nodes, slow_first, movable, direct, may_kill, restrict
     `restricted`: a kernel request that may not use the slow tier; what is reclaimed for it while the slow
     tier has the pages free is premature.
     """
+    allowed = nodes
     if not movable and m.managed_pages[n.SLOW_NORMAL] == 0:
         nodes &= NODE_FAST  # gfp_zone: nothing above NORMAL, so no kswapd1 and no reclaim of what it could not use
     left = want - take_from_zonelist(m, want, MARK_LOW, nodes, slow_first, movable)
@@ -110,7 +111,7 @@ def request(m, want, cls, nodes, slow_first, movable, direct, may_kill, restrict
             break  # nothing changes between futile rounds of one tick: sixteen fail as one does
         drain_pcp(m)
         left -= take_from_zonelist(m, left, MARK_MIN, nodes, slow_first, movable)
-    while left > 0 and may_kill and out_of_memory(m, left):
+    while left > 0 and may_kill and out_of_memory(m, left, cls, allowed):
         left -= take_from_zonelist(m, left, MARK_MIN, nodes, slow_first, movable)
     return want - left
 

@@ -131,7 +131,8 @@ def demand_regions(m):
         m.region_huge[r] = min(m.region_huge[r], fast_pages(m, r))  # those that left DRAM were split
         m.region_target_pages[r] = target
         m.region_want[r] = max(target - have, 0)
-        m.region_refault[r] = int(m.region_out_pages[r] * m.region_reread[r] + 0.5)
+        again = m.region_reread[r] if m.region_kind[r] != n.KIND_ZERO else 0.0
+        m.region_refault[r] = int(m.region_out_pages[r] * again + 0.5)
 
 
 @jit

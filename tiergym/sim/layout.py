@@ -106,6 +106,8 @@ def machine_dtype(regions: int) -> np.dtype:
         ("swap_free_pages", i8),
         ("grant_pages", i8, (z,)),  # what the last request got, per zone
         ("events_done", i8),
+        ("oom_class", i8),  # of the request that last called the OOM killer
+        ("oom_nodes", i8),  # and the nodes it was allowed (a mask): all of them is CONSTRAINT_NONE
         # kswapd
         ("kswapd_awake", i8, (t,)),
         ("kswapd_class", i8, (t,)),  # class whose request woke it

@@ -139,6 +139,7 @@ REGION: tuple[Field, ...] = (
     _e("mempolicy", 0, MEMPOLICIES, "its data's mempolicy (mbind)"),
     _f("write_share", 0.2, 0, 1, "share of its misses' traffic that is written back"),
     _f("dirty_share", 0.0, 0, 1, "file pages that reclaim must write first"),
+    _e("mlocked", 0, SWITCH, "mlock(2): reclaim leaves its pages where they are (the unevictable list)"),
     _f("misses_per_page_s", 0, 0, 1e7, "last-level cache misses per touched page and second at full speed"),
     _f("tlb_misses_per_page_s", 0, 0, 1e7, "TLB misses per touched page and second at full speed"),
     _f("mlp", 4, 1, 256, "memory-level parallelism: misses served at once"),

@@ -14,7 +14,7 @@ from tiergym.sim.pages import (
     take_from_zone,
 )
 from tiergym.sim.reclaim import PAGE_BYTES
-from tiergym.sim.regions import region_class, slow_pages
+from tiergym.sim.regions import region_class, slow_pages, unmapped
 
 MAX_ROUNDS = 64
 PLENTY_PAGES = 262144  # 1 GiB: pgdat_free_space_enough
@@ -25,7 +25,7 @@ def promotable(m, r):
     """Hint faults skip read-only file mappings, pages without a mapping, and whatever has a mempolicy of its own
     or its task's (task_numa_work: vma_migratable, vma_policy_mof)."""
     kind, q = m.region_kind[r], int(m.region_process[r])
-    if kind == n.KIND_FILE_RO or kind == n.KIND_CACHE:
+    if kind == n.KIND_FILE_RO or unmapped(m, r):
         return False
     if m.region_mempolicy[r] != n.MPOL_DEFAULT or m.process_mempolicy[q] != n.MPOL_DEFAULT:
         return False

@@ -17,7 +17,7 @@ from tiergym.sim.pages import (
     slow_free_above,
     take_from_zone,
 )
-from tiergym.sim.regions import fast_pages, region_class, slow_pages
+from tiergym.sim.regions import fast_pages, region_class, slow_pages, swap_backed
 from tiergym.sim.slab import free_objects
 
 PAGE_BYTES = 4096.0
@@ -56,7 +56,7 @@ def demote(m, r, z, pages):
 @jit
 def evict(m, r, z, pages, premature):
     """Drop file pages or swap anonymous pages of region r from zone z; returns how many went."""
-    if m.region_kind[r] == n.KIND_ANON:
+    if swap_backed(m, r):
         pages = min(pages, m.swap_free_pages)
         m.swap_free_pages -= pages
         m.counters[n.C_SWAPOUT] += pages
@@ -85,8 +85,10 @@ def metadata_us(m):
 @jit
 def evictable(m, r, tier, room):
     """Pages of region r that reclaim could take from a tier."""
+    if m.region_mlocked[r] > 0.5:
+        return 0
     pages = fast_pages(m, r) if tier == n.FAST else slow_pages(m, r)
-    if m.region_kind[r] == n.KIND_ANON and room == 0 and m.swap_free_pages == 0:
+    if swap_backed(m, r) and room == 0 and m.swap_free_pages == 0:
         return 0
     return pages
 
