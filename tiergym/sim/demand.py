@@ -9,7 +9,7 @@ from tiergym.sim.regions import fast_pages, leaf_tables_needed, resident_pages, 
 from tiergym.sim.slab import free_objects
 
 STACK_PAGES = 4  # THREAD_SIZE 16 KiB, VMAP_STACK (kernel/fork.c)
-THREAD_SLAB_BYTES = 8192.0  # task_struct 5888 B and its company (FACTS-hardware B4)
+THREAD_SLAB_BYTES = 11300.0  # task_struct with FPU state, its slab's slack, and its company (recordings: c_threads)
 SOCKET_SLAB_BYTES = 3072.0  # sock, dst, skbuff heads of one connection
 VMA_SLAB_BYTES = 256.0  # vm_area_struct and its maple node's share
 FILE_SLAB_BYTES = 1320.0  # dentry 192 B + ext4_inode 1128 B
@@ -128,6 +128,7 @@ def demand_regions(m):
             have = resident_pages(m, r) + m.region_out_pages[r]
         if have == 0:
             trim_tables(m, r)  # what a killed process got in its last tick
+            m.region_since[r] = m.tick
         m.region_huge[r] = min(m.region_huge[r], fast_pages(m, r))  # those that left DRAM were split
         m.region_target_pages[r] = target
         m.region_want[r] = max(target - have, 0)
@@ -212,12 +213,14 @@ def demand_pools(m):
 
     cached = 0
     for r in range(m.regions):
-        if m.region_kind[r] != n.KIND_ANON:
-            cached += resident_pages(m, r)
+        if m.region_kind[r] != n.KIND_ANON and m.region_kind[r] != n.KIND_ZERO:
+            # A reclaimed page leaves a shadow entry, so its xarray node stays (mm/workingset.c).
+            cached += resident_pages(m, r) + m.region_out_pages[r]
     m.files_shrunk *= 1.0 - FILE_LOOKUP_SHARE_HZ * m.dt_s
     files = m.pool_now[n.POOL_FILES] * FILE_SLAB_BYTES / object_bytes
-    m.files_shrunk = min(m.files_shrunk, files)
-    m.files_objects = files
+    shrinkable = files * (1.0 - m.pool_pinned_share[n.POOL_FILES])
+    m.files_shrunk = min(m.files_shrunk, shrinkable)
+    m.files_objects = shrinkable
     renew_objects(m, n.SLAB_POOL_RECLAIM, m.pool_turnover[n.POOL_FILES])
     target = files - m.files_shrunk + cached * XARRAY_BYTES_PER_PAGE / object_bytes
     m.slab_births[n.SLAB_POOL_RECLAIM] = demand_slab(m, n.SLAB_POOL_RECLAIM, target)

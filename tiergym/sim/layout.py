@@ -56,6 +56,8 @@ def machine_dtype(regions: int) -> np.dtype:
         ("managed_pages", i8, (z,)),
         ("free_pages", i8, (z,)),
         ("pcp_pages", i8, (z,)),
+        ("pcp_idle_pages", i8, (z,)),  # of these, on lists of CPUs that allocate nothing
+        ("pcp_refill_pages", i8, (z,)),
         ("used_pages", i8, (c, z)),
         ("min_pages", i8, (z,)),
         ("low_pages", i8, (z,)),
@@ -73,6 +75,7 @@ def machine_dtype(regions: int) -> np.dtype:
         ("region_out_pages", i8, (r,)),  # swapped or dropped, still mapped
         ("region_out_premature", i8, (r,)),  # of these, evicted prematurely
         ("region_want", i8, (r,)),  # pages to touch for the first time in this tick
+        ("region_since", i8, (r,)),  # number of the tick in which it was last empty and began to grow
         ("region_refault", i8, (r,)),  # evicted pages touched again in this tick
         ("region_heat_from", i8, (r,)),  # whose heat it has (drift)
         ("region_hz", f8, (r,)),  # present heat (drift applied)
@@ -100,7 +103,7 @@ def machine_dtype(regions: int) -> np.dtype:
         ("slab_reference", f8, (2, t)),  # pages when the present slabs were last full
         ("slab_births", f8, (2,)),  # objects wanted in this tick
         ("slab_movable", f8, (2,)),  # pages on the slow tier whose caches can migrate
-        ("files_objects", f8),  # objects of dentries and inodes that the workload would keep
+        ("files_objects", f8),  # shrinkable objects of dentries and inodes that the workload would keep
         ("files_shrunk", f8),  # objects that shrinkers took and nobody has looked up again
         ("memmap_slow_share", f8),  # of the slow tier's struct pages, those in its own blocks
         ("swap_free_pages", i8),

@@ -28,17 +28,18 @@ def mark_pages(m, z, level, movable):
 def take_from_zone(m, z, want, floor):
     """Order-0 pages from zone z through a per-CPU list, as long as the zone's free count is above `floor`.
 
-    A refill moves pcp_batch_pages at once (rmqueue_bulk), so the last refill before the mark leaves pages
-    stranded on the list: per-CPU lists blur the mark by one batch. Returns the pages taken.
+    A refill moves pcp_refill_pages at once (rmqueue_bulk) and looks at no mark, so the last one before the mark
+    leaves pages stranded on the list: per-CPU lists blur the mark by one refill. Idle lists are other CPUs' and
+    help nobody. Returns the pages taken.
     """
     if want <= 0 or m.free_pages[z] <= floor:
         return 0
-    got = min(want, m.pcp_pages[z])
+    got = min(want, m.pcp_pages[z] - m.pcp_idle_pages[z])
     m.pcp_pages[z] -= got
     left = want - got
     if left == 0:
         return got
-    batch = int(m.pcp_batch_pages)
+    batch = m.pcp_refill_pages[z]
     to_mark = (m.free_pages[z] - floor + batch - 1) // batch
     refills = min((left + batch - 1) // batch, to_mark)
     moved = min(refills * batch, m.free_pages[z])
@@ -56,8 +57,8 @@ def obtainable(m, z, floor):
     above = m.free_pages[z] - floor
     if above <= 0:
         return 0
-    batch = int(m.pcp_batch_pages)
-    return m.pcp_pages[z] + ((above + batch - 1) // batch - 1) * batch + 1
+    batch = m.pcp_refill_pages[z]
+    return m.pcp_pages[z] - m.pcp_idle_pages[z] + ((above + batch - 1) // batch - 1) * batch + 1
 
 
 @jit
@@ -121,6 +122,7 @@ def drain_pcp(m):
     for z in range(n.N_ZONES):
         m.free_pages[z] += m.pcp_pages[z]
         m.pcp_pages[z] = 0
+        m.pcp_idle_pages[z] = 0
 
 
 @jit

@@ -73,7 +73,8 @@ KERNEL: tuple[Field, ...] = (
     _f("swap_mib", 0, 0, 8e6, "swap space"),
     _f("swap_latency_us", 90, 0.5, 100000, "one page read back from swap (FACTS 5: NVMe 80 to 100 us)"),
     _f("disk_latency_us", 100, 0.5, 100000, "one page read back from its file"),
-    _i("pcp_batch_pages", 63, 1, 4096, "one refill of a per-CPU list (zone_batchsize)"),
+    _i("pcp_batch_pages", 63, 0, 4096, "one refill of a per-CPU list; 0: by the zone's size (zone_batchsize)"),
+    _i("pcp_scale", 0, 0, 6, "doublings of a refill under a stream of allocations: 5 since Linux 6.7, 0 before"),
     _f("boost_factor", 15000, 0, 50000, "vm.watermark_boost_factor, in 1/10000 of high"),
     _f("boost_hz", 0.0, 0, 10, "pageblocks stolen per second while kernel pages are placed: each boosts DRAM"),
     _f("lru_window_s", 4.0, 0.01, 3600, "age of a page when reclaim looks at it again (LRU rotation)"),
@@ -165,6 +166,7 @@ POOL: tuple[Field, ...] = (
     _f("low_share", 0, 0, 1, "count after shrinking"),
     _f("period_s", 0, 0, 86400, "grow again every so often; 0: once"),
     _f("turnover_hz", 0, 0, 100, "share deleted and created anew per second"),
+    _f("pinned_share", 0, 0, 1, "of files: share that no shrinker can free (open, or on tmpfs)"),
 )
 
 EVENT: tuple[Field, ...] = (

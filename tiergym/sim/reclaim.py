@@ -133,15 +133,51 @@ def shrink_slab(m, tier, share):
 
 
 @jit
+def reclaim_tail(m, tier, want, premature):
+    """The tail of the LRU: pages that nobody references any more leave in the order in which they were touched.
+
+    Returns (demoted, evicted, of these dirty).
+    """
+    demoted, evicted, dirty = 0, 0, 0.0
+    before = -1
+    while demoted + evicted < want:
+        oldest = m.tick + 1
+        for r in range(m.regions):
+            if m.region_hz[r] == 0.0 and before < m.region_since[r] < oldest:
+                oldest = m.region_since[r]
+        if oldest > m.tick:
+            break
+        room = demotion_room(m) if tier == n.FAST else 0
+        pool, left = 0, want - demoted - evicted
+        for r in range(m.regions):
+            if m.region_hz[r] == 0.0 and m.region_since[r] == oldest:
+                pool += evictable(m, r, tier, room)
+        ask = min(left, pool)
+        for r in range(m.regions):
+            if m.region_hz[r] == 0.0 and m.region_since[r] == oldest and pool > 0:
+                share = min(want - demoted - evicted, (evictable(m, r, tier, room) * ask + pool - 1) // pool)
+                if share > 0:
+                    down, out = take_from_region(m, r, tier, share, premature)
+                    demoted += down
+                    evicted += out
+                    dirty += out * m.region_dirty_share[r]
+        before = oldest
+    return demoted, evicted, dirty
+
+
+@jit
 def reclaim_node(m, tier, want, premature):
     """Reclaim up to `want` pages from a node. Returns (freed, demoted, seconds of the reclaimer's time)."""
     if want <= 0:
         return 0, 0, 0.0
-    freed, demoted, dirty = 0, 0, 0.0
     lru = 0
     for r in range(m.regions):
         lru += evictable(m, r, tier, demotion_room(m) if tier == n.FAST else 0)
+    demoted, evicted, dirty = reclaim_tail(m, tier, want, premature)
+    freed = demoted + evicted
     for step in range(2):  # cold pages, then any
+        if freed >= want:
+            break
         room = demotion_room(m) if tier == n.FAST else 0
         pool = 0
         for r in range(m.regions):

@@ -80,7 +80,32 @@ def set_reserves(m):
 
 
 @jit
+def zone_batchsize(managed):
+    """Pages that a per-CPU list takes from its zone at once: 1/4096 of it, from 1 to 63 (mm/page_alloc.c)."""
+    batch = max(min(managed >> 10, 256) // 4, 1)
+    batch += batch // 2
+    power = 1
+    while power * 2 <= batch:
+        power *= 2
+    return max(power - 1, 1)
+
+
+@jit
+def set_refills(m):
+    """The refill of a per-CPU list by a stream of allocations: its batch, doubled `pcp_scale` times since 6.7
+    (nr_pcp_alloc, CONFIG_PCP_BATCH_SCALE_MAX), within the list's largest size, an eighth of the zone over all CPUs
+    (zone_highsize)."""
+    for z in range(n.N_ZONES):
+        batch = int(m.pcp_batch_pages)
+        if batch == 0:
+            batch = zone_batchsize(m.managed_pages[z])
+        most = max(m.managed_pages[z] // 8 // int(m.cpus) - batch, batch)
+        m.pcp_refill_pages[z] = min(batch << int(m.pcp_scale), most)
+
+
+@jit
 def init_per_zone_wmark_min(m):
-    """What onlining and offlining call (mm/page_alloc.c: init_per_zone_wmark_min)."""
+    """What onlining and offlining call (mm/page_alloc.c: init_per_zone_wmark_min, zone_pcp_update)."""
     set_watermarks(m)
     set_reserves(m)
+    set_refills(m)

@@ -30,6 +30,9 @@ PAGES_PER_MIB = 256
 BLOCK_MIB = 128
 """Memory block below 64 GiB of RAM (arch/x86/mm/init_64.c: probe_memory_block_size)."""
 
+PCP_SCALES_SINCE = (6, 7)
+"""First kernel whose per-CPU lists refill by more the more they are used (nr_pcp_alloc)."""
+
 TIERING_VALUE = {0: "off", 1: "normal", 2: "tiering", 3: "tiering"}
 
 
@@ -131,6 +134,8 @@ def sections(recording: Recording) -> dict[str, Any]:
         "cpus": int(recording.meta["smp"]),
     }
     kernel = {
+        "pcp_batch_pages": 0,
+        "pcp_scale": 5 if kernel_version(recording) >= PCP_SCALES_SINCE else 0,
         "thp": "off" if settings.get("thp", "never") == "never" else "on",
         "demotion": "on" if settings.get("demotion") in ("true", "1") else "off",
         "numa_balancing": TIERING_VALUE.get(int(settings.get("numa_balancing", "0")), "off"),

@@ -90,7 +90,7 @@ def scenario_of(recording: Recording, requests: Requests) -> Scenario:
                     "density": region.density,
                     "mempolicy": region.mempolicy,
                     "mlocked": "on" if region.mlocked else "off",
-                    "access_hz": region.access_hz,
+                    "access_hz": 0,
                     "thp_share": 1,
                 }
                 | always
@@ -149,6 +149,8 @@ def install(record: Any, start: Start, requests: Requests) -> None:
     """The first sample's pages become the state of the machine, whose blocks have just come online."""
     for z in range(n.N_ZONES):
         record["free_pages"][z], record["pcp_pages"][z] = start.free[z], start.pcp[z]
+        # Every CPU holds its part; the workload runs on one at a time.
+        record["pcp_idle_pages"][z] = start.pcp[z] - start.pcp[z] // int(record["cpus"])
     used = record["used_pages"]
     memmap = used[n.MEMMAP].copy()
     used[:] = 0
@@ -208,13 +210,19 @@ def _ask(record: Any, start: Start, requests: Requests, k: int) -> None:
     """Set what the workload asks for at sample k. What the first sample holds in slab stays, in bytes."""
     for r, region in enumerate(requests.regions):
         record["region_size"][r] = int(region.target[k] + 0.5)
+        hz = 0.0 if region.access_hz is None else max(0.0, float(region.access_hz[k]))
+        if hz != record["region_access_hz"][r]:
+            record["region_access_hz"][r] = hz
+            record["region_heat_from"][r] = -1  # the model works out what follows from it
     record["pool_count"][n.POOL_THREADS] = requests.threads[k]
     unreclaim = sum(start.slab_unreclaim) * PAGE_BYTES - requests.threads[0] * demand.THREAD_SLAB_BYTES
     unreclaim += requests.slab_unreclaim[k] - requests.slab_unreclaim[0]
     record["process_vmas"][0] = max(0.0, unreclaim / demand.VMA_SLAB_BYTES)
     reclaim = sum(start.slab_reclaim) * PAGE_BYTES - sum(start.file) * demand.XARRAY_BYTES_PER_PAGE
-    reclaim += requests.slab_reclaim[k] - requests.slab_reclaim[0]
+    shrinkable = requests.slab_reclaim[k] - requests.slab_reclaim[0]
+    reclaim += shrinkable + requests.slab_pinned[k]
     record["pool_count"][n.POOL_FILES] = max(0.0, reclaim / demand.FILE_SLAB_BYTES)
+    record["pool_pinned_share"][n.POOL_FILES] = 1 - shrinkable / max(reclaim, 1.0)
     record["event_kind"][:] = n.EVENT_NONE
     record["events_done"] = 0
     for e, (_, what, _) in enumerate([request for request in requests.blocks if request[0] == k][: p.N_EVENTS]):

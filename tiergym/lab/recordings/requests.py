@@ -45,12 +45,13 @@ class RegionRequest:
     density: float = 1.0
     mempolicy: str = "default"
     mlocked: bool = False
-    access_hz: float = 0.0
+    access_hz: Series | None = None
 
 
 @dataclass(slots=True)
 class Requests:
-    """Everything at the sample times `t_s`. `slab_*` are bytes beyond threads and cached pages.
+    """Everything at the sample times `t_s`. `slab_*` are bytes beyond threads and cached pages; dentries
+    of a tmpfs are pinned.
 
     `blocks` lists (sample, "offline" or "online", tag) of requests concerning all blocks of node 1.
     """
@@ -62,6 +63,7 @@ class Requests:
     threads: Series
     slab_unreclaim: Series
     slab_reclaim: Series
+    slab_pinned: Series
     blocks: list[tuple[int, str, str]] = field(default_factory=list)
 
 
@@ -85,11 +87,13 @@ def read_requests(recording: Recording) -> Requests:
         zero + sum(start.stacks) // 4,
         zero.copy(),
         zero.copy(),
+        zero.copy(),
     )
     for i, task in enumerate(tasks):
         requests.processes[f"p{i}"] = {
             "oom_score_adj": int(task.arguments.get("adj", "0")),
             "mempolicy": mempolicy(task) if task.command == "sparse" else "default",
+            "work_share": 0,
         }
     for counter in dict.fromkeys(task.counter for task in tasks):
         group = [i for i, task in enumerate(tasks) if task.counter == counter]
@@ -135,9 +139,14 @@ def _system_regions(t_s: Series, start: Start, tasks: list[Task]) -> list[Region
 def _add_task(requests: Requests, process: str, task: Task, touched: Series) -> None:
     """The region, threads or files that a command's own counter counts."""
     name = f"{task.name}"
-    if task.command in ("llama", "anon"):
-        kind = "file_ro" if task.counter == "file_touched_pages" else "anon"
-        requests.regions.append(RegionRequest(name, process, touched, kind=kind, mempolicy=mempolicy(task)))
+    if task.counter == "file_touched_pages":
+        # Page cache outlives who read it; a mapping's page tables do not.
+        cached = np.maximum.accumulate(touched)
+        requests.regions.append(RegionRequest(f"{name} cache", SYSTEM, cached, kind="cache"))
+        if task.command == "llama":
+            requests.regions.append(RegionRequest(name, process, touched, kind="zero"))
+    elif task.command in ("llama", "anon"):
+        requests.regions.append(RegionRequest(name, process, touched, mempolicy=mempolicy(task)))
     elif task.command == "sparse":
         kind = "zero" if task.arguments.get("mode", "read") == "read" else "anon"
         per_table = max(1, (2 << 20) // int(task.arguments.get("step", 2 << 20)))
@@ -154,8 +163,6 @@ def _add_task(requests: Requests, process: str, task: Task, touched: Series) -> 
         requests.regions.append(
             RegionRequest(name, process, touched * pages, density=min(pages / IMAGE_TABLES / 512, 1.0))
         )
-    elif task.command == "readfile":
-        requests.regions.append(RegionRequest(name, SYSTEM, touched, kind="cache"))
 
 
 def _add_second_regions(requests: Requests, recording: Recording, tasks: list[Task]) -> None:
@@ -167,6 +174,18 @@ def _add_second_regions(requests: Requests, recording: Recording, tasks: list[Ta
     sizes = [float(int(task.arguments.get("kv", "64")) * 256) for task in llamas]
     for task, touched in zip(llamas, task_progress(recording.t_s, column, llamas, sizes), strict=True):
         requests.regions.append(RegionRequest(f"{task.name} kv", f"p{tasks.index(task)}", touched))
+        _add_heat(requests, recording, task)
+
+
+def _add_heat(requests: Requests, recording: Recording, task: Task) -> None:
+    """References per page and second of a llama's model and KV: every `ratio`-th access to the model, one to KV."""
+    t_s = requests.t_s
+    running = np.gradient(recording.column("w.page_accesses").astype(np.float64), t_s) * alive(t_s, task)
+    ratio = float(task.arguments.get("ratio", "4"))
+    for region in requests.regions:
+        if region.process == f"p{requests.tasks.index(task)}" or region.name == f"{task.name} cache":
+            share = 1 / (ratio + 1) if region.name.endswith(" kv") else ratio / (ratio + 1)
+            region.access_hz = np.where(region.target > 0, running * share / np.maximum(region.target, 1), 0.0)
 
 
 def _add_processes(requests: Requests, tasks: list[Task]) -> None:
@@ -198,7 +217,7 @@ def _add_files(requests: Requests, recording: Recording) -> None:
         made = made * _not_deleted(recording, folder)
         if folder.startswith(tmpfs) and tmpfs:
             requests.slab_unreclaim += made * SHMEM_FILE_SLAB_BYTES
-            requests.slab_reclaim += made * DENTRY_BYTES
+            requests.slab_pinned += made * DENTRY_BYTES
         else:
             requests.slab_reclaim += made * DISK_FILE_SLAB_BYTES * kept
     requests.slab_reclaim += recording.column("w.neg_lookups") * NEGATIVE_DENTRY_BYTES * kept
