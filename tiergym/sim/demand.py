@@ -6,7 +6,7 @@ from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.pages import class_on_tier, free_class
 from tiergym.sim.regions import fast_pages, leaf_tables_needed, resident_pages, trim_tables, unmap
-from tiergym.sim.slab import free_objects
+from tiergym.sim.slab import free_in_order, free_objects
 
 STACK_PAGES = 4  # THREAD_SIZE 16 KiB, VMAP_STACK (kernel/fork.c)
 THREAD_SLAB_BYTES = 11300.0  # task_struct with FPU state, its slab's slack, and its company (recordings: c_threads)
@@ -156,9 +156,19 @@ def free_kernel_pages(m, cls, pages):
 
 @jit
 def demand_slab(m, pool, target):
-    """Objects of a slab pool towards `target`: deaths at random on both tiers; births are wanted."""
+    """Objects of a slab pool towards `target`: deaths as the pool's `deaths` says; births are wanted.
+
+    The oldest objects lie in DRAM, which births fill first, the newest on the slow tier.
+    """
     live = m.slab_objects[pool, n.FAST] + m.slab_objects[pool, n.SLOW]
     if live > target + 0.5:
+        order = m.pool_deaths[n.POOL_THREADS if pool == n.SLAB_POOL_UNRECLAIM else n.POOL_FILES]
+        if order != n.DEATHS_RANDOM:
+            first = n.FAST if order == n.DEATHS_OLDEST else n.SLOW
+            dead = min(live - target, m.slab_objects[pool, first])
+            free_in_order(m, pool, 1 - first, live - target - dead)
+            free_in_order(m, pool, first, dead)
+            return 0.0
         share = (live - target) / live
         for tier in range(n.N_TIERS):
             free_objects(m, pool, tier, m.slab_objects[pool, tier] * share)

@@ -78,6 +78,10 @@ POOL_THREADS, POOL_FILES, POOL_SOCKETS, POOL_BUFFERS = 0, 1, 2, 3
 POOLS = ("threads", "files", "sockets", "buffers")
 N_POOLS = 4
 
+# How a shrinking population leaves its slabs: at random, or in the order of its birth, the oldest or the newest first.
+DEATHS_RANDOM, DEATHS_OLDEST, DEATHS_NEWEST = 0, 1, 2
+DEATHS = ("random", "oldest_first", "newest_first")
+
 # Slab pools, each with its pages and objects per tier.
 SLAB_POOL_UNRECLAIM, SLAB_POOL_RECLAIM = 0, 1
 

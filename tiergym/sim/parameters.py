@@ -8,7 +8,7 @@ fixed value or a distribution; either way one row of `ROW` float64 describes it 
 
 from dataclasses import dataclass
 
-from tiergym.sim.names import EVENTS, KINDS, MEMPOLICIES
+from tiergym.sim.names import DEATHS, EVENTS, KINDS, MEMPOLICIES
 
 N_PROCESSES = 8
 N_EVENTS = 4
@@ -166,6 +166,7 @@ POOL: tuple[Field, ...] = (
     _f("low_share", 0, 0, 1, "count after shrinking"),
     _f("period_s", 0, 0, 86400, "grow again every so often; 0: once"),
     _f("turnover_hz", 0, 0, 100, "share deleted and created anew per second"),
+    _e("deaths", 0, DEATHS, "of threads and files: which of them a shrinking population gives up"),
     _f("pinned_share", 0, 0, 1, "of files: share that no shrinker can free (open, or on tmpfs)"),
 )
 

@@ -40,12 +40,14 @@ TIERING_VALUE = {0: "off", 1: "normal", 2: "tiering", 3: "tiering"}
 class Start:
     """Pages in the first sample. Arrays over nodes (0: DRAM, 1: slow): `classes` by name of a class of the model.
 
-    `free` and `pcp` are per zone of the model. `unevictable` pages are on no list that reclaim looks at (mlock, ramfs).
+    `free` and `pcp` are per zone of the model. `unevictable` pages are on no list that reclaim looks at (mlock);
+    `mapped` counts file pages that some process maps.
     """
 
     managed: Mapping[int, int]
     free: Mapping[int, int]
     pcp: Mapping[int, int]
+    marks: Mapping[int, Mapping[str, int]]
     anon: tuple[int, int]
     file: tuple[int, int]
     tables: tuple[int, int]
@@ -53,7 +55,7 @@ class Start:
     slab_unreclaim: tuple[int, int]
     slab_reclaim: tuple[int, int]
     unevictable: int
-    swappable_files: int
+    mapped: int
 
 
 def kernel_version(recording: Recording) -> tuple[int, int]:
@@ -152,6 +154,7 @@ def sections(recording: Recording) -> dict[str, Any]:
 def first_sample(recording: Recording) -> Start:
     """The pages of the first sample. Raises `UserError` if it has zones that the model lacks."""
     managed, free, pcp = (dict.fromkeys(range(n.N_ZONES), 0) for _ in range(3))
+    marks: dict[int, dict[str, int]] = {zone: {} for zone in range(n.N_ZONES)}
     for node in recording.nodes:
         for name in recording.zones(node):
             zone = ZONE_OF.get((node, name))
@@ -160,6 +163,9 @@ def first_sample(recording: Recording) -> Start:
             managed[zone] = _first(recording, f"z{node}.{name}.managed")
             free[zone] = _first(recording, f"z{node}.{name}.free")
             pcp[zone] = _first(recording, f"z{node}.{name}.pcp_count")
+            marks[zone] = {mark: _first(recording, f"z{node}.{name}.{mark}") for mark in ("min", "low", "high")}
+            if f"z{node}.{name}.promo" in recording.columns:
+                marks[zone]["promo"] = _first(recording, f"z{node}.{name}.promo")
 
     def nodes(counter: str, scale: float = 1.0) -> tuple[int, int]:
         low, high = (int(_first(recording, f"n{node}.{counter}") * scale) for node in (0, 1))
@@ -169,6 +175,7 @@ def first_sample(recording: Recording) -> Start:
         managed,
         free,
         pcp,
+        marks,
         anon=nodes("nr_anon_pages"),
         file=nodes("nr_file_pages"),
         tables=nodes("nr_page_table_pages"),
@@ -176,7 +183,7 @@ def first_sample(recording: Recording) -> Start:
         slab_unreclaim=nodes("nr_slab_unreclaimable"),
         slab_reclaim=nodes("nr_slab_reclaimable"),
         unevictable=nodes("nr_unevictable")[0],
-        swappable_files=nodes("nr_active_anon")[0] + nodes("nr_inactive_anon")[0],
+        mapped=sum(nodes("nr_mapped")),
     )
 
 

@@ -14,7 +14,7 @@ from tiergym.env.machines import Machines
 from tiergym.errors import UserError
 from tiergym.lab.recordings.format import Recording
 from tiergym.lab.recordings.machine import Start, action_modes, first_sample, sections
-from tiergym.lab.recordings.requests import Requests, read_requests
+from tiergym.lab.recordings.requests import SYSTEM, Requests, read_requests
 from tiergym.sim import demand
 from tiergym.sim import names as n
 from tiergym.sim import parameters as p
@@ -96,7 +96,11 @@ def scenario_of(recording: Recording, requests: Requests) -> Scenario:
                 | always
                 for i, region in enumerate(requests.regions)
             ],
-            "pools": {pool: {"count": 1, "low_share": 1} | always for pool in ("threads", "files")},
+            # Whole populations leave: threads that were started last, files that were made first.
+            "pools": {
+                pool: {"count": 1, "deaths": deaths} | always
+                for pool, deaths in (("threads", "newest_first"), ("files", "oldest_first"))
+            },
         }
     }
     complete = complete_sections(document, str(recording.path), Path())
@@ -149,6 +153,9 @@ def install(record: Any, start: Start, requests: Requests) -> None:
     """The first sample's pages become the state of the machine, whose blocks have just come online."""
     for z in range(n.N_ZONES):
         record["free_pages"][z], record["pcp_pages"][z] = start.free[z], start.pcp[z]
+        # Some kernels compute their marks before the last boot memory is freed.
+        for mark, pages in start.marks[z].items():
+            record[f"{mark}_pages"][z] = pages
         # Every CPU holds its part; the workload runs on one at a time.
         record["pcp_idle_pages"][z] = start.pcp[z] - start.pcp[z] // int(record["cpus"])
     used = record["used_pages"]
@@ -169,9 +176,8 @@ def install(record: Any, start: Start, requests: Requests) -> None:
             placed.append((z, took))
         return placed
 
-    names = [region.name for region in requests.regions]
     for node in (0, 1):
-        for r, cls, pages in _regions_at_start(names, start, requests, node):
+        for r, cls, pages in _regions_at_start(requests, start, node):
             for z, took in put(cls, node, pages):
                 record["region_pages"][r, z] += took
         tables = start.tables[node]
@@ -194,16 +200,18 @@ def install(record: Any, start: Start, requests: Requests) -> None:
     record["boot_kernel_mib"] = int(used[n.KERNEL_OTHER].sum()) / 256
 
 
-def _regions_at_start(
-    names: list[str], start: Start, requests: Requests, node: int
-) -> list[tuple[int, int, int]]:
-    locked = int(requests.regions[names.index("tmpfs_locked")].target[0])
-    files = start.file[node] - (locked if node == 0 else 0)
-    return [
-        (names.index("system"), n.ANON, start.anon[node]),
-        (names.index("tmpfs"), n.FILE, files),
-        (names.index("tmpfs_locked"), n.FILE, locked if node == 0 else 0),
-    ]
+def _regions_at_start(requests: Requests, start: Start, node: int) -> list[tuple[int, int, int]]:
+    """(region, class, pages) of what the first sample holds on a node; locked and mapped files count as DRAM's."""
+    found, left = [], start.file[node]
+    for r, region in enumerate(requests.regions):
+        if region.name == "system":
+            found.append((r, n.ANON, start.anon[node]))
+        elif region.process == SYSTEM and region.kind == "shmem":
+            pages = min(int(region.target[0]), left) if node == 0 else 0
+            pages = left if node == 1 and region.name == "tmpfs" else pages
+            found.append((r, n.FILE, pages))
+            left -= pages
+    return found
 
 
 def _ask(record: Any, start: Start, requests: Requests, k: int) -> None:

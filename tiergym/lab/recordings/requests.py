@@ -124,13 +124,14 @@ def _system_regions(t_s: Series, start: Start, tasks: list[Task]) -> list[Region
     anon, files = sum(start.anon), sum(start.file)
     locked_anon = min(start.unevictable, anon)
     locked_files = min(start.unevictable - locked_anon, files)
+    mapped_files = max(0, min(start.mapped, files) - locked_files)
     per_table = max(anon, 1) / max(sum(start.tables) - 2, 1)
-    images = zero.copy()
-    for task in tasks:
-        images += alive(t_s, task) * (2 + task.background) * IMAGE_PAGES
+    images = process_count(t_s, tasks) * IMAGE_PAGES
     return [
         RegionRequest("system", SYSTEM, zero + anon, density=min(per_table / 512, 1.0), mlocked=2 * locked_anon > anon),
-        RegionRequest("tmpfs", SYSTEM, zero + files - locked_files, kind="shmem"),
+        RegionRequest("tmpfs", SYSTEM, zero + files - locked_files - mapped_files, kind="shmem"),
+        # Programs that run: text and libraries, which an initramfs keeps in a tmpfs.
+        RegionRequest("tmpfs_mapped", SYSTEM, zero + mapped_files, kind="shmem", access_hz=zero + 1.0),
         RegionRequest("tmpfs_locked", SYSTEM, zero + locked_files, kind="shmem", mlocked=True),
         RegionRequest("images", SYSTEM, images, density=IMAGE_PAGES / IMAGE_TABLES / 512),
     ]
@@ -189,11 +190,23 @@ def _add_heat(requests: Requests, recording: Recording, task: Task) -> None:
 
 
 def _add_processes(requests: Requests, tasks: list[Task]) -> None:
-    """Stacks and slab of the processes themselves: the one that works, the one that waits for it, a shell behind `&`."""
+    """Stacks and slab of the processes themselves."""
+    count = process_count(requests.t_s, tasks)
+    requests.threads += count
+    requests.slab_unreclaim += count * PROCESS_SLAB_BYTES
+
+
+def process_count(t_s: Series, tasks: list[Task]) -> Series:
+    """Processes of the workload beyond those of the first sample.
+
+    A command is two: the one that works and the one that waits for it; behind `&` a shell is a third. The script
+    itself is either within a command or sleeps, and its sleep is a process that the first sample has.
+    """
+    count, foreground = np.zeros(len(t_s)), np.zeros(len(t_s), np.bool_)
     for task in tasks:
-        count = alive(requests.t_s, task) * (2.0 + task.background)
-        requests.threads += count
-        requests.slab_unreclaim += count * PROCESS_SLAB_BYTES
+        count += alive(t_s, task) * (2.0 + task.background)
+        foreground |= alive(t_s, task) & (not task.background)
+    return count - foreground
 
 
 def _add_files(requests: Requests, recording: Recording) -> None:
