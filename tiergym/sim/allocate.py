@@ -25,6 +25,7 @@ from tiergym.sim.reclaim import reclaim_node
 
 CLUSTER_PAGES = 32  # SWAP_CLUSTER_MAX
 ROUNDS = 16  # MAX_RECLAIM_RETRIES
+MAX_PROGRESS_ROUNDS = 256  # bounds a tick: 32 pages each, more than any mark is below another
 THROTTLE_MEAN_S = 0.0128  # 4, 20 or 100 ms (one jiffy, ISOLATED, WRITEBACK) with 70, 25 and 5 %
 STREAM_THROTTLE = 1000
 
@@ -104,11 +105,12 @@ def request(m, want, cls, nodes, slow_first, movable, direct, may_kill, restrict
         left -= take_from_zonelist(m, left, MARK_MIN, nodes, slow_first, movable)
     if not direct:
         return want - left
-    for _ in range(ROUNDS):
+    for _ in range(MAX_PROGRESS_ROUNDS):
         if left == 0:
             return want
         if direct_reclaim(m, max(left, CLUSTER_PAGES), cls, nodes, premature) == 0:
             break  # nothing changes between futile rounds of one tick: sixteen fail as one does
+        # While there is progress the retries do not count (should_reclaim_retry).
         drain_pcp(m)
         left -= take_from_zonelist(m, left, MARK_MIN, nodes, slow_first, movable)
     while left > 0 and may_kill and out_of_memory(m, left, cls, allowed):

@@ -18,11 +18,12 @@ from tiergym.sim.pages import (
     take_from_zone,
 )
 from tiergym.sim.regions import fast_pages, region_class, slow_pages, swap_backed
-from tiergym.sim.slab import free_objects
+from tiergym.sim.slab import free_in_order, free_objects
 
 PAGE_BYTES = 4096.0
 SWAP_OUT_US = 4.0  # queueing one page to swap; the write itself is asynchronous
 WRITEBACK_US = 12.0  # writing one dirty file page back, amortised over its batch
+SHRINK_BATCH = 32  # pages' worth of objects that a shrinker frees at least (SHRINK_BATCH is 128 objects)
 SHRINK_SEEKS = 0.5  # DEFAULT_SEEKS 2: slab is scanned at half the pace of LRU pages (mm/shrinker.c)
 
 
@@ -118,16 +119,23 @@ def take_from_region(m, r, tier, pages, premature):
 
 
 @jit
-def shrink_slab(m, tier, share):
-    """Shrinkers of a node, in proportion to the share of its LRU just reclaimed; they see only their node."""
+def shrink_slab(m, tier, share, want):
+    """Shrinkers of a node, in proportion to the share of its LRU just reclaimed; they see only their node.
+
+    Their lists are in the order of age, so of a population that was born in a row whole slabs come back.
+    """
     objects = m.slab_objects[n.SLAB_POOL_RECLAIM, tier]
     cached = m.files_objects - m.files_shrunk  # xarray nodes go with their pages, not by a shrinker
     if share <= 0.0 or objects <= 0.0 or cached <= 0.0:
         return 0
     total = m.slab_objects[n.SLAB_POOL_RECLAIM, n.FAST] + m.slab_objects[n.SLAB_POOL_RECLAIM, n.SLOW]
     died = min(share * SHRINK_SEEKS, 1.0) * objects * min(cached / total, 1.0)
+    if m.pool_deaths[n.POOL_FILES] == n.DEATHS_RANDOM:
+        freed = free_objects(m, n.SLAB_POOL_RECLAIM, tier, died)
+    else:
+        died = min(died, want * m.slab_objects_per_page)  # priority rises only until enough has come back
+        freed = free_in_order(m, n.SLAB_POOL_RECLAIM, tier, died)
     m.files_shrunk += died
-    freed = free_objects(m, n.SLAB_POOL_RECLAIM, tier, died)
     m.counters[n.C_SLAB_SHRUNK] += freed
     return freed
 
@@ -202,7 +210,7 @@ def reclaim_node(m, tier, want, premature):
             break
     evicted = freed - demoted
     # Shrinkers keep pace with the LRU; when it has nothing left, priority rises until slab is scanned whole.
-    freed += shrink_slab(m, tier, 2.0 if freed < want else freed / lru)
+    freed += shrink_slab(m, tier, 2.0 if freed < want else freed / lru, max(want - freed, SHRINK_BATCH))
     seconds = 1e-6 * (
         demoted * m.migrate_batched_us + evicted * m.reclaim_us + dirty * WRITEBACK_US + freed * metadata_us(m)
     )
