@@ -94,7 +94,7 @@ def kswapd_run(m, tier):
     end_boost(m, tier)
     if tier == n.FAST:
         wake_demotion_target(m)
-    m.kswapd_budget[tier] -= max(freed, MIN_BATCH_PAGES)
+    m.kswapd_budget[tier] -= max(m.reclaim_scanned, freed, MIN_BATCH_PAGES)
     m.counters[n.C_STEAL_KSWAPD_FAST + tier] += freed
     m.counters[n.C_DEMOTE_KSWAPD] += demoted
     if freed == 0:

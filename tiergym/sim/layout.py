@@ -117,7 +117,9 @@ def machine_dtype(regions: int) -> np.dtype:
         ("kswapd_premature", i8, (t,)),  # that request was refused free CXL
         ("kswapd_failures", i8, (t,)),
         ("kswapd_budget", f8, (t,)),  # pages it may still reclaim in this tick
+        ("reclaim_scanned", i8),  # pages that the last reclaim looked at
         ("promote_credit", f8),
+        ("promote_part", f8),  # hint faults that have not added up to a page yet
         # overheads, in seconds of one worker
         ("owed_s", f8, (n.N_CAUSES,)),  # charged in this tick, not yet paid
         ("moved_bytes", f8, (t,)),  # read or written by migration, reclaim and promotion

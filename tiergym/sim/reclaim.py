@@ -23,6 +23,7 @@ from tiergym.sim.slab import free_in_order, free_objects
 PAGE_BYTES = 4096.0
 SWAP_OUT_US = 4.0  # queueing one page to swap; the write itself is asynchronous
 WRITEBACK_US = 12.0  # writing one dirty file page back, amortised over its batch
+REFERENCED_SCANS = 8  # looks at a referenced page until priority has risen so far that it goes all the same
 SHRINK_BATCH = 32  # pages' worth of objects that a shrinker frees at least (SHRINK_BATCH is 128 objects)
 SHRINK_SEEKS = 0.5  # DEFAULT_SEEKS 2: slab is scanned at half the pace of LRU pages (mm/shrinker.c)
 
@@ -183,9 +184,11 @@ def reclaim_node(m, tier, want, premature):
         lru += evictable(m, r, tier, demotion_room(m) if tier == n.FAST else 0)
     demoted, evicted, dirty = reclaim_tail(m, tier, want, premature)
     freed = demoted + evicted
+    m.reclaim_scanned = freed
     for step in range(2):  # cold pages, then any
         if freed >= want:
             break
+        before = freed
         room = demotion_room(m) if tier == n.FAST else 0
         pool = 0
         for r in range(m.regions):
@@ -206,8 +209,7 @@ def reclaim_node(m, tier, want, premature):
                 demoted += down
                 freed += down + out
                 dirty += out * m.region_dirty_share[r]
-        if freed >= want:
-            break
+        m.reclaim_scanned += (freed - before) * (1 if step == 0 else REFERENCED_SCANS)
     evicted = freed - demoted
     # Shrinkers keep pace with the LRU; when it has nothing left, priority rises until slab is scanned whole.
     freed += shrink_slab(m, tier, 2.0 if freed < want else freed / lru, max(want - freed, SHRINK_BATCH))

@@ -45,7 +45,7 @@ class Start:
     """Pages in the first sample. Arrays over nodes (0: DRAM, 1: slow): `classes` by name of a class of the model.
 
     `free` and `pcp` are per zone of the model. `unevictable` pages are on no list that reclaim looks at (mlock);
-    `mapped` counts file pages that some process maps.
+    `mapped` counts file pages that some process maps. `generations`: the multi-generational LRU is on.
     """
 
     managed: Mapping[int, int]
@@ -60,6 +60,8 @@ class Start:
     slab_reclaim: tuple[int, int]
     unevictable: int
     mapped: int
+    active_anon: int
+    generations: bool
 
 
 def kernel_version(recording: Recording) -> tuple[int, int]:
@@ -189,6 +191,8 @@ def first_sample(recording: Recording) -> Start:
         slab_reclaim=nodes("nr_slab_reclaimable"),
         unevictable=nodes("nr_unevictable")[0],
         mapped=sum(nodes("nr_mapped")),
+        active_anon=sum(nodes("nr_active_anon")),
+        generations=int(switches(recording).get("lru_gen", "0x0000"), 16) & 1 == 1,
     )
 
 

@@ -25,6 +25,7 @@ SYSTEM = "system"
 IMAGE_TABLES = 11
 IMAGE_PAGES = 15
 FORKED_PAGES = 5
+HEAP_PAGES_PER_S = 1.0  # stack and heap of a process that runs (estimate)
 PROCESS_SLAB_BYTES = 8192  # mm_struct, files_struct, sighand, signal, about twenty vm_area_structs
 SHMEM_FILE_SLAB_BYTES = 880  # shmem_inode_cache, which is not reclaimable (mm/shmem.c), with its security blob
 DENTRY_BYTES = 195  # 192, 21 to a page
@@ -125,15 +126,23 @@ def _system_regions(t_s: Series, start: Start, tasks: list[Task]) -> list[Region
     locked_anon = min(start.unevictable, anon)
     locked_files = min(start.unevictable - locked_anon, files)
     mapped_files = max(0, min(start.mapped, files) - locked_files)
+    # The classic LRU keeps what is on its active list, and an initramfs is; generations go by age alone.
+    active_files = 0.0 if start.generations or not start.active_anon else 1.0
     per_table = max(anon, 1) / max(sum(start.tables) - 2, 1)
     images = process_count(t_s, tasks) * IMAGE_PAGES
+    heaps = zero.copy()
+    for task in tasks:
+        heaps += np.maximum(t_s - task.start_s, 0.0) * HEAP_PAGES_PER_S * alive(t_s, task)
     return [
         RegionRequest("system", SYSTEM, zero + anon, density=min(per_table / 512, 1.0), mlocked=2 * locked_anon > anon),
-        RegionRequest("tmpfs", SYSTEM, zero + files - locked_files - mapped_files, kind="shmem"),
+        RegionRequest(
+            "tmpfs", SYSTEM, zero + files - locked_files - mapped_files, kind="shmem", access_hz=zero + active_files
+        ),
         # Programs that run: text and libraries, which an initramfs keeps in a tmpfs.
         RegionRequest("tmpfs_mapped", SYSTEM, zero + mapped_files, kind="shmem", access_hz=zero + 1.0),
         RegionRequest("tmpfs_locked", SYSTEM, zero + locked_files, kind="shmem", mlocked=True),
-        RegionRequest("images", SYSTEM, images, density=IMAGE_PAGES / IMAGE_TABLES / 512),
+        RegionRequest("images", SYSTEM, images, density=IMAGE_PAGES / IMAGE_TABLES / 512, access_hz=zero + 1.0),
+        RegionRequest("heaps", SYSTEM, heaps, access_hz=zero + 1.0),
     ]
 
 
