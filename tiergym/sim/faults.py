@@ -6,7 +6,8 @@ from tiergym.sim.allocate import allocate_huge, allocate_kernel, allocate_user
 from tiergym.sim.compile import jit
 from tiergym.sim.demand import tables_wanted
 from tiergym.sim.headroom import keep_headroom
-from tiergym.sim.kswapd import boost_watermarks, kswapd_run, run_woken_kswapds
+from tiergym.sim.kswapd import kswapd_run, run_woken_kswapds
+from tiergym.sim.pageblocks import boost_at_random
 from tiergym.sim.pages import MARK_LOW, mark_pages, obtainable
 from tiergym.sim.promote import promote
 from tiergym.sim.regions import (
@@ -236,4 +237,4 @@ def serve_demand(m):
             bear_objects(m, pool, m.slab_births[pool] / rounds)
         promote(m, 1.0 / rounds)
     if kernel_pages_in_dram(m) > placed:
-        boost_watermarks(m)
+        boost_at_random(m)

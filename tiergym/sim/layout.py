@@ -56,6 +56,7 @@ def machine_dtype(regions: int) -> np.dtype:
         ("managed_pages", i8, (z,)),
         ("free_pages", i8, (z,)),
         ("pcp_pages", i8, (z,)),
+        ("kernel_block_free", i8),  # free pages in the pageblocks of DRAM's kernel pages
         ("pcp_idle_pages", i8, (z,)),  # of these, on lists of CPUs that allocate nothing
         ("pcp_refill_pages", i8, (z,)),
         ("used_pages", i8, (c, z)),
@@ -117,6 +118,7 @@ def machine_dtype(regions: int) -> np.dtype:
         ("kswapd_premature", i8, (t,)),  # that request was refused free CXL
         ("kswapd_failures", i8, (t,)),
         ("kswapd_budget", f8, (t,)),  # pages it may still reclaim in this tick
+        ("reclaim_files_only", i8),  # the present reclaim may neither demote nor swap what swap backs
         ("reclaim_scanned", i8),  # pages that the last reclaim looked at
         ("promote_credit", f8),
         ("promote_part", f8),  # hint faults that have not added up to a page yet

@@ -7,8 +7,17 @@ from tiergym.sim import names as n
 from tiergym.sim.blocks import pin_blocks, unpin_blocks
 from tiergym.sim.compile import jit
 
+PAGEBLOCK_PAGES = 512
 MARK_MIN, MARK_LOW, MARK_HIGH = 0, 1, 2
 NODE_FAST, NODE_SLOW, NODE_BOTH = 1, 2, 3
+
+
+@jit
+def kernel_zone(m):
+    """DRAM's highest zone, where kernel requests go first."""
+    if m.managed_pages[n.NORMAL] > 0:
+        return n.NORMAL
+    return n.DMA32 if m.managed_pages[n.DMA32] > 0 else n.DMA
 
 
 @jit
@@ -112,8 +121,11 @@ def free_class(m, cls, z, pages):
     m.used_pages[cls, z] -= pages
     m.free_pages[z] += pages
     m.counters[n.C_PGFREE] += pages
-    if z == n.SLOW_NORMAL and cls >= n.FIRST_KERNEL_CLASS:
-        unpin_blocks(m, pages)
+    if cls >= n.FIRST_KERNEL_CLASS:
+        if z == n.SLOW_NORMAL:
+            unpin_blocks(m, pages)
+        elif z == kernel_zone(m):
+            m.kernel_block_free = min(m.kernel_block_free + pages, PAGEBLOCK_PAGES)
 
 
 @jit

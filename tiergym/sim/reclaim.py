@@ -87,7 +87,7 @@ def metadata_us(m):
 @jit
 def evictable(m, r, tier, room):
     """Pages of region r that reclaim could take from a tier."""
-    if m.region_mlocked[r] > 0.5:
+    if m.region_mlocked[r] > 0.5 or (m.reclaim_files_only == 1 and swap_backed(m, r)):
         return 0
     pages = fast_pages(m, r) if tier == n.FAST else slow_pages(m, r)
     if swap_backed(m, r) and room == 0 and m.swap_free_pages == 0:
@@ -212,7 +212,8 @@ def reclaim_node(m, tier, want, premature):
         m.reclaim_scanned += (freed - before) * (1 if step == 0 else REFERENCED_SCANS)
     evicted = freed - demoted
     # Shrinkers keep pace with the LRU; when it has nothing left, priority rises until slab is scanned whole.
-    freed += shrink_slab(m, tier, 2.0 if freed < want else freed / lru, max(want - freed, SHRINK_BATCH))
+    if m.reclaim_files_only == 0:
+        freed += shrink_slab(m, tier, 2.0 if freed < want else freed / lru, max(want - freed, SHRINK_BATCH))
     seconds = 1e-6 * (
         demoted * m.migrate_batched_us + evicted * m.reclaim_us + dirty * WRITEBACK_US + freed * metadata_us(m)
     )

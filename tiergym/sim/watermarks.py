@@ -4,8 +4,8 @@ import math
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
+from tiergym.sim.pages import PAGEBLOCK_PAGES
 
-PAGEBLOCK_PAGES = 512
 PCPTYPES = 3  # MIGRATE_PCPTYPES
 
 
