@@ -14,7 +14,6 @@ SOCKET_SLAB_BYTES = 3072.0  # sock, dst, skbuff heads of one connection
 VMA_SLAB_BYTES = 256.0  # vm_area_struct and its maple node's share
 FILE_SLAB_BYTES = 1320.0  # dentry 192 B + ext4_inode 1128 B
 XARRAY_BYTES_PER_PAGE = 584.0 / 64.0  # one radix_tree_node per 64 cached pages: 0.226 % of cached bytes
-FILE_LOOKUP_SHARE_HZ = 0.05  # share of shrunk dentries and inodes looked up again per second
 PAGE_BYTES = 4096.0
 
 
@@ -226,7 +225,7 @@ def demand_pools(m):
         if m.region_kind[r] != n.KIND_ANON and m.region_kind[r] != n.KIND_ZERO:
             # A reclaimed page leaves a shadow entry, so its xarray node stays (mm/workingset.c).
             cached += resident_pages(m, r) + m.region_out_pages[r]
-    m.files_shrunk *= 1.0 - FILE_LOOKUP_SHARE_HZ * m.dt_s
+    m.files_shrunk *= max(0.0, 1.0 - m.pool_lookup_hz[n.POOL_FILES] * m.dt_s)
     files = m.pool_now[n.POOL_FILES] * FILE_SLAB_BYTES / object_bytes
     shrinkable = files * (1.0 - m.pool_pinned_share[n.POOL_FILES])
     m.files_shrunk = min(m.files_shrunk, shrinkable)

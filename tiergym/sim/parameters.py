@@ -71,6 +71,7 @@ KERNEL: tuple[Field, ...] = (
     _e("demotion", 0, SWITCH, "/sys/kernel/mm/numa/demotion_enabled"),
     _e("numa_balancing", 0, ("off", "normal", "tiering"), "normal: promote what fits; tiering: hot pages, wake kswapd"),
     _f("swap_mib", 0, 0, 8e6, "swap space"),
+    _f("swap_out_us", 0, 0, 1e6, "wait of kswapd for one page to be written to swap; 0: the device keeps up"),
     _f("swap_latency_us", 90, 0.5, 100000, "one page read back from swap (FACTS 5: NVMe 80 to 100 us)"),
     _f("disk_latency_us", 100, 0.5, 100000, "one page read back from its file"),
     _i("pcp_batch_pages", 63, 0, 4096, "one refill of a per-CPU list; 0: by the zone's size (zone_batchsize)"),
@@ -167,6 +168,7 @@ POOL: tuple[Field, ...] = (
     _f("period_s", 0, 0, 86400, "grow again every so often; 0: once"),
     _f("turnover_hz", 0, 0, 100, "share deleted and created anew per second"),
     _e("deaths", 0, DEATHS, "of threads and files: which of them a shrinking population gives up"),
+    _f("lookup_hz", 0.05, 0, 10, "of files: share of those that a shrinker took that are looked up again per second"),
     _f("pinned_share", 0, 0, 1, "of files: share that no shrinker can free (open, or on tmpfs)"),
 )
 

@@ -182,6 +182,7 @@ def reclaim_node(m, tier, want, premature):
     lru = 0
     for r in range(m.regions):
         lru += evictable(m, r, tier, demotion_room(m) if tier == n.FAST else 0)
+    swapped = m.counters[n.C_SWAPOUT]
     demoted, evicted, dirty = reclaim_tail(m, tier, want, premature)
     freed = demoted + evicted
     m.reclaim_scanned = freed
@@ -211,6 +212,8 @@ def reclaim_node(m, tier, want, premature):
                 dirty += out * m.region_dirty_share[r]
         m.reclaim_scanned += (freed - before) * (1 if step == 0 else REFERENCED_SCANS)
     evicted = freed - demoted
+    swapped = m.counters[n.C_SWAPOUT] - swapped
+    m.reclaim_scanned += int(swapped * m.swap_out_us * 1e-6 * m.kswapd_pages_per_s)
     # Shrinkers keep pace with the LRU; when it has nothing left, priority rises until slab is scanned whole.
     if m.reclaim_files_only == 0:
         freed += shrink_slab(m, tier, 2.0 if freed < want else freed / lru, max(want - freed, SHRINK_BATCH))

@@ -98,7 +98,7 @@ def scenario_of(recording: Recording, requests: Requests) -> Scenario:
             ],
             # Whole populations leave: threads that were started last, files that were made first.
             "pools": {
-                pool: {"count": 1, "deaths": deaths} | always
+                pool: {"count": 1, "deaths": deaths, "lookup_hz": 0} | always
                 for pool, deaths in (("threads", "newest_first"), ("files", "oldest_first"))
             },
         }

@@ -31,6 +31,10 @@ SHMEM_FILE_SLAB_BYTES = 880  # shmem_inode_cache, which is not reclaimable (mm/s
 DENTRY_BYTES = 195  # 192, 21 to a page
 NEGATIVE_DENTRY_BYTES = 256  # with a name of its own (kmalloc-rcl-64), as names longer than 40 bytes have
 DISK_FILE_SLAB_BYTES = 1320
+MOUNT_SLAB_UNRECLAIM_BYTES = 22 * 4096  # an ext4 mount: superblock, journal, group descriptors
+MOUNT_SLAB_RECLAIM_BYTES = 18 * 4096
+MOUNT_CACHE_PAGES = 100
+DISK_FILES_PER_CACHE_PAGE = 16  # inodes of 256 bytes in the inode table
 STACKS_PER_TABLE = 64  # user stacks of 32 KiB
 POLICIES = {("bind", 0): "bind_fast", ("bind", 1): "bind_slow", ("pref", 1): "prefer_slow"}
 
@@ -223,7 +227,7 @@ def _add_files(requests: Requests, recording: Recording) -> None:
     t_s = requests.t_s
     script = str(recording.meta.get("guest_script", ""))
     tmpfs = tuple(re.findall(r"mount -t tmpfs .*?tmpfs (/\S+)", script))
-    kept = np.ones(len(t_s))
+    kept, disk_files = np.ones(len(t_s)), np.zeros(len(t_s))
     for event in recording.events:
         if event.event == "drop_caches":
             kept *= t_s < event.t_s
@@ -242,10 +246,23 @@ def _add_files(requests: Requests, recording: Recording) -> None:
             requests.slab_pinned += made * DENTRY_BYTES
         else:
             requests.slab_reclaim += made * DISK_FILE_SLAB_BYTES * kept
+            disk_files += made
+    mounted = _mounted(recording)
+    requests.slab_unreclaim += mounted * MOUNT_SLAB_UNRECLAIM_BYTES
+    requests.slab_pinned += mounted * MOUNT_SLAB_RECLAIM_BYTES
+    if mounted.any():
+        pages = mounted * MOUNT_CACHE_PAGES + disk_files / DISK_FILES_PER_CACHE_PAGE
+        requests.regions.append(RegionRequest("disk metadata", SYSTEM, pages, kind="shmem", access_hz=np.ones(len(t_s))))
     requests.slab_reclaim += recording.column("w.neg_lookups") * NEGATIVE_DENTRY_BYTES * kept
     for region in requests.regions:
         if region.kind == "cache":
             region.target = region.target * kept
+
+
+def _mounted(recording: Recording) -> Series:
+    """1 from the time on when a disk is mounted."""
+    times = [event.t_s for event in recording.events if event.event == "mounted"]
+    return (recording.t_s >= min(times, default=np.inf)).astype(np.float64)
 
 
 def _not_deleted(recording: Recording, folder: str) -> Series:
