@@ -60,6 +60,12 @@ MACHINE: tuple[Field, ...] = (
     _f("slow_latency_ns", 250, 20, 10000, "idle load-to-use latency of CXL"),
     _f("slow_read_gbps", 18, 0.1, 20000, "peak CXL bandwidth, reads only"),
     _f("slow_mixed_gbps", 27, 0.1, 20000, "peak CXL bandwidth at 50 % writes (duplex link)"),
+    _e(
+        "slow_curve",
+        0,
+        ("cxl", "skylake_remote", "cascade_lake_remote"),
+        "loaded-latency curve of the slow tier: CXL's by knee and ceiling, or another socket's DRAM as measured (A3)",
+    ),
     _f("slow_knee", 0.6, 0.05, 0.99, "utilisation at which CXL latency starts to rise (FACTS A4, A5)"),
     _f("slow_ceiling", 4.0, 1.0, 20, "CXL latency at saturation over idle (FACTS A4)"),
 )

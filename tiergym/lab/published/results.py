@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +46,7 @@ class Runs:
 
     def of(self, row: Row, variant: Variant) -> Run:
         """The run of a row's scenario with its changes and a variant's. Raises `UserError`."""
-        changes = {**row.changes, **variant.changes}
+        changes = deepcopy({**row.changes, **variant.changes})
         key = repr((str(row.scenario), variant.policy, sorted(changes.items())))
         if key not in self._done:
             scenario = override(load_scenario(row.scenario), changes)
