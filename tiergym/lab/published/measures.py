@@ -31,6 +31,10 @@ def _run_time(run: Run, region: str) -> float:
     return float(1.0 / run.throughput[run.start :].mean())
 
 
+def _throughput(run: Run, region: str) -> float:
+    return float(run.throughput[run.start :].mean())
+
+
 def _pages(run: Run, cls: int) -> NDArray[np.int64]:
     return np.asarray(run.records["used_pages"][:, cls].sum(axis=-1))
 
@@ -57,6 +61,7 @@ def _xarray_percent(run: Run, region: str) -> float:
 
 MEASURES: Mapping[str, Measure] = {
     "run_time": Measure("time for a piece of work, over the time with everything in unloaded DRAM", _run_time),
+    "throughput": Measure("work done, over the work with everything in unloaded DRAM", _throughput),
     "memmap_percent": Measure("struct pages of the slow tier, percent of its size", _memmap_percent),
     "page_table_percent": Measure("leaf page tables of a region, percent of its pages", _page_table_percent),
     "stack_kib": Measure("kernel stack per thread, KiB", _stack_kib),
