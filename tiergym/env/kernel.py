@@ -1,16 +1,13 @@
 """The compiled step over a batch: action, tick, reward, observation, autoreset; one function per machine.
 
-The serial and the parallel loop call the same `step_machine`, so a machine's trajectory does not depend
-on which of them runs, nor on its neighbours.
+A machine's trajectory depends neither on its neighbours nor on the thread that steps it.
 """
-
-from numba import prange
 
 from tiergym.env.modes import fill_mask, set_action
 from tiergym.env.observations import fill
 from tiergym.sim import names as n
 from tiergym.sim.build import build
-from tiergym.sim.compile import jit, jit_parallel
+from tiergym.sim.compile import jit
 from tiergym.sim.draw import draw_parameters
 from tiergym.sim.pages import class_on_tier
 from tiergym.sim.random_bits import first_key, next_key
@@ -85,19 +82,10 @@ def step_machine(i, machines, raw, tables, integer, counts, options, actions, ob
 
 
 @jit
-def step_serial(machines, raw, tables, integer, counts, options, actions, obs, final_obs, reward, done, masks,
-                out_floats, out_counts):  # fmt: skip
-    """Step every machine on this thread."""
-    for i in range(machines.shape[0]):
-        step_machine(i, machines, raw, tables, integer, counts, options, actions, obs, final_obs, reward, done, masks,
-                     out_floats, out_counts)  # fmt: skip
-
-
-@jit_parallel
-def step_parallel(machines, raw, tables, integer, counts, options, actions, obs, final_obs, reward, done, masks,
-                  out_floats, out_counts):  # fmt: skip
-    """Step every machine on all threads."""
-    for i in prange(machines.shape[0]):
+def step_range(first, last, machines, raw, tables, integer, counts, options, actions, obs, final_obs, reward, done,
+               masks, out_floats, out_counts):  # fmt: skip
+    """Step machines `first` to `last` - 1. Ranges share nothing, so that threads can take one each."""
+    for i in range(first, last):
         step_machine(i, machines, raw, tables, integer, counts, options, actions, obs, final_obs, reward, done, masks,
                      out_floats, out_counts)  # fmt: skip
 
