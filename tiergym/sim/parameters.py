@@ -76,6 +76,7 @@ KERNEL: tuple[Field, ...] = (
     _e("thp", 1, SWITCH, "transparent huge pages enabled: raises min_free_kbytes (khugepaged.c)"),
     _e("demotion", 0, SWITCH, "/sys/kernel/mm/numa/demotion_enabled"),
     _e("numa_balancing", 0, ("off", "normal", "tiering"), "normal: promote what fits; tiering: hot pages, wake kswapd"),
+    _e("damon_promotion", 0, SWITCH, "DAMON's DAMOS_MIGRATE_HOT on the slow node: hot pages into DRAM, down to min"),
     _f("swap_mib", 0, 0, 8e6, "swap space"),
     _f("swap_latency_us", 90, 0.5, 100000, "one page read back from swap (FACTS 5: NVMe 80 to 100 us)"),
     _f("disk_latency_us", 100, 0.5, 100000, "one page read back from its file"),

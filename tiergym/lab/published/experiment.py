@@ -19,9 +19,10 @@ One folder of `envs/published/` per test, with a `table.toml` and the scenarios 
     variant = "remote_tables"
     over = "local"                    divided by the same measure of that variant
     published = 1.53                  a number or [low, high]
-    within = { absolute = 0.1 }       how it is judged; without: only as part of a summary
+    within = { absolute = 0.1 }       how it is judged; without: shown, or only part of a summary
+    fitted = true                     instead of `within`: what a parameter was fitted on, shown, never judged
 
-    [[summaries]]                     over the rows of the same measure
+    [[summaries]]                     over the rows of the same measure that are not fitted
     of = "mean_absolute_error"        or "rank_correlation", "slope"
     published = 0
     within = { absolute = 0.08 }
@@ -64,6 +65,7 @@ class Row:
     low: float
     high: float
     tolerance: Tolerance | None
+    fitted: bool
     changes: Mapping[str, Any] = field(default_factory=dict)
     region: str = ""
 
@@ -136,8 +138,11 @@ def _variant(name: str, given: Any, where: str) -> Variant:
 
 
 def _row(given: Any, variants: Mapping[str, Variant], path: Path, where: str) -> Row:
-    allowed = ("name", "scenario", "set", "measure", "region", "variant", "over", "published", "within")
+    allowed = ("name", "scenario", "set", "measure", "region", "variant", "over", "published", "within", "fitted")
     _keys(given, allowed, where)
+    fitted = given.get("fitted", False)
+    if not isinstance(fitted, bool) or (fitted and "within" in given):
+        raise UserError(f"{where}.fitted = {fitted!r}; allowed: true or false, and no `within` beside true")
     first = next(iter(variants))
     over = given.get("over")
     low, high = _range(given, where)
@@ -150,6 +155,7 @@ def _row(given: Any, variants: Mapping[str, Variant], path: Path, where: str) ->
         low=low,
         high=high,
         tolerance=_tolerance(given["within"], where) if "within" in given else None,
+        fitted=fitted,
         changes=given.get("set", {}),
         region=_text(given, "region", where, ""),
     )

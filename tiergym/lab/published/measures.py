@@ -59,9 +59,20 @@ def _xarray_percent(run: Run, region: str) -> float:
     return float((100 * _pages(run, n.SLAB_RECLAIM) / cached).mean())
 
 
+def _slow_gib(run: Run, region: str) -> float:
+    pages = run.records["region_pages"][:, run.region(region), SLOW_ZONES].sum(axis=-1)
+    return float(pages.mean() / PAGES_PER_GIB)
+
+
+def _oom(run: Run, region: str) -> float:
+    return float((run.counters[..., n.C_OOM].sum(axis=0) > 0).mean())
+
+
 MEASURES: Mapping[str, Measure] = {
     "run_time": Measure("time for a piece of work, over the time with everything in unloaded DRAM", _run_time),
     "throughput": Measure("work done, over the work with everything in unloaded DRAM", _throughput),
+    "slow_gib": Measure("a region's pages on the slow tier at the end, GiB", _slow_gib),
+    "oom": Measure("share of machines on which the OOM killer ran, from the start", _oom),
     "memmap_percent": Measure("struct pages of the slow tier, percent of its size", _memmap_percent),
     "page_table_percent": Measure("leaf page tables of a region, percent of its pages", _page_table_percent),
     "stack_kib": Measure("kernel stack per thread, KiB", _stack_kib),

@@ -15,7 +15,7 @@ from tiergym.lab.published.running import Run, run
 from tiergym.policy.load import load_policy
 from tiergym.specs import load_scenario, override
 
-MET, MISSED, PART = "met", "MISSED", "in summary"
+MET, MISSED, FITTED, SHOWN = "met", "MISSED", "fitted", "shown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Result:
     @property
     def required(self) -> bool:
         """Whether it is judged by itself."""
-        return self.verdict != PART
+        return self.verdict in (MET, MISSED)
 
 
 class Runs:
@@ -63,8 +63,8 @@ def simulate(row: Row, runs: Runs) -> float:
 
 
 def summarise(summary: Summary, rows: Sequence[tuple[Row, float]], runs: Runs) -> float:
-    """The judgement over the experiment's rows of the summary's measure."""
-    chosen = [(row, simulated) for row, simulated in rows if row.measure == summary.measure]
+    """The judgement over the experiment's rows of the summary's measure that are not fitted."""
+    chosen = [(row, simulated) for row, simulated in rows if row.measure == summary.measure and not row.fitted]
     x = [MEASURES[summary.x].value(runs.of(row, row.variant), summary.region) for row, _ in chosen] if summary.x else []
     published = np.array([(row.low + row.high) / 2 for row, _ in chosen])
     return SUMMARIES[summary.of](published, np.array([simulated for _, simulated in chosen]), np.array(x))
@@ -76,7 +76,7 @@ def results_of(experiment: Experiment) -> list[Result]:
     rows = [(row, simulate(row, runs)) for row in experiment.rows]
     lines = []
     for row, simulated in rows:
-        verdict = PART
+        verdict = FITTED if row.fitted else SHOWN
         if row.tolerance is not None:
             verdict = MET if row.tolerance.met(simulated, row.low, row.high) else MISSED
         words = row.tolerance.words() if row.tolerance is not None else ""
