@@ -8,7 +8,7 @@ One folder of `envs/published/` per test, with a `table.toml` and the scenarios 
     from_s = 4                        measured from this second of the episode to its end
 
     [variants.remote_tables]          one setting of the machine
-    policy = "online"                 a named policy
+    policy = "online"                 a named policy, or a .toml file of modes beside the table
     set = { "workload.process.main.mempolicy" = "bind_slow" }
 
     [[rows]]
@@ -112,7 +112,7 @@ def load(path: Path) -> Experiment:
     file, table = str(path), read_toml(path)
     _keys(table, ("title", "source", "fitted", "from_s", "episodes", "variants", "rows", "summaries"), file)
     variants = {
-        name: _variant(name, given, f"{file}: variants.{name}") for name, given in table.get("variants", {}).items()
+        name: _variant(name, given, path.parent, f"{file}: variants.{name}") for name, given in table.get("variants", {}).items()
     } or {"": Variant("")}
     rows = tuple(_row(given, variants, path, f"{file}: rows[{i}]") for i, given in enumerate(_tables(table, "rows", file)))
     if not rows:
@@ -132,9 +132,10 @@ def load(path: Path) -> Experiment:
     )
 
 
-def _variant(name: str, given: Any, where: str) -> Variant:
+def _variant(name: str, given: Any, folder: Path, where: str) -> Variant:
     _keys(given, ("policy", "set"), where)
-    return Variant(name, _text(given, "policy", where, "online"), given.get("set", {}))
+    policy = _text(given, "policy", where, "online")
+    return Variant(name, str(folder / policy) if policy.endswith(".toml") else policy, given.get("set", {}))
 
 
 def _row(given: Any, variants: Mapping[str, Variant], path: Path, where: str) -> Row:

@@ -35,6 +35,16 @@ def _throughput(run: Run, region: str) -> float:
     return float(run.throughput[run.start :].mean())
 
 
+def _anon_fast_percent(run: Run, region: str) -> float:
+    anon = run.records["used_pages"][:, n.ANON]
+    return float((100 * anon[:, FAST_ZONES].sum(axis=-1) / anon.sum(axis=-1)).mean())
+
+
+def _slow_misses_percent(run: Run, region: str) -> float:
+    misses = run.misses_per_s[run.start :].sum(axis=0)
+    return float((100 * misses[:, n.SLOW] / misses.sum(axis=-1)).mean())
+
+
 def _pages(run: Run, cls: int) -> NDArray[np.int64]:
     return np.asarray(run.records["used_pages"][:, cls].sum(axis=-1))
 
@@ -71,6 +81,9 @@ def _oom(run: Run, region: str) -> float:
 MEASURES: Mapping[str, Measure] = {
     "run_time": Measure("time for a piece of work, over the time with everything in unloaded DRAM", _run_time),
     "throughput": Measure("work done, over the work with everything in unloaded DRAM", _throughput),
+    "throughput_percent": Measure("the same, in percent", lambda run, region: 100 * _throughput(run, region)),
+    "anon_fast_percent": Measure("anonymous pages in DRAM at the end, percent", _anon_fast_percent),
+    "slow_misses_percent": Measure("cache misses that the slow tier serves, percent", _slow_misses_percent),
     "slow_gib": Measure("a region's pages on the slow tier at the end, GiB", _slow_gib),
     "oom": Measure("share of machines on which the OOM killer ran, from the start", _oom),
     "memmap_percent": Measure("struct pages of the slow tier, percent of its size", _memmap_percent),
