@@ -65,6 +65,7 @@ def direct_reclaim(m, want, cls, nodes, premature):
     batches = max(want, CLUSTER_PAGES) // CLUSTER_PAGES
     seconds += throttle_s(m, batches, freed == 0)
     m.counters[n.C_ALLOCSTALL] += batches if freed > 0 else 1
+    m.stall_s[cls] += seconds
     charge_reclaim(m, cls, premature, freed, seconds)
     return freed
 

@@ -17,6 +17,8 @@ from tiergym.sim import names as n
 FAST_ZONES, SLOW_ZONES = slice(0, n.FIRST_SLOW_ZONE), slice(n.FIRST_SLOW_ZONE, n.N_ZONES)
 PAGE_KIB = 4
 PAGES_PER_GIB = 262144
+SLAB_PAGE_US = 3.0
+"""A slab allocation without pressure takes 2 to 4 us (FACTS-hardware A6, [R] MAC)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +80,46 @@ def _oom(run: Run, region: str) -> float:
     return float((run.counters[..., n.C_OOM].sum(axis=0) > 0).mean())
 
 
+def _slowdown(quantile: float) -> Callable[[Run, str], float]:
+    return lambda run, region: float(np.quantile(1.0 / run.throughput[run.start :], quantile))
+
+
+def _per_s(run: Run, *counters: int) -> float:
+    total = run.counters[run.start :, :, list(counters)].sum(axis=(0, 2))
+    return float(total.mean() / (run.dt_s * len(run.counters[run.start :])))
+
+
+def _slab_alloc_us(run: Run, region: str) -> float:
+    pages = run.used_pages[:, :, n.SLAB_RECLAIM].sum(axis=-1)
+    new = np.maximum(np.diff(pages, axis=0), 0)[run.start - 1 :].sum()
+    waited = run.stall_s[run.start :, :, n.SLAB_RECLAIM].sum()
+    return float(SLAB_PAGE_US + 1e6 * waited / max(new, 1))
+
+
+def _slow_slab_percent(run: Run, region: str) -> float:
+    slab = run.records["used_pages"][:, n.SLAB_RECLAIM]
+    return float((100 * slab[:, SLOW_ZONES].sum(axis=-1) / slab.sum(axis=-1)).mean())
+
+
 MEASURES: Mapping[str, Measure] = {
     "run_time": Measure("time for a piece of work, over the time with everything in unloaded DRAM", _run_time),
     "throughput": Measure("work done, over the work with everything in unloaded DRAM", _throughput),
     "throughput_percent": Measure("the same, in percent", lambda run, region: 100 * _throughput(run, region)),
     "anon_fast_percent": Measure("anonymous pages in DRAM at the end, percent", _anon_fast_percent),
     "slow_misses_percent": Measure("cache misses that the slow tier serves, percent", _slow_misses_percent),
+    "p999_slowdown": Measure("99.9th percentile over ticks and machines of 1 / throughput", _slowdown(0.999)),
+    "p9999_slowdown": Measure("the same, 99.99th percentile", _slowdown(0.9999)),
+    "direct_reclaims": Measure(
+        "allocations that reclaimed by themselves, per second", lambda run, region: _per_s(run, n.C_ALLOCSTALL)
+    ),
+    "kswapd_pages_per_s": Measure(
+        "pages that both kswapds reclaimed, per second",
+        lambda run, region: _per_s(run, n.C_STEAL_KSWAPD_FAST, n.C_STEAL_KSWAPD_SLOW),
+    ),
+    "slab_alloc_us": Measure(
+        "time per new page of reclaimable slab: 3 us, and its waiting for direct reclaim", _slab_alloc_us
+    ),
+    "slow_slab_percent": Measure("reclaimable slab on the slow tier at the end, percent", _slow_slab_percent),
     "slow_gib": Measure("a region's pages on the slow tier at the end, GiB", _slow_gib),
     "oom": Measure("share of machines on which the OOM killer ran, from the start", _oom),
     "memmap_percent": Measure("struct pages of the slow tier, percent of its size", _memmap_percent),

@@ -21,8 +21,9 @@ SEED = 0
 class Run:
     """What N machines did in T ticks, measured from tick `start` on.
 
-    throughput (T, N); misses_per_s (T, N, 2), per tier; counters (T, N, 35); lost (T, N, 11). `records`: the machines
-    after the last tick, fields as in `tiergym.sim.layout`. `regions`: names in the order of the records' axis.
+    throughput (T, N); misses_per_s (T, N, 2), per tier; counters (T, N, 35); stall_s (T, N, 9), direct reclaim per class;
+    used_pages (T, N, 9, 5), per class and zone. `records`: the machines after the last tick, fields as in
+    `tiergym.sim.layout`. `regions`: names in the order of the records' axis.
     """
 
     dt_s: float
@@ -30,7 +31,8 @@ class Run:
     throughput: NDArray[np.float64]
     misses_per_s: NDArray[np.float64]
     counters: NDArray[np.int64]
-    lost: NDArray[np.float64]
+    stall_s: NDArray[np.float64]
+    used_pages: NDArray[np.int64]
     records: NDArray[np.void]
     regions: tuple[str, ...]
 
@@ -47,13 +49,14 @@ def run(scenario: Scenario, policy: Policy, episodes: int, from_s: float) -> Run
     machines = Machines([scenario], episodes, next_step=True)
     machines.reset(evaluation_seeds(SEED, episodes))
     policy.reset(episodes, SEED)
-    series: dict[str, list[Any]] = {"throughput": [], "misses_per_s": [], "counters": [], "lost": []}
+    of_engine, of_record = ("throughput", "counters"), ("misses_per_s", "stall_s", "used_pages")
+    series: dict[str, list[Any]] = {name: [] for name in (*of_engine, *of_record)}
     while not machines.done.any():
         machines.step(policy(machines.obs.copy(), machines.masks.copy()))
-        series["throughput"].append(machines.throughput.copy())
-        series["misses_per_s"].append(machines.records["misses_per_s"].copy())
-        series["counters"].append(machines.counters.copy())
-        series["lost"].append(machines.lost.copy())
+        for name in of_engine:
+            series[name].append(getattr(machines, name).copy())
+        for name in of_record:
+            series[name].append(machines.records[name].copy())
     dt_s = float(machines.records["dt_s"][0])
     return Run(
         dt_s=dt_s,
