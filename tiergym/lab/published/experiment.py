@@ -84,7 +84,7 @@ class Summary:
     region: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Experiment:
     """One test: its rows and summaries, in the order of the table."""
 

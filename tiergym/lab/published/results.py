@@ -22,7 +22,6 @@ MET, MISSED, FITTED, SHOWN = "met", "MISSED", "fitted", "shown"
 class Result:
     """One line of the table: a row or a summary of an experiment, and what the simulator says."""
 
-    experiment: str
     name: str
     measure: str
     low: float
@@ -30,11 +29,6 @@ class Result:
     simulated: float
     tolerance: str
     verdict: str
-
-    @property
-    def required(self) -> bool:
-        """Whether it is judged by itself."""
-        return self.verdict in (MET, MISSED)
 
 
 class Runs:
@@ -80,22 +74,25 @@ def results_of(experiment: Experiment) -> list[Result]:
         if row.tolerance is not None:
             verdict = MET if row.tolerance.met(simulated, row.low, row.high) else MISSED
         words = row.tolerance.words() if row.tolerance is not None else ""
-        lines.append(Result(experiment.id, row.name, row.measure, row.low, row.high, simulated, words, verdict))
+        lines.append(Result(row.name, row.measure, row.low, row.high, simulated, words, verdict))
     for summary in experiment.summaries:
         simulated = summarise(summary, rows, runs)
         verdict = MET if summary.tolerance.met(simulated, summary.low, summary.high) else MISSED
         lines.append(
-            Result(experiment.id, summary.name, summary.of, summary.low, summary.high, simulated,
-                   summary.tolerance.words(), verdict)
-        )  # fmt: skip
+            Result(
+                summary.name, summary.of, summary.low, summary.high, simulated, summary.tolerance.words(), verdict
+            )
+        )
     return lines
 
 
-def validate(experiments: Sequence[Experiment], on_experiment: Callable[[str], None] | None = None) -> list[Result]:
-    """All results, in order; `on_experiment` hears each test's name before it is run."""
-    out = []
+def validate(
+    experiments: Sequence[Experiment], on_experiment: Callable[[str], None] | None = None
+) -> dict[Experiment, list[Result]]:
+    """The lines of every test, in order; `on_experiment` hears each test's name before it is run."""
+    out = {}
     for experiment in experiments:
         if on_experiment is not None:
             on_experiment(f"{experiment.id}: {experiment.title}")
-        out += results_of(experiment)
+        out[experiment] = results_of(experiment)
     return out
