@@ -92,7 +92,12 @@ KERNEL: tuple[Field, ...] = (
     _e("slow_in_lower_tier", 1, SWITCH, "HMAT puts CXL in a lower memory tier: a demotion target exists"),
     _i("interleave_fast", 1, 1, 255, "/sys/kernel/mm/mempolicy/weighted_interleave/node0: pages per turn on DRAM"),
     _i("interleave_slow", 1, 1, 255, "the same of node1: pages per turn on the slow tier"),
-    _e("boot_memmap", 0, ("dram", "slow"), "where DRAM's own struct pages are; slow: an experiment (MAC), no mainline kernel"),
+    _e(
+        "boot_memmap",
+        0,
+        ("dram", "slow"),
+        "where DRAM's own struct pages are; slow: an experiment (MAC), no mainline kernel",
+    ),
     _e("stack_migration", 0, SWITCH, "kernel stacks can be moved (needs a kernel that can; else masked)"),
     _f("slab_movable_share", 0.3, 0, 1, "slab pages whose caches can migrate (xarray, maple, vma; not inodes)"),
     _f("slab_objects_per_page", 14, 1, 64, "objects that must all be free before a slab page returns (f^n)"),

@@ -18,8 +18,8 @@ KERNEL_WRITE_SHARE = 0.3
 MAX_STALL_SHARE = 0.95
 """Of the time of full-speed work on unloaded DRAM; the rest must be left to compute with."""
 MAX_BANDWIDTH_SHARE = 3.0
-"""Of DRAM's peak. Full speed is what unloaded latency allows, so work that DRAM's bandwidth bounds asks for more than all
-of it (lbm, STREAM: up to twice); more than this is a mistake in the units."""
+"""Of DRAM's peak. Full speed is what unloaded latency allows, so work that DRAM's bandwidth bounds asks for more than
+all of it (lbm, STREAM: up to twice); more than this is a mistake in the units."""
 PAGES_PER_MIB = 256.0
 NUMA_TIERING = 2
 

@@ -112,9 +112,12 @@ def load(path: Path) -> Experiment:
     file, table = str(path), read_toml(path)
     _keys(table, ("title", "source", "fitted", "from_s", "episodes", "variants", "rows", "summaries"), file)
     variants = {
-        name: _variant(name, given, path.parent, f"{file}: variants.{name}") for name, given in table.get("variants", {}).items()
+        name: _variant(name, given, path.parent, f"{file}: variants.{name}")
+        for name, given in table.get("variants", {}).items()
     } or {"": Variant("")}
-    rows = tuple(_row(given, variants, path, f"{file}: rows[{i}]") for i, given in enumerate(_tables(table, "rows", file)))
+    rows = tuple(
+        _row(given, variants, path, f"{file}: rows[{i}]") for i, given in enumerate(_tables(table, "rows", file))
+    )
     if not rows:
         raise UserError(f"{file}: rows is missing; allowed: [[rows]] tables")
     summaries = tuple(

@@ -29,23 +29,18 @@ class Tolerance:
 
     def met(self, simulated: float, low: float, high: float) -> bool:
         """Whether `simulated` is close enough to what was published, low to high."""
-        if not np.isfinite(simulated):
-            return False
         nearest = min(max(simulated, low), high)
         distance = abs(simulated - nearest)
-        if self.at_least is not None and simulated < low:
-            return False
-        if self.absolute is not None and distance > self.absolute + 1e-12:
-            return False
-        if self.relative is not None and distance > self.relative * abs(nearest) + 1e-12:
-            return False
-        if self.factor is not None and not low / self.factor <= simulated <= high * self.factor:
-            return False
-        if self.decimals is not None and round(simulated, int(self.decimals)) != round(low, int(self.decimals)):
-            return False
-        if self.side_of is not None and (simulated - self.side_of) * (low - self.side_of) <= 0:
-            return False
-        return True
+        rounding = 1e-12
+        checks = (
+            self.absolute is None or distance <= self.absolute + rounding,
+            self.relative is None or distance <= self.relative * abs(nearest) + rounding,
+            self.factor is None or low / self.factor <= simulated <= high * self.factor,
+            self.decimals is None or round(simulated, int(self.decimals)) == round(low, int(self.decimals)),
+            self.side_of is None or (simulated - self.side_of) * (low - self.side_of) > 0,
+            self.at_least is None or simulated >= low,
+        )
+        return bool(np.isfinite(simulated)) and all(checks)
 
     def words(self) -> str:
         """The tolerance as a table shows it."""

@@ -85,16 +85,16 @@ _HEAD = """\
 
 Made by `tiergym validate published` and `python -m tiergym.lab.published docs/validation-published.md`. {summary}.
 
-Each test is a folder of `envs/published`: `table.toml` holds the published numbers with their source, the tolerance, and what
-each line changes in the scenario beside it. Every simulated number is read off runs of the simulator.
+Each test is a folder of `envs/published`: `table.toml` holds the published numbers with their source, the tolerance,
+and what each line changes in the scenario beside it. Every simulated number is read off runs of the simulator.
 
-- **met**, **MISSED**: judged against the tolerance. A miss stays here; [model.md](model.md), section 16, names the mechanism
-  that is missing.
+- **met**, **MISSED**: judged against the tolerance. A miss stays here; [model.md](model.md), section 16, names what is
+  missing in the model.
 - **fitted**: a parameter was chosen so that this line comes out; never judged.
 - **shown**: published beside the others without a tolerance, or part of a summary line.
 
-Letters after sources say how sure we are of them: [R] read in the primary source, [R2] in a summary, [D] computed from [R]
-data, [A] abstract, [M] from memory, [O] measured on a guest.
+Letters after sources say how sure we are of them: [R] read in the primary source, [R2] in a summary, [D] computed from
+[R] data, [A] abstract, [M] from memory, [O] measured on a guest.
 """
 
 

@@ -79,9 +79,7 @@ def results_of(experiment: Experiment) -> list[Result]:
         simulated = summarise(summary, rows, runs)
         verdict = MET if summary.tolerance.met(simulated, summary.low, summary.high) else MISSED
         lines.append(
-            Result(
-                summary.name, summary.of, summary.low, summary.high, simulated, summary.tolerance.words(), verdict
-            )
+            Result(summary.name, summary.of, summary.low, summary.high, simulated, summary.tolerance.words(), verdict)
         )
     return lines
 
