@@ -104,11 +104,11 @@ def _slow_slab_percent(run: Run, region: str) -> float:
 MEASURES: Mapping[str, Measure] = {
     "run_time": Measure("time for a piece of work, over the time with everything in unloaded DRAM", _run_time),
     "throughput": Measure("work done, over the work with everything in unloaded DRAM", _throughput),
-    "throughput_percent": Measure("the same, in percent", lambda run, region: 100 * _throughput(run, region)),
+    "throughput_percent": Measure("throughput in percent", lambda run, region: 100 * _throughput(run, region)),
     "anon_fast_percent": Measure("anonymous pages in DRAM at the end, percent", _anon_fast_percent),
     "slow_misses_percent": Measure("cache misses that the slow tier serves, percent", _slow_misses_percent),
     "p999_slowdown": Measure("99.9th percentile over ticks and machines of 1 / throughput", _slowdown(0.999)),
-    "p9999_slowdown": Measure("the same, 99.99th percentile", _slowdown(0.9999)),
+    "p9999_slowdown": Measure("99.99th percentile over ticks and machines of 1 / throughput", _slowdown(0.9999)),
     "direct_reclaims": Measure(
         "allocations that reclaimed by themselves, per second", lambda run, region: _per_s(run, n.C_ALLOCSTALL)
     ),
