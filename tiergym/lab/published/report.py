@@ -61,7 +61,6 @@ def document(verdicts: Verdicts) -> dict[str, Any]:
             {
                 "id": experiment.id,
                 "title": experiment.title,
-                "source": experiment.source,
                 "fitted": experiment.fitted,
                 "lines": [
                     {
@@ -71,6 +70,7 @@ def document(verdicts: Verdicts) -> dict[str, Any]:
                         "simulated": result.simulated,
                         "tolerance": result.tolerance,
                         "verdict": result.verdict,
+                        "source": experiment.source,
                     }
                     for result in results
                 ],
