@@ -17,7 +17,9 @@ import pytest
 from tiergym import __main__, __version__, specs
 from tiergym.lab import bench, bench_steps, doctor, metrics
 
-COMMANDS = ("run", "train", "export", "evaluate", "compare", "matrix", "bench", "scenarios", "agents", "doctor")
+COMMANDS = (
+    "run", "train", "export", "evaluate", "compare", "matrix", "validate", "bench", "scenarios", "agents", "doctor"
+)  # fmt: skip
 
 
 @dataclass

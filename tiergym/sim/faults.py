@@ -4,6 +4,7 @@ sub-rounds, as they do on a machine where all of them run at once."""
 from tiergym.sim import names as n
 from tiergym.sim.allocate import allocate_huge, allocate_kernel, allocate_user
 from tiergym.sim.compile import jit
+from tiergym.sim.damon import damon_promote
 from tiergym.sim.demand import tables_wanted
 from tiergym.sim.headroom import keep_headroom
 from tiergym.sim.kswapd import kswapd_run, run_woken_kswapds
@@ -20,7 +21,7 @@ from tiergym.sim.regions import (
 )
 from tiergym.sim.slab import add_slab_pages, fill_holes, slab_class
 
-MIN_ROUNDS = 4
+FEW_ROUNDS = 4
 MAX_ROUNDS = 64
 
 
@@ -46,7 +47,9 @@ def nobody_reclaims(m, pages):
     Either DRAM has them above low, or everything may fall back to a slow tier that has them above low, and nothing
     else frees DRAM meanwhile.
     """
-    if m.kswapd_awake[n.FAST] == 1 or m.action[n.A_HEADROOM] > 0 or m.numa_balancing > 0.0:
+    if m.kswapd_awake[n.FAST] == 1 or m.action[n.A_HEADROOM] > 0:
+        return False
+    if m.numa_balancing > 0.0 or m.damon_promotion > 0.5:
         return False
     if fast_room(m) >= pages:
         return True
@@ -59,19 +62,20 @@ def nobody_reclaims(m, pages):
 
 @jit
 def rounds_for(m, wanted, births):
-    """Sub-rounds of a tick: enough that one does not outrun DRAM's low-to-high gap.
+    """Sub-rounds of a tick: enough that one does not outrun DRAM's low-to-high gap by more than twice.
 
     A page table is wanted every 512 pages, so kswapd, once woken, works beside the whole stream of faults; coarser
-    rounds would let a tick's data pass it by, and finer ticks would then demote more. Where nobody reclaims, few
-    rounds do the same.
+    rounds would let a tick's data pass it by, and finer ticks would then demote more. Against rounds eight times as
+    fine, throughput differs by 0.1 % on average and 1 % at most, over all scenarios and rules; at half as many it
+    differs by 40 % in one. A demand that is small against the gap, or that meets nobody who reclaims, needs few.
     """
     gap = 1
     for z in range(n.FIRST_SLOW_ZONE):
         gap += m.high_pages[z] - m.low_pages[z]
     pages = 2 * wanted + int(births) + gap // 4  # at most one table per page, one slab page per object
     if nobody_reclaims(m, pages):
-        return 1 if pages < gap else MIN_ROUNDS
-    return min(max(wanted // gap + 1, MIN_ROUNDS), MAX_ROUNDS)
+        return 1 if pages < gap else FEW_ROUNDS
+    return min(min(1 + FEW_ROUNDS * wanted // gap, FEW_ROUNDS) + wanted // (2 * gap), MAX_ROUNDS)
 
 
 @jit
@@ -214,6 +218,7 @@ def serve_demand(m):
     if wanted == 0 and births <= 0.0:
         reclaim_in_background(m, 1.0)
         promote(m, 1.0)
+        damon_promote(m, 1.0)
         return
     placed = kernel_pages_in_dram(m)
     rounds = rounds_for(m, wanted, births)
@@ -236,5 +241,6 @@ def serve_demand(m):
         for pool in range(2):
             bear_objects(m, pool, m.slab_births[pool] / rounds)
         promote(m, 1.0 / rounds)
+        damon_promote(m, 1.0 / rounds)
     if kernel_pages_in_dram(m) > placed:
         boost_at_random(m)

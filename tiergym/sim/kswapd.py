@@ -49,14 +49,15 @@ def grant_time(m, tier, share):
     """Give this kswapd `share` of a tick of its CPU, in pages: fewer when its metadata lies on CXL (MAC)."""
     # Exactly 0 with all metadata in DRAM, and whole pages: a carried fraction would let a rounding error in a latency
     # decide now and then over a page.
-    extra_us = metadata_us(m) - m.reclaim_metadata_touches * m.dram_latency_ns * 1e-3
+    extra_us = metadata_us(m, tier) - m.reclaim_metadata_touches * m.dram_latency_ns * 1e-3
     whole = math.floor(m.dt_s * 1e6 / (1e6 / m.kswapd_pages_per_s + extra_us))
     m.kswapd_budget[tier] = min(m.kswapd_budget[tier] + share * whole, whole)
 
 
 @jit
-def wake_kswapd(m, tier, cls, premature):
-    """wakeup_kswapd: not if the node is balanced, nor after 16 runs without progress (hopeless node)."""
+def wake_kswapd(m, tier, cls, premature, requests):
+    """wakeup_kswapd by `requests` allocations: not if the node is balanced, nor after 16 runs without progress
+    (hopeless node)."""
     if node_managed(m, tier) == 0 or m.kswapd_failures[tier] >= MAX_RECLAIM_RETRIES:
         return
     if node_deficit(m, tier) == 0 and node_boost(m, tier) == 0:
@@ -64,6 +65,7 @@ def wake_kswapd(m, tier, cls, premature):
     m.kswapd_awake[tier] = 1
     m.kswapd_class[tier] = cls
     m.kswapd_premature[tier] = 1 if premature else 0
+    m.kswapd_requests[tier] += requests
     m.counters[n.C_WAKEUP_FAST + tier] += 1
 
 
@@ -72,7 +74,7 @@ def wake_demotion_target(m):
     """After reclaim of DRAM: demotion asks the slow node with GFP_NOWAIT, so below low it wakes the kswapd there,
     which drops or swaps what demotion brought (mm/vmscan.c: alloc_migrate_folio)."""
     if m.demotion > 0.5 and m.slow_in_lower_tier > 0.5 and slow_free_above(m, MARK_LOW) == 0:
-        wake_kswapd(m, n.SLOW, n.ANON, False)
+        wake_kswapd(m, n.SLOW, n.ANON, False, 1)
 
 
 @jit
@@ -92,6 +94,9 @@ def kswapd_run(m, tier):
 
     A node that only a boost woke it for, any zone of which is above high, gives back as many file pages as the boost
     and nothing else (may_swap is off while balance_pgdat has nr_boost_reclaim).
+
+    Every allocation that comes to the slow path wakes it: where the run finds nothing, the runs for the others that
+    came before it find nothing either, up to the sixteenth.
     """
     want = node_deficit(m, tier)
     boosted = want == 0
@@ -103,6 +108,8 @@ def kswapd_run(m, tier):
     budget = int(m.kswapd_budget[tier])
     if budget <= 0:
         return 0
+    requests = max(m.kswapd_requests[tier], 1)
+    m.kswapd_requests[tier] = 0
     premature = m.kswapd_premature[tier] == 1 and tier == n.FAST
     m.reclaim_files_only = 1 if boosted else 0
     freed, demoted, seconds = reclaim_node(m, tier, min(max(want, MIN_BATCH_PAGES), budget), premature)
@@ -116,9 +123,11 @@ def kswapd_run(m, tier):
     if boosted:
         m.kswapd_awake[tier] = 0
     if freed == 0:
-        m.kswapd_failures[tier] += 0 if boosted else 1
+        runs = 0 if boosted else min(requests, MAX_RECLAIM_RETRIES - m.kswapd_failures[tier])
+        m.kswapd_failures[tier] += runs
         m.kswapd_awake[tier] = 0
-        m.counters[n.C_KSWAPD_EMPTY] += 1
+        m.counters[n.C_KSWAPD_EMPTY] += runs
+        m.counters[n.C_WAKEUP_FAST + tier] += max(runs - 1, 0)
         return 0
     m.kswapd_failures[tier] = 0
     # kswapd runs beside the workers: it costs them one CPU's share of its time.

@@ -116,6 +116,7 @@ def machine_dtype(regions: int) -> np.dtype:
         ("kswapd_awake", i8, (t,)),
         ("kswapd_class", i8, (t,)),  # class whose request woke it
         ("kswapd_premature", i8, (t,)),  # that request was refused free CXL
+        ("kswapd_requests", i8, (t,)),  # allocations that woke it since its last run
         ("kswapd_failures", i8, (t,)),
         ("kswapd_budget", f8, (t,)),  # pages it may still reclaim in this tick
         ("reclaim_files_only", i8),  # the present reclaim may neither demote nor swap what swap backs
@@ -144,6 +145,7 @@ def machine_dtype(regions: int) -> np.dtype:
         ("psi_full", f8),
         ("counters", i8, (n.N_COUNTERS,)),
         ("premature_by_class", i8, (c,)),
+        ("stall_s", f8, (c,)),  # waited in direct reclaim, by the class of the request
         ("action", i8, (n.N_ACTIONS,)),
         # blocks of the slow tier
         ("blocks", i8),

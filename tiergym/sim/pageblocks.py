@@ -26,7 +26,7 @@ def boost_watermark(m, z):
         return
     most = max(int(m.high_pages[z] * m.boost_factor / 10000.0), PAGEBLOCK_PAGES)
     m.boost_pages[z] = min(m.boost_pages[z] + PAGEBLOCK_PAGES, most)
-    wake_kswapd(m, n.FAST, n.KERNEL_OTHER, False)
+    wake_kswapd(m, n.FAST, n.KERNEL_OTHER, False, 1)
 
 
 @jit

@@ -73,14 +73,15 @@ def evict(m, r, z, pages, premature):
 
 
 @jit
-def metadata_us(m):
-    """Time per reclaimed page spent on struct page and xarray, by where these lie (MAC, OSDI'26)."""
-    slab = class_on_tier(m, n.SLAB_RECLAIM, n.SLOW) / max(
-        1, class_on_tier(m, n.SLAB_RECLAIM, n.SLOW) + class_on_tier(m, n.SLAB_RECLAIM, n.FAST)
-    )
-    memmap = m.memmap_slow_share
-    slow = 0.5 * (slab + memmap)
-    latency = m.dram_latency_ns + slow * (m.slow_latency_ns - m.dram_latency_ns)
+def metadata_us(m, tier):
+    """Time per page reclaimed from a tier for its struct page and xarray node, by where these lie (MAC, OSDI'26).
+
+    Struct pages belong to their node's memory; an xarray node lies wherever its class does.
+    """
+    on_slow, on_fast = class_on_tier(m, n.SLAB_RECLAIM, n.SLOW), class_on_tier(m, n.SLAB_RECLAIM, n.FAST)
+    slab = on_slow / max(1, on_slow + on_fast)
+    memmap = m.memmap_slow_share if tier == n.SLOW else m.boot_memmap
+    latency = m.dram_latency_ns + 0.5 * (slab + memmap) * (m.slow_latency_ns - m.dram_latency_ns)
     return m.reclaim_metadata_touches * latency * 1e-3
 
 
@@ -100,14 +101,15 @@ def take_from_region(m, r, tier, pages, premature):
     """Reclaim `pages` of region r from a tier, its zones in proportion. Returns (demoted, evicted)."""
     total = fast_pages(m, r) if tier == n.FAST else slow_pages(m, r)
     pages = min(pages, total)
+    first, last = (n.DMA, n.FIRST_SLOW_ZONE) if tier == n.FAST else (n.FIRST_SLOW_ZONE, n.N_ZONES)
     demoted, evicted = 0, 0
     for step in range(2):  # first every zone's share, then the remainder where it can be had
-        for z in range(n.N_ZONES):
-            if (z >= n.FIRST_SLOW_ZONE) != (tier == n.SLOW):
-                continue
-            left = pages - demoted - evicted
+        for z in range(first, last):
             have = m.region_pages[r, z]
-            share = min(left, have * pages // max(total, 1)) if step == 0 else min(left, have)
+            left = pages - demoted - evicted
+            if have == 0 or left == 0:
+                continue
+            share = min(left, have if step == 1 or have == total else have * pages // total)
             if share <= 0:
                 continue
             if tier == n.FAST and demotion_room(m) > 0:
@@ -179,12 +181,12 @@ def reclaim_node(m, tier, want, premature):
     """Reclaim up to `want` pages from a node. Returns (freed, demoted, seconds of the reclaimer's time)."""
     if want <= 0:
         return 0, 0, 0.0
-    lru = 0
-    for r in range(m.regions):
-        lru += evictable(m, r, tier, demotion_room(m) if tier == n.FAST else 0)
     swapped = m.counters[n.C_SWAPOUT]
     demoted, evicted, dirty = reclaim_tail(m, tier, want, premature)
     freed = demoted + evicted
+    lru = freed
+    if freed >= want:
+        lru += class_on_tier(m, n.ANON, tier) + class_on_tier(m, n.FILE, tier)
     m.reclaim_scanned = freed
     for step in range(2):  # cold pages, then any
         if freed >= want:
@@ -194,7 +196,10 @@ def reclaim_node(m, tier, want, premature):
         pool = 0
         for r in range(m.regions):
             pages = evictable(m, r, tier, room)
-            pool += int(pages * m.region_cold[r]) if step == 0 else pages
+            if step == 0:
+                lru += pages
+                pages = int(pages * m.region_cold[r])
+            pool += pages
         if pool == 0:
             continue
         ask = min(want - freed, pool)
@@ -203,10 +208,10 @@ def reclaim_node(m, tier, want, premature):
             if left <= 0:
                 break
             pages = evictable(m, r, tier, room)
-            weight = int(pages * m.region_cold[r]) if step == 0 else pages
-            share = min(left, (weight * ask + pool - 1) // pool)
-            if share > 0:
-                down, out = take_from_region(m, r, tier, share, premature)
+            if step == 0:
+                pages = int(pages * m.region_cold[r])
+            if pages > 0:
+                down, out = take_from_region(m, r, tier, min(left, (pages * ask + pool - 1) // pool), premature)
                 demoted += down
                 freed += down + out
                 dirty += out * m.region_dirty_share[r]
@@ -218,6 +223,6 @@ def reclaim_node(m, tier, want, premature):
     if m.reclaim_files_only == 0:
         freed += shrink_slab(m, tier, 2.0 if freed < want else freed / lru, max(want - freed, SHRINK_BATCH))
     seconds = 1e-6 * (
-        demoted * m.migrate_batched_us + evicted * m.reclaim_us + dirty * WRITEBACK_US + freed * metadata_us(m)
+        demoted * m.migrate_batched_us + evicted * m.reclaim_us + dirty * WRITEBACK_US + freed * metadata_us(m, tier)
     )
     return freed, demoted, seconds

@@ -48,8 +48,9 @@ def set_watermarks(m):
     """min, low, high and promo of every zone (mm/page_alloc.c: __setup_per_zone_wmarks)."""
     pages_min = min_free_kib(m) // 4
     kernel_managed = 0
+    shares = m.movable_shares_min > 0.5
     for z in range(n.N_ZONES):
-        if z != n.SLOW_MOVABLE:
+        if z != n.SLOW_MOVABLE or shares:
             kernel_managed += m.managed_pages[z]
     scale = m.watermark_scale_factor
     for z in range(n.N_ZONES):
@@ -57,7 +58,7 @@ def set_watermarks(m):
         share = pages_min * managed // max(kernel_managed, 1)
         if managed == 0:
             floor = 0
-        elif z == n.SLOW_MOVABLE:
+        elif z == n.SLOW_MOVABLE and not shares:
             floor = min(max(managed // 1024, 32), 128)
         else:
             floor = share

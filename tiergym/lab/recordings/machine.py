@@ -30,6 +30,9 @@ PAGES_PER_MIB = 256
 BLOCK_MIB = 128
 """Memory block below 64 GiB of RAM (arch/x86/mm/init_64.c: probe_memory_block_size)."""
 
+MOVABLE_KEEPS_OUT_SINCE = (6, 2)
+"""Recordings of 6.1 give ZONE_MOVABLE its share of min_free_kbytes, those of 6.12 do not; the release between them that
+changed it was not looked up."""
 PCP_SCALES_SINCE = (6, 7)
 """First kernel whose per-CPU lists refill by more the more they are used (nr_pcp_alloc)."""
 
@@ -145,6 +148,7 @@ def sections(recording: Recording) -> dict[str, Any]:
         "cpus": int(recording.meta["smp"]),
     }
     kernel = {
+        "movable_shares_min": "on" if kernel_version(recording) < MOVABLE_KEEPS_OUT_SINCE else "off",
         "pcp_batch_pages": 0,
         "pcp_scale": 5 if kernel_version(recording) >= PCP_SCALES_SINCE else 0,
         "thp": "off" if settings.get("thp", "never") == "never" else "on",

@@ -53,7 +53,8 @@ class Replay:
     """A simulated run at the recorded times.
 
     pages: int64 (samples, classes of `CLASSES`, 2 nodes). free, pcp: int64 (samples, 2). counters: int64
-    (samples, 35), since the start. marks: zone -> (managed, min, low, high) after the blocks came online.
+    (samples, 35), since the start. marks: zone -> (managed, min, low, high) after the blocks came online. refill: pages
+    that a per-CPU list of DRAM takes at once.
     """
 
     pages: NDArray[np.int64]
@@ -63,6 +64,7 @@ class Replay:
     marks: dict[int, tuple[int, int, int, int]]
     blocks: int
     memmap: int
+    refill: int
     kills: list[Kill] = field(default_factory=list)
     offline: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -132,6 +134,7 @@ def replay(recording: Recording) -> Replay:
         marks,
         int((record["block_state"] >= n.BLOCK_NORMAL).sum()),
         int(record["used_pages"][n.MEMMAP].sum() + record["block_memmap"].sum()),
+        int(record["pcp_refill_pages"][: n.FIRST_SLOW_ZONE].max()),
     )
     _note(out, 0, record, np.zeros(n.N_COUNTERS, np.int64))
     for k in range(1, samples):
@@ -141,7 +144,7 @@ def replay(recording: Recording) -> Replay:
         machines.step(action)
         _note(out, k, record, machines.counters[0])
         if machines.counters[0][n.C_OOM]:
-            out.kills.append(_kill(k, before, record))
+            out.kills.append(_kill(k, before, record, requests))
         for when, what, tag in requests.blocks:
             if when == k and what == "offline":
                 done, failed = (int(machines.counters[0][c]) for c in (n.C_BLOCKS_OFFLINED, n.C_BLOCKS_FAILED))
@@ -248,10 +251,14 @@ def _note(out: Replay, k: int, record: Any, counters: NDArray[np.int64]) -> None
     out.counters[k] = counters + (out.counters[k - 1] if k else 0)
 
 
-def _kill(k: int, before: Any, record: Any) -> Kill:
-    """The kill of sample k's tick; what was touched is what the regions had before it, and what they asked for."""
+def _kill(k: int, before: Any, record: Any, requests: Requests) -> Kill:
+    """The kill of sample k's tick. Touched: halfway between what was there before it and what the tick asked for."""
     request = "user" if record["oom_class"] in (n.ANON, n.FILE) else "kernel"
     nodes = 2 if record["managed_pages"][NODE_ZONES[1]].sum() > 0 else 1
     constraint = "CONSTRAINT_NONE" if record["oom_nodes"] == 3 or nodes == 1 else "CONSTRAINT_MEMORY_POLICY"
-    touched = int(before["region_pages"].sum() + before["region_leaf"].sum())
-    return Kill(k, request, constraint, touched)
+    touched = 0.0
+    for r, region in enumerate(requests.regions):
+        if region.process != SYSTEM:
+            had = int(before["region_pages"][r].sum() + before["region_out_pages"][r])
+            touched += (had + region.target[k]) / 2
+    return Kill(k, request, constraint, int(touched))

@@ -1,22 +1,22 @@
-"""How far a replay is from its recording: errors per class and node, and events, each with its verdict.
+"""How far a replay is from its recording, per class and node.
 
 Cell error: mean over samples of |simulated - measured| / max(peak of the class over both nodes, 256 pages). Samples
-from 2 s after an OOM kill on are left out, and so are those during a test of offlining.
+from 2 s after an OOM kill on are left out (what restarts then is the script's choice), and so are those during a test
+of offlining.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tiergym.lab.recordings.format import Recording
-from tiergym.lab.recordings.machine import STRUCT_PAGES_PER_PAGE, ZONE_OF, command_line, kernel_version
-from tiergym.lab.recordings.replay import CLASSES, Kill, Replay
-from tiergym.sim import names as n
+from tiergym.lab.recordings.replay import CLASSES, Replay
+from tiergym.lab.recordings.tasks import details
 
 COUNTERS: Mapping[str, tuple[str, float]] = {
     "page_tables": ("nr_page_table_pages", 1.0),
@@ -34,13 +34,10 @@ AFTER_KILL_S = 2.0
 CELL_TOLERANCE = 0.05
 CELL_LIMIT = 0.15
 CELLS_WITHIN = 0.95
-TOUCHED_TOLERANCE = 0.10
-DEMOTED_FACTOR = 1.5
-BLOCKS_TOLERANCE = 1
-FALLBACK_PAGES = 64
-"""Pages on node 1 that count as the first fallback: more than a stray page of a kernel thread."""
-DEMAND_PAGES = 1000
-"""Demotion or swap below this, in both the kernel and the model, is agreement: it is noise of single batches."""
+"""Of all cells, this share is to be within its tolerance, and none above the limit."""
+
+Cells = Mapping[str, tuple[float, float]]
+"""Class -> (fast, slow), shares of the peak."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +54,21 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One run: `cells`, class -> error (fast, slow) as shares, and event rows."""
+    """One run. `spread` is what replicates of it differ by; `failure` says why it could not be simulated."""
 
     run: str
-    cells: Mapping[str, tuple[float, float]]
-    rows: tuple[Row, ...]
+    errors: Cells
+    spread: Cells
+    rows: Sequence[Row]
+    failure: str = ""
+
+    def tolerance(self, name: str, node: int) -> float:
+        """What a cell may be off: 5 %, or as much as replicates of the run."""
+        return max(CELL_TOLERANCE, self.spread[name][node])
+
+    def limit(self, name: str, node: int) -> float:
+        """What no cell may exceed: 15 %, or as much as replicates of the run."""
+        return max(CELL_LIMIT, self.spread[name][node])
 
 
 def measured_pages(recording: Recording) -> NDArray[np.float64]:
@@ -74,50 +81,62 @@ def measured_pages(recording: Recording) -> NDArray[np.float64]:
     return out
 
 
-def kills_measured(recording: Recording) -> list[tuple[int, str, str, int]]:
-    """(sample, request, constraint, touched) of each OOM kill, from vm.oom_kill and the kernel's log."""
+def kill_samples(recording: Recording) -> list[int]:
+    """The first sample that counts each OOM kill."""
     count = recording.column("vm.oom_kill").astype(np.int64)
-    log = [line for line in recording.meta.get("dmesg", [])]
-    requests = ["user" if "HIGHUSER" in line else "kernel" for line in log if "invoked oom-killer" in line]
-    constraints = [match[1] for line in log if (match := re.search(r"oom-kill:constraint=(\w+)", line))]
-    found = []
-    for i in range(int(count[-1] - count[0])):
-        k = int(np.argmax(count - count[0] > i))
-        touched = sum(float(recording.column(f"w.{name}")[k]) for name in TOUCHED)
-        request = requests[i] if i < len(requests) else "?"
-        constraint = constraints[i] if i < len(constraints) else "?"
-        found.append((k, request, constraint, int(touched)))
-    return found
+    kills = int(count[-1] - count[0])
+    return [int(np.argmax(count - count[0] > i)) for i in range(kills)]
 
 
-TOUCHED = ("anon_touched_pages", "kv_touched_pages", "sparse_leaf_tables", "threads")
-"""What the score counts as touched at a kill."""
-
-
-def scored_samples(recording: Recording) -> NDArray[np.bool_]:
-    """Samples that the cells count."""
-    t_s = recording.t_s
-    keep = np.ones(len(t_s), np.bool_)
-    kills = kills_measured(recording)
-    if kills:
-        keep &= t_s < t_s[kills[0][0]] + AFTER_KILL_S
+def offline_tests(recording: Recording) -> list[tuple[str, float, float]]:
+    """(tag, begin, end) in seconds of each test that took blocks offline."""
     begin: dict[str, float] = {}
+    tests = []
     for event in recording.events:
-        words = dict(word.split("=", 1) for word in event.detail.split() if "=" in word)
+        words = details(event.detail)
         tag = words.get("tag", "")
         if event.event == "offline_block" and tag not in begin:
             begin[tag] = event.t_s - (float(words.get("t1", 0)) - float(words.get("t0", 0)))
         elif event.event == "offline_summary" and tag in begin:
-            keep &= (t_s < begin.pop(tag)) | (t_s > event.t_s)
+            tests.append((tag, begin.pop(tag), event.t_s))
+    return tests
+
+
+def scored_samples(recording: Recording) -> NDArray[np.bool_]:
+    """Samples that the cells count, bool (samples,)."""
+    t_s = recording.t_s
+    keep = np.ones(len(t_s), np.bool_)
+    kills = kill_samples(recording)
+    if kills:
+        keep &= t_s < t_s[kills[0]] + AFTER_KILL_S
+    for _, begin, end in offline_tests(recording):
+        keep &= (t_s < begin) | (t_s > end)
     return keep
 
 
-def cell_errors(recording: Recording, replay: Replay) -> dict[str, tuple[float, float]]:
+def class_peaks(recording: Recording) -> NDArray[np.float64]:
+    """What errors are measured against: the peak of each class over both nodes, at least 256 pages, (classes,)."""
+    return np.maximum(measured_pages(recording).max(axis=(0, 2)), LEAST_PEAK_PAGES)
+
+
+def cell_errors(recording: Recording, replay: Replay) -> Cells:
     """Error of every class on both nodes."""
-    measured, keep = measured_pages(recording), scored_samples(recording)
-    out = {}
-    for c, name in enumerate(CLASSES):
-        peak = max(float(measured[:, c].max()), LEAST_PEAK_PAGES)
-        error = np.abs(replay.pages[keep, c] - measured[keep, c]).mean(axis=0) / peak
-        out[name] = (float(error[0]), float(error[1]))
-    return out
+    keep, peaks = scored_samples(recording), class_peaks(recording)
+    off = np.abs(replay.pages[keep] - measured_pages(recording)[keep]).mean(axis=0) / peaks[:, None]
+    return {name: (float(off[c, 0]), float(off[c, 1])) for c, name in enumerate(CLASSES)}
+
+
+def base_name(run: str) -> str:
+    """The run that `run` replicates: names end in __r2, __r3, ..."""
+    return re.sub(r"__r\d+$", "", run)
+
+
+def replicate_spread(recordings: Sequence[Recording]) -> Cells:
+    """How far replicates of one run lie apart: the range of their peaks, by the
+    same measure as the error. One recording alone has no spread."""
+    if len(recordings) < 2:
+        return dict.fromkeys(CLASSES, (0.0, 0.0))
+    peaks = np.max([class_peaks(recording) for recording in recordings], axis=0)
+    kept = [measured_pages(recording)[scored_samples(recording)] for recording in recordings]
+    range_of_peaks = np.ptp([pages.max(axis=0) for pages in kept], axis=0) / peaks[:, None]
+    return {name: (float(range_of_peaks[c, 0]), float(range_of_peaks[c, 1])) for c, name in enumerate(CLASSES)}
