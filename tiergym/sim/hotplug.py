@@ -137,6 +137,17 @@ def evacuate(m, z, pages):
 
 
 @jit
+def movable_inside(m, b, z):
+    """User pages in a block: they fill the zone's blocks from the lowest up, beside the kernel pages there (F10)."""
+    below = 0
+    for k in range(b):
+        if m.block_state[k] == m.block_state[b]:
+            below += m.block_pages - m.block_memmap[k] - m.block_unmovable[k]
+    usable = m.block_pages - m.block_memmap[b] - m.block_unmovable[b]
+    return min(max(movable_used(m, z) - below, 0), usable)
+
+
+@jit
 def offline_block(m, b):
     """Take one block offline: not with an unmovable page in it, nor if its pages fit nowhere else."""
     if m.block_unmovable[b] > 0:
@@ -144,7 +155,7 @@ def offline_block(m, b):
     z = n.SLOW_NORMAL if m.block_state[b] == n.BLOCK_NORMAL else n.SLOW_MOVABLE
     usable = m.block_pages - m.block_memmap[b]
     drain_pcp(m)  # zone_pcp_disable
-    inside = movable_used(m, z) * usable // max(m.managed_pages[z], 1)
+    inside = movable_inside(m, b, z)
     if not evacuate(m, z, max(inside, usable - m.free_pages[z])) or m.free_pages[z] < usable:
         return False
     m.free_pages[z] -= usable
@@ -165,12 +176,14 @@ def remove_block(m, b):
 
 @jit
 def take_offline(m, blocks, remove):
-    """Offline `blocks` blocks, from the highest down, trying every one that is online; unplug them if asked."""
-    done = 0
+    """Offline `blocks` blocks, from the highest down; to unplug them, every block that is online is tried until so many
+    are gone, in place only so many are tried at all."""
+    done, tried = 0, 0
     for b in range(m.blocks - 1, -1, -1):
-        if done == blocks:
+        if done == blocks or (tried == blocks and not remove):
             break
         if m.block_state[b] >= n.BLOCK_NORMAL:
+            tried += 1
             if offline_block(m, b):
                 done += 1
                 m.counters[n.C_BLOCKS_OFFLINED] += 1

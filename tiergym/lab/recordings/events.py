@@ -15,8 +15,8 @@ from tiergym.lab.recordings.machine import (
     sections,
 )
 from tiergym.lab.recordings.replay import CLASSES, Replay
-from tiergym.lab.recordings.score import Row, kill_samples, measured_pages, offline_tests
-from tiergym.lab.recordings.tasks import details
+from tiergym.lab.recordings.score import Row, kill_samples, measured_pages
+from tiergym.lab.recordings.tasks import details, offline_tests
 from tiergym.sim import names as n
 
 TOUCHED = ("anon_touched_pages", "kv_touched_pages", "file_touched_pages", "sparse_leaf_tables", "threads")
@@ -26,6 +26,7 @@ DEMOTED_FACTOR = 1.5
 DEMAND_PAGES = 1000
 """Demotion below this is noise of a few batches."""
 BLOCKS_TOLERANCE = 1
+WITH_KILL_S = 0.5
 FALLBACK_PAGES = 64
 """Pages on node 1 that make a fallback: more than a stray page of a kernel thread."""
 
@@ -65,19 +66,28 @@ def _machine_rows(recording: Recording, replay: Replay) -> Iterator[Row]:
 
 
 def _fallback_rows(recording: Recording, replay: Replay) -> Iterator[Row]:
-    """DRAM's free and per-CPU pages at the first fallback, and whether anything was reclaimed before it."""
+    """DRAM's free and per-CPU pages at the first fallback, and whether anything was reclaimed before it.
+
+    Where a kill is next to the first fallback, nothing can be said about it.
+    """
     slow = measured_pages(recording)[:, :, 1].sum(axis=1)
     measured = _first(slow - slow[0] >= FALLBACK_PAGES)
     ours = replay.pages[:, :, 1].sum(axis=1)
     simulated = _first(ours - ours[0] >= FALLBACK_PAGES)
-    if measured is None or simulated is None:
-        agree = measured is None and simulated is None
-        yield Row("first fallback", _at(recording, measured), _at(recording, simulated), "both or neither", agree)
+    killed = [*kill_samples(recording)[:1], *(kill.sample for kill in replay.kills[:1])]
+    times = recording.t_s
+    with_kill = any(
+        abs(times[k] - times[at]) <= WITH_KILL_S for k in killed for at in (measured, simulated) if at is not None
+    )
+    if measured is None or simulated is None or with_kill:
+        agree = (measured is None) == (simulated is None)
+        at = _at(recording, measured), _at(recording, simulated)
+        yield Row("first fallback", *at, "both or neither", agree, required=not with_kill)
         return
     pcp = sum(np.nan_to_num(recording.column(f"z0.{zone}.pcp_count").astype(np.float64)) for zone in recording.zones(0))
     free = recording.column("n0.nr_free_pages").astype(np.float64) + pcp
     left = int(free[measured]), int(replay.free[simulated, 0] + replay.pcp[simulated, 0])
-    refill = int(recording.meta["smp"]) * replay.refill
+    refill = int(recording.meta["smp"]) * replay.refill + FALLBACK_PAGES
     close = abs(left[0] - left[1]) <= refill
     yield Row("free + per-CPU at first fallback", str(left[0]), str(left[1]), f"+-{refill}", close)
     if action_modes(recording)["zone"] == "normal":

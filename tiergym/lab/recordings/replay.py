@@ -19,6 +19,7 @@ from tiergym.sim import demand
 from tiergym.sim import names as n
 from tiergym.sim import parameters as p
 from tiergym.sim.layout import REGION_SIZES
+from tiergym.sim.watermarks import PCPTYPES
 from tiergym.specs import Scenario
 from tiergym.specs.reading import complete_sections
 from tiergym.specs.table import build_table
@@ -145,10 +146,10 @@ def replay(recording: Recording) -> Replay:
         _note(out, k, record, machines.counters[0])
         if machines.counters[0][n.C_OOM]:
             out.kills.append(_kill(k, before, record, requests))
-        for when, what, tag in requests.blocks:
-            if when == k and what == "offline":
-                done, failed = (int(machines.counters[0][c]) for c in (n.C_BLOCKS_OFFLINED, n.C_BLOCKS_FAILED))
-                out.offline[tag] = (done, failed)
+        for tag in {tag for when, what, tag in requests.blocks if when == k and what == "offline"}:
+            so_far = out.offline.get(tag, (0, 0))
+            now = [int(machines.counters[0][c]) for c in (n.C_BLOCKS_OFFLINED, n.C_BLOCKS_FAILED)]
+            out.offline[tag] = (so_far[0] + now[0], so_far[1] + now[1])
     return out
 
 
@@ -159,8 +160,8 @@ def install(record: Any, start: Start, requests: Requests) -> None:
         # Some kernels compute their marks before the last boot memory is freed.
         for mark, pages in start.marks[z].items():
             record[f"{mark}_pages"][z] = pages
-        # Every CPU holds its part; the workload runs on one at a time.
-        record["pcp_idle_pages"][z] = start.pcp[z] - start.pcp[z] // int(record["cpus"])
+        # Every CPU holds its part, per migrate type; a workload uses one list of one CPU at a time.
+        record["pcp_idle_pages"][z] = start.pcp[z] - start.pcp[z] // (int(record["cpus"]) * PCPTYPES)
     used = record["used_pages"]
     memmap = used[n.MEMMAP].copy()
     used[:] = 0
@@ -236,9 +237,10 @@ def _ask(record: Any, start: Start, requests: Requests, k: int) -> None:
     record["pool_pinned_share"][n.POOL_FILES] = 1 - shrinkable / max(reclaim, 1.0)
     record["event_kind"][:] = n.EVENT_NONE
     record["events_done"] = 0
-    for e, (_, what, _) in enumerate([request for request in requests.blocks if request[0] == k][: p.N_EVENTS]):
+    asked = [what for when, what, _ in requests.blocks if when == k]
+    for e, what in enumerate(dict.fromkeys(asked)):
         record["event_kind"][e] = n.EVENT_OFFLINE if what == "offline" else n.EVENT_ONLINE
-        record["event_mib"][e] = record["slow_mib"]
+        record["event_mib"][e] = asked.count(what) * float(record["block_mib"])
 
 
 def _note(out: Replay, k: int, record: Any, counters: NDArray[np.int64]) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tiergym.lab.recordings.format import Recording
 from tiergym.lab.recordings.machine import Start, first_sample
 from tiergym.lab.recordings.progress import alive, given_back_share, task_progress
-from tiergym.lab.recordings.tasks import Task, read_tasks
+from tiergym.lab.recordings.tasks import Task, details, offline_tests, read_tasks
 
 Series = NDArray[np.float64]
 SYSTEM = "system"
@@ -35,6 +35,8 @@ MOUNT_SLAB_UNRECLAIM_BYTES = 22 * 4096  # an ext4 mount: superblock, journal, gr
 MOUNT_SLAB_RECLAIM_BYTES = 18 * 4096
 MOUNT_CACHE_PAGES = 100
 DISK_FILES_PER_CACHE_PAGE = 16  # inodes of 256 bytes in the inode table
+TEST_PROCESSES = 4
+TEST_SYSFS_BYTES = 6 * 4096  # dentries and inodes of the files under /sys/devices/system/memory
 STACKS_PER_TABLE = 64  # user stacks of 32 KiB
 POLICIES = {("bind", 0): "bind_fast", ("bind", 1): "bind_slow", ("pref", 1): "prefer_slow"}
 
@@ -58,7 +60,7 @@ class Requests:
     """Everything at the sample times `t_s`. `slab_*` are bytes beyond threads and cached pages; dentries
     of a tmpfs are pinned.
 
-    `blocks` lists (sample, "offline" or "online", tag) of requests concerning all blocks of node 1.
+    `blocks` lists (sample, what, tag): one block of node 1 is to go "offline", or all are to come "online".
     """
 
     t_s: Series
@@ -109,6 +111,7 @@ def read_requests(recording: Recording) -> Requests:
     _add_second_regions(requests, recording, tasks)
     _add_processes(requests, tasks)
     _add_files(requests, recording)
+    _add_offline_tests(requests, recording)
     requests.blocks = _block_requests(recording)
     return requests
 
@@ -209,6 +212,15 @@ def _add_processes(requests: Requests, tasks: list[Task]) -> None:
     requests.slab_unreclaim += count * PROCESS_SLAB_BYTES
 
 
+def _add_offline_tests(requests: Requests, recording: Recording) -> None:
+    """A test of offlining runs programs that look at each block in sysfs: processes while it lasts, objects for good."""
+    for _, begin, end in offline_tests(recording):
+        during = (requests.t_s >= begin) & (requests.t_s <= end)
+        requests.threads += during * TEST_PROCESSES
+        requests.slab_unreclaim += during * TEST_PROCESSES * PROCESS_SLAB_BYTES
+        requests.slab_pinned += (requests.t_s >= begin) * TEST_SYSFS_BYTES
+
+
 def process_count(t_s: Series, tasks: list[Task]) -> Series:
     """Processes of the workload beyond those of the first sample.
 
@@ -284,15 +296,12 @@ def _not_deleted(recording: Recording, folder: str) -> Series:
 
 
 def _block_requests(recording: Recording) -> list[tuple[int, str, str]]:
-    """When all blocks of node 1 were to go offline (tests, by tag) and online again: the first sample from then on."""
-    t_s, found, seen = recording.t_s, [], set()
+    """When a block of node 1 was to go offline (in a test, by tag) or all online again: the first sample from then on."""
+    found = []
     for event in recording.events:
-        words = dict(word.split("=", 1) for word in event.detail.split() if "=" in word)
-        if event.event == "offline_block" and words.get("tag") not in seen:
-            seen.add(words.get("tag"))
-            begin = event.t_s - (float(words.get("t1", 0)) - float(words.get("t0", 0)))
-            found.append((begin, "offline", str(words.get("tag", ""))))
+        if event.event == "offline_block":
+            found.append((event.t_s, "offline", details(event.detail).get("tag", "")))
         elif event.event == "reonline":
             found.append((event.t_s, "online", ""))
-    last = len(t_s) - 1
-    return [(min(int(np.searchsorted(t_s, when)), last), what, tag) for when, what, tag in found]
+    last = len(recording.t_s) - 1
+    return [(min(int(np.searchsorted(recording.t_s, when)), last), what, tag) for when, what, tag in found]

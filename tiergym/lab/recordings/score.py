@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tiergym.lab.recordings.format import Recording
 from tiergym.lab.recordings.replay import CLASSES, Replay
-from tiergym.lab.recordings.tasks import details
+from tiergym.lab.recordings.tasks import offline_tests
 
 COUNTERS: Mapping[str, tuple[str, float]] = {
     "page_tables": ("nr_page_table_pages", 1.0),
@@ -88,20 +88,6 @@ def kill_samples(recording: Recording) -> list[int]:
     return [int(np.argmax(count - count[0] > i)) for i in range(kills)]
 
 
-def offline_tests(recording: Recording) -> list[tuple[str, float, float]]:
-    """(tag, begin, end) in seconds of each test that took blocks offline."""
-    begin: dict[str, float] = {}
-    tests = []
-    for event in recording.events:
-        words = details(event.detail)
-        tag = words.get("tag", "")
-        if event.event == "offline_block" and tag not in begin:
-            begin[tag] = event.t_s - (float(words.get("t1", 0)) - float(words.get("t0", 0)))
-        elif event.event == "offline_summary" and tag in begin:
-            tests.append((tag, begin.pop(tag), event.t_s))
-    return tests
-
-
 def scored_samples(recording: Recording) -> NDArray[np.bool_]:
     """Samples that the cells count, bool (samples,)."""
     t_s = recording.t_s
@@ -132,11 +118,12 @@ def base_name(run: str) -> str:
 
 
 def replicate_spread(recordings: Sequence[Recording]) -> Cells:
-    """How far replicates of one run lie apart: the range of their peaks, by the
+    """How far replicates of one run lie apart: the range of their peaks or of their means, whichever is larger, by the
     same measure as the error. One recording alone has no spread."""
     if len(recordings) < 2:
         return dict.fromkeys(CLASSES, (0.0, 0.0))
     peaks = np.max([class_peaks(recording) for recording in recordings], axis=0)
     kept = [measured_pages(recording)[scored_samples(recording)] for recording in recordings]
-    range_of_peaks = np.ptp([pages.max(axis=0) for pages in kept], axis=0) / peaks[:, None]
-    return {name: (float(range_of_peaks[c, 0]), float(range_of_peaks[c, 1])) for c, name in enumerate(CLASSES)}
+    ranges = [np.ptp([level(pages, axis=0) for pages in kept], axis=0) for level in (np.max, np.mean)]
+    spread = np.max(ranges, axis=0) / peaks[:, None]
+    return {name: (float(spread[c, 0]), float(spread[c, 1])) for c, name in enumerate(CLASSES)}

@@ -119,6 +119,20 @@ def _take_command(
     return {}, False
 
 
+def offline_tests(recording: Recording) -> list[tuple[str, float, float]]:
+    """(tag, begin, end) in seconds of each test that took blocks offline."""
+    begin: dict[str, float] = {}
+    tests = []
+    for event in recording.events:
+        words = details(event.detail)
+        tag = words.get("tag", "")
+        if event.event == "offline_block" and tag not in begin:
+            begin[tag] = event.t_s - (float(words.get("t1", 0)) - float(words.get("t0", 0)))
+        elif event.event == "offline_summary" and tag in begin:
+            tests.append((tag, begin.pop(tag), event.t_s))
+    return tests
+
+
 KIND_OF_FREED = {"threads": "threads", "procs": "procs", "files": "dentry", "llama": "llama"}
 
 
