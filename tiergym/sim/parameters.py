@@ -73,7 +73,12 @@ MACHINE: tuple[Field, ...] = (
 KERNEL: tuple[Field, ...] = (
     _f("watermark_scale_factor", 10, 1, 3000, "vm.watermark_scale_factor, in 1/10000 of a zone"),
     _f("min_free_kib", 0, 0, 4e6, "vm.min_free_kbytes set by the administrator; 0 keeps the formula"),
-    _e("movable_shares_min", 0, SWITCH, "MOVABLE takes its share of min_free_kbytes, as in 6.1 (6.12: at most 128 pages)"),
+    _e(
+        "movable_shares_min",
+        0,
+        SWITCH,
+        "MOVABLE takes its share of min_free_kbytes, as in 6.1 (6.12: at most 128 pages)",
+    ),
     _e("thp", 1, SWITCH, "transparent huge pages enabled: raises min_free_kbytes (khugepaged.c)"),
     _e("demotion", 0, SWITCH, "/sys/kernel/mm/numa/demotion_enabled"),
     _e("numa_balancing", 0, ("off", "normal", "tiering"), "normal: promote what fits; tiering: hot pages, wake kswapd"),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tiergym.lab.recordings.format import Recording
 from tiergym.lab.recordings.machine import Start, first_sample
-from tiergym.lab.recordings.progress import alive, given_back_share, task_progress
+from tiergym.lab.recordings.progress import alive, task_progress
 from tiergym.lab.recordings.tasks import Task, details, offline_tests, read_tasks
 
 Series = NDArray[np.float64]
@@ -119,7 +119,13 @@ def read_requests(recording: Recording) -> Requests:
 def _tasks_of_counters(recording: Recording) -> list[Task]:
     """A recording without phases: one process per counter that moves."""
     found = []
-    for command, counter in (("anon", "anon_touched_pages"), ("readfile", "file_touched_pages"), ("sparse", "sparse_leaf_tables"), ("threads", "threads"), ("procs", "procs")):
+    for command, counter in (
+        ("anon", "anon_touched_pages"),
+        ("readfile", "file_touched_pages"),
+        ("sparse", "sparse_leaf_tables"),
+        ("threads", "threads"),
+        ("procs", "procs"),
+    ):
         column = recording.column(f"w.{counter}")
         if column.max() > 0:
             found.append(Task(command, {}, False, 0.0, int(column.max())))
@@ -264,7 +270,9 @@ def _add_files(requests: Requests, recording: Recording) -> None:
     requests.slab_pinned += mounted * MOUNT_SLAB_RECLAIM_BYTES
     if mounted.any():
         pages = mounted * MOUNT_CACHE_PAGES + disk_files / DISK_FILES_PER_CACHE_PAGE
-        requests.regions.append(RegionRequest("disk metadata", SYSTEM, pages, kind="shmem", access_hz=np.ones(len(t_s))))
+        requests.regions.append(
+            RegionRequest("disk metadata", SYSTEM, pages, kind="shmem", access_hz=np.ones(len(t_s)))
+        )
     requests.slab_reclaim += recording.column("w.neg_lookups") * NEGATIVE_DENTRY_BYTES * kept
     for region in requests.regions:
         if region.kind == "cache":
@@ -288,7 +296,10 @@ def _not_deleted(recording: Recording, folder: str) -> Series:
         begin = next((e.t_s for e in recording.events if marks and e.event == f"phase:{marks[-1]}"), None)
         if begin is None:
             continue
-        slept, rest = 0.0, [float(m[1]) for after in lines[i + 1 : i + 2] if (m := re.match(r"/gt sleep ([\d.]+)", after))]
+        slept, rest = (
+            0.0,
+            [float(m[1]) for after in lines[i + 1 : i + 2] if (m := re.match(r"/gt sleep ([\d.]+)", after))],
+        )
         slept = sum(rest)
         end = next((e.t_s for e in recording.events if e.t_s > begin), recording.t_s[-1]) - slept
         share *= np.clip((end - recording.t_s) / max(end - begin, 0.1), 0.0, 1.0)

@@ -71,6 +71,11 @@ class Score:
         return max(CELL_LIMIT, self.spread[name][node])
 
 
+def failed_score(run: str, why: str) -> Score:
+    """The score of a run that could not be simulated."""
+    return Score(run, {}, {}, (), why)
+
+
 def measured_pages(recording: Recording) -> NDArray[np.float64]:
     """Pages per sample, class and node, float64 (samples, classes, 2)."""
     out = np.zeros((len(recording.t_s), len(CLASSES), 2))

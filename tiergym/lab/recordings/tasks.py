@@ -7,7 +7,7 @@ for and when it gives it back; the `w.*` columns say how far it has come.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tiergym.lab.recordings.format import Event, Recording
