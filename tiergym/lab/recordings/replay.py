@@ -222,6 +222,8 @@ def _ask(record: Any, start: Start, requests: Requests, k: int) -> None:
     """Set what the workload asks for at sample k. What the first sample holds in slab stays, in bytes."""
     for r, region in enumerate(requests.regions):
         record["region_size"][r] = int(region.target[k] + 0.5)
+        if region.left is not None:
+            record["region_density"][r] = region.density * max(float(region.left[k]), 1 / 512)
         hz = 0.0 if region.access_hz is None else max(0.0, float(region.access_hz[k]))
         if hz != record["region_access_hz"][r]:
             record["region_access_hz"][r] = hz

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tiergym.lab.recordings.format import Recording
 from tiergym.lab.recordings.machine import Start, first_sample
-from tiergym.lab.recordings.progress import alive, task_progress
+from tiergym.lab.recordings.progress import alive, given_back_share, task_progress
 from tiergym.lab.recordings.tasks import Task, details, offline_tests, read_tasks
 
 Series = NDArray[np.float64]
@@ -43,7 +43,10 @@ POLICIES = {("bind", 0): "bind_fast", ("bind", 1): "bind_slow", ("pref", 1): "pr
 
 @dataclass(slots=True)
 class RegionRequest:
-    """One region: `target`, pages at each sample; `process` is a name of `Requests.processes`."""
+    """One region: `target`, pages at each sample; `process` is a name of `Requests.processes`.
+
+    `left`: share not given back yet by the one munmap that ends it, which frees page tables last (free_pgtables).
+    """
 
     name: str
     process: str
@@ -53,6 +56,7 @@ class RegionRequest:
     mempolicy: str = "default"
     mlocked: bool = False
     access_hz: Series | None = None
+    left: Series | None = None
 
 
 @dataclass(slots=True)
@@ -169,7 +173,8 @@ def _add_task(requests: Requests, process: str, task: Task, touched: Series) -> 
         if task.command == "llama":
             requests.regions.append(RegionRequest(name, process, touched, kind="zero"))
     elif task.command in ("llama", "anon"):
-        requests.regions.append(RegionRequest(name, process, touched, mempolicy=mempolicy(task)))
+        left = given_back_share(requests.t_s, task)
+        requests.regions.append(RegionRequest(name, process, touched, mempolicy=mempolicy(task), left=left))
     elif task.command == "sparse":
         kind = "zero" if task.arguments.get("mode", "read") == "read" else "anon"
         per_table = max(1, (2 << 20) // int(task.arguments.get("step", 2 << 20)))
