@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -15,15 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-import numpy as np
-
 from tiergym.errors import UserError
-from tiergym.lab.recordings.format import Column, Event, write_recording
+from tiergym.lab.recordings.format import Event, write_recording
 from tiergym.lab.recordings.kernel_log import memory_lines
 from tiergym.lab.recordings.machine_facts import machine_facts
 from tiergym.lab.recordings.proc_files import Values
 from tiergym.lab.recordings.process_tree import adopt_orphans
-from tiergym.lab.recordings.sampling import Machine, Sampler
+from tiergym.lab.recordings.sampling import Machine, Sampler, as_columns
 
 GRACE_S = 5.0
 """After Ctrl-C the command has this long to end by itself, and as long again after SIGTERM."""
@@ -100,7 +97,7 @@ def record(
         "dmesg": _log_since(machine, began),
         "notes": machine.notes,
     }
-    write_recording(folder, meta, _columns(times, samples), events)
+    write_recording(folder, meta, as_columns(times, samples), events)
     status = INTERRUPTED if interrupted else _status(process)
     return Recorded(len(samples), times[-1], status, machine.notes)
 
@@ -157,14 +154,3 @@ def _status(process: subprocess.Popen[bytes] | None) -> int:
 def _exit_event(t_s: float, name: str, process: subprocess.Popen[bytes]) -> Event:
     how = f"status={process.returncode}" if process.returncode >= 0 else f"signal={-process.returncode}"
     return Event(t_s, "child_exit", f"cmd={Path(name).name} pid={process.pid} {how}")
-
-
-def _columns(times: Sequence[float], samples: Sequence[Values]) -> dict[str, Column]:
-    """Samples as columns. A node or zone that is not there yet, or no longer, has no pages: 0; else NaN."""
-    columns: dict[str, Column] = {"t_s": np.array(times)}
-    for name in dict.fromkeys(name for values in samples for name in values):
-        absent = 0 if re.match(r"[nmzb]\d", name) else math.nan
-        whole = absent == 0 or all(name in values for values in samples)
-        cells = [values.get(name, absent) for values in samples]
-        columns[name] = np.array(cells, np.int64) if whole else np.array(cells, np.float64)
-    return columns

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from tiergym.errors import UserError
 from tiergym.lab.recordings import proc_files, process_tree
+from tiergym.lab.recordings.format import Column
 from tiergym.lab.recordings.proc_files import Values
 
 NODES = "sys/devices/system/node"
@@ -117,3 +122,14 @@ def _cache_asked_for(values: Values) -> int:
     there = sum(values[f"{node}.nr_file_pages"] - values.get(f"{node}.nr_shmem", 0) for node in nodes)
     refaults = values.get("vm.workingset_refault_file", values.get("vm.workingset_refault", 0))
     return there + values.get("vm.pgsteal_file", 0) - refaults
+
+
+def as_columns(times: Sequence[float], samples: Sequence[Values]) -> dict[str, Column]:
+    """Samples as columns. A node or zone that is not there yet, or no longer, has no pages: 0; else NaN."""
+    columns: dict[str, Column] = {"t_s": np.array(times)}
+    for name in dict.fromkeys(name for values in samples for name in values):
+        absent = 0 if re.match(r"[nmzb]\d", name) else math.nan
+        whole = absent == 0 or all(name in values for values in samples)
+        cells = [values.get(name, absent) for values in samples]
+        columns[name] = np.array(cells, np.int64) if whole else np.array(cells, np.float64)
+    return columns
