@@ -17,7 +17,20 @@ import pytest
 from tiergym import __main__, __version__, specs
 from tiergym.lab import bench, bench_steps, doctor, metrics
 
-COMMANDS = ("run", "train", "export", "evaluate", "compare", "matrix", "bench", "scenarios", "agents", "doctor")
+COMMANDS = (
+    "run",
+    "train",
+    "export",
+    "evaluate",
+    "compare",
+    "matrix",
+    "bench",
+    "record",
+    "workload",
+    "scenarios",
+    "agents",
+    "doctor",
+)
 
 
 @dataclass

@@ -38,7 +38,7 @@ class Booted:
 
     console: str
     samples: str
-    command: list[str]
+    command: str
     release: str
     timed_out: bool
 
@@ -119,10 +119,9 @@ def boot(run: Run, kernel: Path, lab: Path) -> Booted:
             process.wait()
     for name in ("initrd", "disk.img"):
         (scratch / name).unlink(missing_ok=True)
-    shown = [
-        part.replace(f"{scratch}/", "").replace(f"{monitor.parent}/", "").replace(str(vmlinuz), vmlinuz.name)
-        for part in command
-    ]
+    shown = " ".join(command)
+    for path in (scratch, monitor.parent, vmlinuz.parent):
+        shown = shown.replace(f"{path}/", "")
     return Booted(_text(scratch / CONSOLE), _text(scratch / SAMPLES), shown, kernel.name, timed_out)
 
 

@@ -79,9 +79,12 @@ def choose(names: list[str], runs: dict[str, Run]) -> list[Run]:
 def _value(file: Path, name: str, key: str, value: Any) -> Any:
     if key not in _OF_FILE:
         raise UserError(f"{file}: {name}: {suggest(key, [*_OF_FILE, 'policies'], 'field')}")
-    kind = {"str": str, "int": int}[str(_OF_FILE[key])]
-    if not isinstance(value, kind) or isinstance(value, bool) or (kind is int and int(value) < 0):
-        raise UserError(f"{file}: {name}.{key} = {value!r}; allowed: {'text' if kind is str else 'a whole number'}")
+    if _OF_FILE[key] == "str":
+        fits, allowed = isinstance(value, str), "text"
+    else:
+        fits, allowed = type(value) is int and value >= 0, "a whole number"
+    if not fits:
+        raise UserError(f"{file}: {name}.{key} = {value!r}; allowed: {allowed}")
     return value
 
 

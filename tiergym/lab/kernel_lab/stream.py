@@ -114,7 +114,7 @@ def meta(run: Run, booted: Booted) -> dict[str, Any]:
         "sample_hz": run.hz,
         "timed_out": booted.timed_out,
         "completed": "DONE" in facts,
-        "qemu_args": " ".join(booted.command),
+        "qemu_args": booted.command,
         "page_size": PAGE_BYTES,
         "guest_report": [line for line in facts if not line.startswith(apart)],
         "zone_report": proc_files.zone_report("\n".join(part("zoneinfo "))),
