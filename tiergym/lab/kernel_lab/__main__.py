@@ -24,6 +24,7 @@ def main(
     ] = None,
     lab: Annotated[Path, typer.Option(help="Where kernels, scratch and recordings lie.")] = Path("build/kernel-lab"),
     every: Annotated[bool, typer.Option("--all", help="All runs of runs.toml.")] = False,
+    replicate: Annotated[int, typer.Option(min=1, help="N: record once more, as NAME__rN.")] = 1,
     list_runs: Annotated[bool, typer.Option("--list", help="Print the runs and stop.")] = False,
 ) -> None:
     """Boot a real kernel with two memory nodes under QEMU, record runs, and judge the model on the recordings.
@@ -40,14 +41,15 @@ def main(
         return
     kernels = {run.kernel: qemu.find_kernel(lab, run.kernel) for run in chosen}
     for run in chosen:
-        folder, kernel, began = lab / "recordings" / run.name, kernels[run.kernel], time.monotonic()
+        name = run.name if replicate == 1 else f"{run.name}__r{replicate}"
+        folder, kernel, began = lab / "recordings" / name, kernels[run.kernel], time.monotonic()
         if folder.exists():
-            print(f"{run.name}: there already", flush=True)
+            print(f"{name}: there already", flush=True)
         elif kernel is None:
-            print(f"{run.name}: skipped: no kernel {run.kernel} in {lab / 'kernel'}", flush=True)
+            print(f"{name}: skipped: no kernel {run.kernel} in {lab / 'kernel'}", flush=True)
         else:
             samples = stream.save(run, qemu.boot(run, kernel, lab), folder)
-            print(f"{run.name}: {samples} samples, {time.monotonic() - began:.0f} s", flush=True)
+            print(f"{name}: {samples} samples, {time.monotonic() - began:.0f} s", flush=True)
     if (lab / "recordings").is_dir():
         command = [sys.executable, "-m", "tiergym", "validate", "recordings", str(lab / "recordings")]
         raise typer.Exit(subprocess.run(command, check=False).returncode)

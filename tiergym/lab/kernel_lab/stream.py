@@ -96,7 +96,6 @@ def meta(run: Run, booted: Booted) -> dict[str, Any]:
     apart = ("zoneinfo ", "dmesg ", "pagetype ")
     two_nodes = run.cxl_mib > 0
     return {
-        "run": run.name,
         "kernel_release": next(iter(part("kernel ")), booted.release),
         "accel": "qemu-tcg",
         "smp": run.cpus,
@@ -132,7 +131,11 @@ def save(run: Run, booted: Booted, folder: Path) -> int:
         last = " / ".join(booted.console.splitlines()[-3:])
         raise UserError(f"{run.name}: {why}, nothing is kept; its console ends: {last}")
     began = times[0]
-    facts |= {"duration_s": round(times[-1] - began, 3), "t0_guest_monotonic_us": round(began * 1e6)}
+    facts |= {
+        "run": folder.name,
+        "duration_s": round(times[-1] - began, 3),
+        "t0_guest_monotonic_us": round(began * 1e6),
+    }
     columns = as_columns([time - began for time in times], samples)
     write_recording(folder, facts, columns, [as_event(at - began, text) for at, text in events])
     return len(times)
