@@ -275,6 +275,8 @@ def test_accessed_bits_on_request(tmp_path: Path):
     if "w.referenced_pages" in recording.meta["notes"]:
         pytest.skip(recording.meta["notes"]["w.referenced_pages"])
     assert 16 * 256 <= peak(recording, "w.referenced_pages") <= peak(recording, "w.anon_touched_pages") * 2
+    ages = sorted(set(recording.columns["w.referenced_age_ms"].tolist()))
+    assert ages[0] == 0 and 400 <= ages[1] < 800 <= ages[2]
 
 
 @pytest.mark.parametrize(

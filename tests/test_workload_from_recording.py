@@ -1,5 +1,6 @@
 """Recordings as workloads: curves as trapezoids, the TOML, and that a simulated machine is asked for the same."""
 
+import math
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.builders import Lab, scenario
 from tests.test_cli import Cli, cli  # noqa: F401  (a fixture)
 from tests.test_recordings_format import BAD, RECORDINGS, run  # noqa: F401  (a fixture)
 from tiergym.lab.recordings.format import Event, Recording, read_recording, write_recording
+from tiergym.lab.recordings.heat import _from_accessed_bits
 from tiergym.lab.recordings.piecewise import Curve, decompose, simplify, value_at
 from tiergym.lab.recordings.request_curves import requests_of
 from tiergym.lab.recordings.workload import TOLERANCE, workload_toml
@@ -184,10 +186,43 @@ def test_heat_from_counted_accesses_accessed_bits_or_a_default(tmp_path: Path):
 
     hz, text = heat("counted", {"page_accesses": (t_s * 5000).astype(np.int64)})
     assert hz == pytest.approx(5.0, rel=0.01) and "counted accesses" in text
-    hz, text = heat("bits", {"referenced_pages": np.full(len(t_s), 632)}, referenced_window_s=2.0)
-    assert hz == pytest.approx(0.5, rel=0.01) and "63% of the pages were referenced within 2 s" in text
+    ages = np.where(t_s < 3, 0, 2000)  # one look, at the age of two seconds
+    hz, text = heat("bits", {"referenced_pages": np.full(len(t_s), 632), "referenced_age_ms": ages})
+    assert hz == pytest.approx(0.5, rel=0.01) and "63% of the pages within 2 s" in text
     hz, text = heat("none", {})
     assert hz == 0.1 and "these are defaults" in text
+
+
+@given(st.floats(0, 0.9), st.floats(0, 0.3))
+def test_hot_and_cold_are_told_apart_by_looks_at_three_ages(hot: float, cold_hz: float):
+    """What is accessed all the time is seen at once; the rest comes with age."""
+    looks = {age: min(1 - (1 - hot) * math.exp(-cold_hz * age), 0.99) for age in (0.5, 1.0, 2.0)}
+    classes = _from_accessed_bits(looks).classes
+    assert sum(of.share for of in classes) == pytest.approx(1)
+    if max(looks.values()) < 0.99:
+        assert classes[-1].access_hz == pytest.approx(cold_hz, abs=1e-9)
+        assert (classes[0].share if len(classes) == 2 else 0) == pytest.approx(hot, abs=0.01)
+
+
+def test_hot_pages_are_a_region_of_their_own(tmp_path: Path):
+    t_s = np.arange(0, 10, 0.2)
+    # Cleared at 2 s; looks at 2.4, 2.8 and 3.6 find a tenth of the pages, always the same.
+    ages = np.select([t_s < 2.3, t_s < 2.7, t_s < 3.5], [0, 400, 800], 1600)
+    pages = np.where(ages > 0, 1000, 0)
+    columns = {"anon_touched_pages": np.full(len(t_s), 10000), "referenced_pages": pages, "referenced_age_ms": ages}
+    regions = tomllib.loads(workload_toml(made(tmp_path, {"t_s": t_s, **columns})))["regions"]
+    assert [(r["name"], round(r["mib"] * 256)) for r in regions] == [("anon-1-hot", 1000), ("anon-1-cold", 9000)]
+    assert regions[0]["access_hz"] > 10 and regions[1]["access_hz"] == 0
+
+
+def test_looks_while_memory_grows_say_nothing(tmp_path: Path):
+    t_s = np.arange(0, 10, 0.2)
+    columns = {
+        "anon_touched_pages": (t_s * 1000).astype(np.int64),
+        "referenced_pages": (t_s * 1000).astype(np.int64),
+        "referenced_age_ms": np.where(t_s < 3, 0, 2000),
+    }
+    assert "these are defaults" in workload_toml(made(tmp_path, {"t_s": t_s, **columns}))
 
 
 def test_heat_that_no_machine_could_run_is_scaled_down(tmp_path: Path):

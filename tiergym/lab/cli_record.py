@@ -67,8 +67,8 @@ def record(
             min=0.0,
             max=3600.0,
             metavar="S",
-            help="Every S seconds read and clear the processes' accessed bits: how hot their memory is. Costs a walk "
-            "of their page tables, and reclaim takes the pages for idle. 0: leave them alone.",
+            help="Look at the processes' accessed bits after S, 2 S and 4 S seconds, then clear them: how hot is their "
+            "memory? Costs walks of their page tables, and reclaim takes the pages for idle. 0: leave them alone.",
         ),
     ] = 0.0,
 ) -> None:

@@ -107,18 +107,19 @@ def _tables(kb: int) -> int:
     return -(-kb // (PAGE_KB * TABLE_PAGES))
 
 
-def referenced_pages(proc: Path, tree: list[Process]) -> int | None:
-    """Pages of the tree that were accessed since the last call, which clears their accessed bits for the next one.
+def referenced_pages(proc: Path, tree: list[Process], clear: bool) -> int | None:
+    """Pages of the tree that were accessed since their accessed bits were last cleared; `clear` clears them now.
 
     Needs the right to trace the processes (one's own, or root) and CONFIG_PROC_PAGE_MONITOR; None without it.
-    Clearing costs a walk of all page tables, and reclaim sees these pages as not accessed.
+    Both walk all page tables, and reclaim takes pages whose bits were cleared for idle.
     """
     total = 0
     for process in tree:
         folder = proc / str(process.pid)
         try:
             match = re.search(r"(?m)^Referenced: +(\d+) kB", (folder / "smaps_rollup").read_text())
-            (folder / "clear_refs").write_text("1")
+            if clear:
+                (folder / "clear_refs").write_text("1")
         except (FileNotFoundError, ProcessLookupError):
             if folder.exists():
                 return None

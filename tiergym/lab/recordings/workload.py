@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tiergym.errors import UserError
 from tiergym.lab.recordings.format import Recording
-from tiergym.lab.recordings.heat import Heat, heat_of
+from tiergym.lab.recordings.heat import Heat, HeatClass, heat_of
 from tiergym.lab.recordings.piecewise import Trapezoid, decompose, simplify
 from tiergym.lab.recordings.request_curves import Requests, requests_of
 from tiergym.specs.feasibility import check
@@ -53,22 +53,23 @@ class Pool:
 def workload_toml(recording: Recording) -> str:
     """TOML of the workload, checked on a shipped machine. Raises `UserError` if the recording asks for nothing."""
     requests = requests_of(recording)
-    parts, tolerance = _regions(recording, requests)
+    heat = heat_of(recording, requests)
+    parts, tolerance = _regions(recording, requests, MAX_REGIONS // len(heat.classes))
     pools = {name: pool for name in ("threads", "files") if (pool := _pool(recording, getattr(requests, name)))}
     if not parts and not pools:
         raise UserError(f"{recording.path}: no workload in it: every w.* column is zero")
-    text = _toml(recording, requests, parts, pools, tolerance)
+    text = _toml(recording, heat, parts, pools, tolerance, requests.empty_tables)
     _check(text, f"workload of {recording.path}")
     return text
 
 
-def _regions(recording: Recording, requests: Requests) -> tuple[dict[str, list[Trapezoid]], float]:
-    """Trapezoids by curve, and the tolerance that it took to stay within `MAX_REGIONS`."""
+def _regions(recording: Recording, requests: Requests, most: int) -> tuple[dict[str, list[Trapezoid]], float]:
+    """Trapezoids by curve, at most so many, and the tolerance that it took."""
     curves = {name: getattr(requests, name) for name in KINDS}
     tolerance = TOLERANCE
     while True:
         parts = {name: _trapezoids(recording.t_s, pages, tolerance) for name, pages in curves.items()}
-        if sum(map(len, parts.values())) <= MAX_REGIONS:
+        if sum(map(len, parts.values())) <= most:
             return {name: found for name, found in parts.items() if found}, tolerance
         tolerance *= 2
 
@@ -111,14 +112,15 @@ def _missed(
 
 def _toml(
     recording: Recording,
-    requests: Requests,
+    heat: Heat,
     parts: dict[str, list[Trapezoid]],
     pools: dict[str, Pool],
     tolerance: float,
+    empty_tables: bool,
 ) -> str:
     meta, duration_s = recording.meta, float(recording.t_s[-1] - recording.t_s[0])
     workers = int(min(max(meta["smp"], 1), 4096))
-    heat, scaled = _bounded(heat_of(recording, requests), parts, workers)
+    scale, scaled = _scale(heat, parts, workers)
     out = [
         f"# Made from the recording '{_one_line(recording.name)}' by `tiergym workload from-recording`: what the",
         "# workload asked for, not where the kernel put it.",
@@ -136,11 +138,15 @@ def _toml(
     ]
     for name, found in parts.items():
         kind, comment = KINDS[name]
-        if name == "sparse" and requests.empty_tables:
+        if name == "sparse" and empty_tables:
             comment += "; as recorded these tables mapped the zero page, here each has a page of data"
-        for number, part in enumerate(found, start=1):
-            out += ["", f"[[regions]]  # {comment}" if number == 1 else "[[regions]]"]
-            out += [f'name = "{name}-{number}"', *_region(name, kind, part, heat)]
+        tables = [
+            [f'name = "{"-".join(filter(None, (name, str(number), of.name)))}"', *_region(name, kind, part, of, scale)]
+            for number, part in enumerate(found, start=1)
+            for of in heat.classes
+        ]
+        for number, lines in enumerate(tables):
+            out += ["", "[[regions]]" if number else f"[[regions]]  # {comment}", *lines]
     for name, pool in pools.items():
         out += ["", f"[pools.{name}]  # a pool grows once: at most {pool.off:.0f} objects from the recording"]
         out += [f"count = {round(pool.shape.size)}", *_times(pool.shape)]
@@ -160,14 +166,14 @@ def _one_line(text: str) -> str:
     return "".join(character for character in text if character.isprintable())
 
 
-def _region(name: str, kind: str, part: Trapezoid, heat: Heat) -> list[str]:
-    lines = ['process = "recorded"', f'kind = "{kind}"', f"mib = {_number(part.size / PAGES_PER_MIB)}"]
+def _region(name: str, kind: str, part: Trapezoid, heat: HeatClass, scale: float) -> list[str]:
+    lines = ['process = "recorded"', f'kind = "{kind}"', f"mib = {_number(part.size * heat.share / PAGES_PER_MIB)}"]
     if name == "sparse":
         lines.append(f"density = {1 / 512!r}  # one page per 2 MiB")
-    lines += _times(part)
-    lines += [f"access_hz = {_number(heat.access_hz)}", f"misses_per_page_s = {_number(heat.misses_per_page_s)}"]
+    lines += [*_times(part), f"access_hz = {_number(heat.access_hz)}"]
+    lines.append(f"misses_per_page_s = {_number(heat.misses_per_page_s * scale)}")
     if kind != "cache":
-        lines.append(f"tlb_misses_per_page_s = {_number(heat.tlb_misses_per_page_s)}")
+        lines.append(f"tlb_misses_per_page_s = {_number(heat.tlb_misses_per_page_s * scale)}")
     return lines
 
 
@@ -187,16 +193,17 @@ def _number(value: float) -> str:
     return repr(float(text)) if "e" in text or "." in text else text
 
 
-def _bounded(heat: Heat, parts: dict[str, list[Trapezoid]], workers: int) -> tuple[Heat, str]:
-    """The heat, scaled down where all regions at once would stall for more than `MAX_STALLS` of the time."""
+def _scale(heat: Heat, parts: dict[str, list[Trapezoid]], workers: int) -> tuple[float, str]:
+    """Factor on all misses, below 1 where all regions at once would stall for more than `MAX_STALLS`; and a comment."""
     pages = sum(part.size for found in parts.values() for part in found)
-    per_page = heat.misses_per_page_s / MLP + heat.tlb_misses_per_page_s * WALK_MISS
+    per_page = sum(
+        of.share * (of.misses_per_page_s / MLP + of.tlb_misses_per_page_s * WALK_MISS) for of in heat.classes
+    )
     stalls = pages * per_page * DRAM_LATENCY_S / workers
     if stalls <= MAX_STALLS:
-        return heat, ""
+        return 1.0, ""
     scale = MAX_STALLS / stalls
-    bounded = Heat(heat.access_hz, heat.misses_per_page_s * scale, heat.tlb_misses_per_page_s * scale, heat.source)
-    return bounded, f"\n# Misses are scaled by {scale:.2g}, to {MAX_STALLS:.0%} of the time on DRAM."
+    return scale, f"\n# Misses are scaled by {scale:.2g}, to {MAX_STALLS:.0%} of the time on DRAM."
 
 
 def _check(text: str, file: str) -> None:
