@@ -245,3 +245,14 @@ def test_a_zone_that_comes_later_has_blanks_before(run: Path):
     set_cell(run / "samples.csv", 2, "z1.Normal.pcp_count", "")
     recording = read_recording(run)
     assert np.isnan(recording.columns["z1.Normal.pcp_count"]).tolist()[:2] == [True, False]
+
+
+def test_the_new_recordings_are_in_order():
+    runs = list_recordings(Path(__file__).parents[1] / "experiments" / "recordings-new")
+    assert len(runs) == 13
+    for path in runs:
+        recording = read_recording(path)
+        assert recording.nodes == (0, 1) and recording.meta["completed"]
+        if path.name.partition("__")[0].endswith("_mov"):
+            assert int(recording.columns["n1.nr_page_table_pages"].max()) == 0  # F3
+            assert int(recording.columns["n1.nr_kernel_stack"].max()) == 0
