@@ -1,4 +1,4 @@
-"""Compiled code: what the cache notices, where it lies, and that parallel regions survive fork and threads."""
+"""Compiled code: parts and entries, what the cache notices, where it lies, and threads that survive forks."""
 
 import os
 import shutil
@@ -13,8 +13,11 @@ import numba
 import numpy as np
 import pytest
 
+from tiergym.env.threads import over_ranges
 from tiergym.sim import compile as compiling
-from tiergym.sim.compile import cache_dir, jit, source_hash
+from tiergym.sim import compile_cache
+from tiergym.sim.compile import jit
+from tiergym.sim.compile_cache import cache_dir, source_hash
 
 CALLEE = """
     from tiergym.sim.compile import jit
@@ -24,7 +27,8 @@ CALLEE = """
         return x + {constant}
 """
 CALLER = """
-    from tiergym.sim.compile import cache_dir, jit
+    from tiergym.sim.compile import jit
+    from tiergym.sim.compile_cache import cache_dir
     from tiergym.sim.callee import step
 
     @jit
@@ -32,7 +36,8 @@ CALLER = """
         return step(step(x))
 
     result = twice(1)
-    print(result, sum(twice.stats.cache_hits.values()), sum(twice.stats.cache_misses.values()), cache_dir())
+    stats = twice.entry.stats
+    print(result, sum(stats.cache_hits.values()), sum(stats.cache_misses.values()), cache_dir())
 """
 
 
@@ -44,7 +49,8 @@ def package(tmp_path: Path) -> Path:
     (root / "env").mkdir()
     for name in ("__init__.py", "sim/__init__.py", "env/__init__.py"):
         (root / name).touch()
-    shutil.copy(Path(compiling.__file__), root / "sim" / "compile.py")
+    for module in (compiling, compile_cache):
+        shutil.copy(Path(str(module.__file__)), root / "sim")
     (root / "sim" / "caller.py").write_text(textwrap.dedent(CALLER))
     write_callee(root, 1)
     return root
@@ -136,14 +142,54 @@ def test_other_packages_functions_keep_their_cache() -> None:
 
     ours: Any = jit(identity)
 
+    assert ours(1) == 1
     assert config.CACHE_DIR == before
-    assert Path(ours.stats.cache_path).is_relative_to(folder)
+    assert Path(ours.entry.stats.cache_path).is_relative_to(folder)
 
 
-PARALLEL = """
+def test_a_part_is_compiled_once_for_all_constants_and_has_no_machine_code() -> None:
+    @jit
+    def scaled(x, factor, twice):
+        return x * factor * (2 if twice else 1)
+
+    @jit
+    def total(x):
+        return scaled(x, 3, True) + scaled(x, 5, False) + scaled(x, int(x), x > 0)
+
+    assert total(2) == 12 + 10 + 8
+    part: Any = scaled.part  # type: ignore[attr-defined]
+    assert len(part.signatures) == 1
+    assert "entry" not in vars(scaled)  # Python has not called it
+    assert scaled(2, 3, True) == 12
+    assert scaled.py_func(2, 3, True) == 12  # type: ignore[attr-defined]
+
+
+def test_parts_reach_an_entry_through_parts() -> None:
+    @jit
+    def lowest(x):
+        return x + 1
+
+    @jit
+    def left(x):
+        return lowest(x) * 2
+
+    @jit
+    def right(x):
+        return lowest(x) * 3
+
+    @jit
+    def top(x):
+        return left(x) + right(x)
+
+    assert top(1) == 10
+    assert left(1) == 4
+
+
+SHARED = """
     import os, threading
-    import numba, numpy as np
-    from tiergym.sim.compile import jit, jit_parallel
+    import numpy as np
+    from tiergym.env.threads import over_ranges
+    from tiergym.sim.compile import jit
 
     @jit
     def one(x):
@@ -151,29 +197,23 @@ PARALLEL = """
             x = x * 0.999 + 0.1
         return x
 
-    @jit_parallel
-    def all_of_them(x, out):
-        for i in numba.prange(x.size):
-            out[i] = one(x[i])
-
     @jit
-    def one_by_one(x, out):
-        for i in range(x.size):
+    def several(first, last, x, out):
+        for i in range(first, last):
             out[i] = one(x[i])
 
     x = np.linspace(0, 1, 1000)
-    expected, out = np.empty_like(x), np.empty_like(x)
-    one_by_one(x, expected)
+    expected = np.empty_like(x)
+    several(0, x.size, x, expected)
 
     def check():
         out = np.empty_like(x)
-        for _ in range(100):
+        for k in range(100):
             out[:] = 0
-            all_of_them(x, out)
+            over_ranges(lambda first, last: several(first, last, x, out), x.size, 1 + k % 4)
             assert np.array_equal(out, expected)
 
     check()
-    print(numba.threading_layer())
 """
 FORK = """
     child = os.fork()
@@ -188,7 +228,7 @@ THREADS = """
     threads = [threading.Thread(target=check) for _ in range(4)]
     for thread in threads:
         thread.start()
-    child = os.fork()  # while another thread is in a region
+    child = os.fork()  # while others share work
     if child == 0:
         check()
         os._exit(7)
@@ -200,13 +240,21 @@ THREADS = """
 
 
 @pytest.mark.parametrize("then", [FORK, THREADS], ids=["fork", "threads"])
-def test_parallel_regions_survive(tmp_path: Path, then: str) -> None:
+def test_shared_work_survives(tmp_path: Path, then: str) -> None:
     script = tmp_path / "script.py"
-    script.write_text(textwrap.dedent(PARALLEL) + textwrap.dedent(then))
-    variables = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_")}
-    variables |= {"NUMBA_NUM_THREADS": "2", "NUMBA_CACHE_DIR": str(tmp_path)}
+    script.write_text(textwrap.dedent(SHARED) + textwrap.dedent(then))
+    variables = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, str(script)], env=variables, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout) == (0, "workqueue\n"), done.stderr
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_error_on_another_thread_is_the_caller_s() -> None:
+    def work(first: int, last: int) -> None:
+        if first > 0:
+            raise ValueError(first)
+
+    with pytest.raises(ValueError, match="5"):
+        over_ranges(work, 10, 2)
 
 
 def test_strict_floating_point() -> None:

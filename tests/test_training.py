@@ -29,7 +29,7 @@ from tiergym.lab.algorithms import ALGORITHMS
 from tiergym.lab.export import export_run
 from tiergym.lab.recipe import Recipe, list_recipes, load_recipe, make_recipe
 from tiergym.lab.train import TrainingInterruptedError, train
-from tiergym.lab.training_env import TrainingVecEnv
+from tiergym.lab.training_env import STARTS, TrainingVecEnv
 from tiergym.policy.load import load_policy
 from tiergym.policy.sb3_policy import FusedActorCriticPolicy
 from tiergym.sim import names as n
@@ -395,6 +395,11 @@ def test_machines_start_staggered_and_end_one_by_one(scenario):
     assert ends == [[], [5], [], [4], [], [3], [], [2], [], [1], [], [0]]
     env.seed(1)
     assert (env.reset() == obs).all()
+
+    many = TrainingVecEnv([scenario], 3 * STARTS)
+    many.reset()
+    _, machines = np.unique(many._episodes.machines.records["tick"], return_counts=True)
+    assert machines.sum() == 3 * STARTS and (machines % 3 == 0).all()
 
 
 def test_a_held_choice_earns_the_sum_of_its_ticks(scenario):

@@ -1,16 +1,13 @@
 """The compiled step over a batch: action, tick, reward, observation, autoreset; one function per machine.
 
-The serial and the parallel loop call the same `step_machine`, so a machine's trajectory does not depend
-on which of them runs, nor on its neighbours.
+A machine's trajectory depends neither on its neighbours nor on the thread that steps it.
 """
-
-from numba import prange
 
 from tiergym.env.modes import fill_mask, set_action
 from tiergym.env.observations import fill
 from tiergym.sim import names as n
 from tiergym.sim.build import build
-from tiergym.sim.compile import jit, jit_parallel
+from tiergym.sim.compile import jit
 from tiergym.sim.draw import draw_parameters
 from tiergym.sim.pages import class_on_tier
 from tiergym.sim.random_bits import first_key, next_key
@@ -56,50 +53,39 @@ def report(m, i, out_floats, out_counts):
 
 
 @jit
-def step_machine(i, machines, raw, tables, integer, counts, options, actions, obs, final_obs, reward, done, masks,
-                 out_floats, out_counts):  # fmt: skip
-    """One machine's step. `options` is (noiseless, next-step autoreset, first step after a done)."""
-    m = machines[i]
-    parameters = tables.shape[1]
-    noiseless = options[0] == 1
-    if options[1] == 1 and done[i]:
-        s = m.scenario
-        reset_machine(m, raw[i], parameters, tables[s], integer, counts[s], s, next_key(m.key))
-        done[i] = False
-        reward[i] = 0.0
-        report(m, i, out_floats, out_counts)
-        fill(m, obs[i], noiseless)
-        fill_mask(m, masks[i])
-        return
-    set_action(m, actions[i])
-    tick(m)
-    reward[i] = reward_of(m)
-    report(m, i, out_floats, out_counts)
-    done[i] = m.tick >= m.ticks
-    if done[i] and options[1] == 0:
-        fill(m, final_obs[i], noiseless)
-        s = m.scenario
-        reset_machine(m, raw[i], parameters, tables[s], integer, counts[s], s, next_key(m.key))
-    fill(m, obs[i], noiseless)
-    fill_mask(m, masks[i])
+def restart_machine(m, raw, tables, integer, counts):
+    """The machine's next episode, of the same scenario."""
+    s = m.scenario
+    reset_machine(m, raw, tables.shape[1], tables[s], integer, counts[s], s, next_key(m.key))
 
 
 @jit
-def step_serial(machines, raw, tables, integer, counts, options, actions, obs, final_obs, reward, done, masks,
-                out_floats, out_counts):  # fmt: skip
-    """Step every machine on this thread."""
-    for i in range(machines.shape[0]):
-        step_machine(i, machines, raw, tables, integer, counts, options, actions, obs, final_obs, reward, done, masks,
-                     out_floats, out_counts)  # fmt: skip
+def step_range(first, last, machines, raw, tables, integer, counts, options, actions, obs, final_obs, reward, done,
+               masks, out_floats, out_counts):  # fmt: skip
+    """Step machines `first` to `last` - 1. Ranges share nothing, so that threads can take one each.
 
-
-@jit_parallel
-def step_parallel(machines, raw, tables, integer, counts, options, actions, obs, final_obs, reward, done, masks,
-                  out_floats, out_counts):  # fmt: skip
-    """Step every machine on all threads."""
-    for i in prange(machines.shape[0]):
-        step_machine(i, machines, raw, tables, integer, counts, options, actions, obs, final_obs, reward, done, masks,
-                     out_floats, out_counts)  # fmt: skip
+    `options` is (noiseless, next-step autoreset). The body is not a function of its own, because numba passes every
+    array as ten values: thirteen of them cost as much as the tick.
+    """
+    noiseless, next_step = options[0] == 1, options[1] == 1
+    for i in range(first, last):
+        m = machines[i]
+        ended = done[i] and next_step  # in the last step: this one only restarts
+        if ended:
+            restart_machine(m, raw[i], tables, integer, counts)
+            reward[i] = 0.0
+            done[i] = False
+        else:
+            set_action(m, actions[i])
+            tick(m)
+            reward[i] = reward_of(m)
+            done[i] = m.tick >= m.ticks
+        report(m, i, out_floats, out_counts)
+        if done[i] and not next_step:
+            fill(m, final_obs[i], noiseless)
+            restart_machine(m, raw[i], tables, integer, counts)
+        fill(m, obs[i], noiseless)
+        fill_mask(m, masks[i])
 
 
 @jit

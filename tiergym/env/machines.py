@@ -8,15 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiergym.env.actions import N_MASK, NVEC
-from tiergym.env.kernel import reset_batch, step_parallel, step_serial
+from tiergym.env.kernel import reset_batch, step_range
 from tiergym.env.observations import N_OBS
+from tiergym.env.threads import over_ranges
 from tiergym.sim import names as n
 from tiergym.sim.layout import new_machines, parameter_names
 from tiergym.sim.parameters import REPEATED_SECTIONS, SCALAR_SECTIONS
 from tiergym.specs import Scenario, scenario_table
 
 PARALLEL_FROM = 256
-"""Smaller batches run serially: threads cost more than they give (see `tiergym.sim.compile`)."""
+"""Smaller batches run serially: threads cost more than they give."""
 
 
 def _integer_parameters(regions: int) -> NDArray[np.bool_]:
@@ -114,8 +115,7 @@ class Machines:
         actions = np.ascontiguousarray(actions, np.int64)
         if actions.shape != (self.num_envs, len(NVEC)):
             raise ValueError(f"actions have shape {actions.shape}; allowed: {(self.num_envs, len(NVEC))}")
-        step = step_parallel if self._parallel else step_serial
-        step(
+        arrays = (
             self.records,
             self._raw,
             self._tables,
@@ -131,3 +131,7 @@ class Machines:
             self._floats,
             self._ints,
         )
+        if self._parallel:
+            over_ranges(lambda first, last: step_range(first, last, *arrays), self.num_envs, self.threads)
+        else:
+            step_range(0, self.num_envs, *arrays)

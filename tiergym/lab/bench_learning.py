@@ -85,7 +85,7 @@ def _rate(recipe: Recipe, model: BaseAlgorithm) -> Callable[[], float]:
 
     def once() -> float:
         started = perf_counter()
-        model.learn(steps)
+        model.learn(steps, reset_num_timesteps=False)  # goes on where it is, as in the middle of a training
         return steps / (perf_counter() - started)
 
     return once

@@ -90,7 +90,7 @@ def _machine() -> str:
 
 
 def _compile_cache() -> str:
-    from tiergym.sim.compile import cache_dir
+    from tiergym.sim.compile_cache import cache_dir
 
     folder = cache_dir()
     if folder is None:
@@ -128,8 +128,8 @@ def _simulator() -> str:
             trajectory.append(machines.reward.copy())
         rewards.append(np.stack(trajectory))
     if not np.array_equal(rewards[0], rewards[1]) or not np.isfinite(rewards[0]).all():
-        raise UserError("serial and parallel runs of the same seeds differ: results here are not reproducible")
-    return f"{TICKS} ticks of {count} machines on {DEFAULT_SCENARIO}, serial and parallel: equal to the bit"
+        raise UserError("one thread and several differ on the same seeds: results here are not reproducible")
+    return f"{TICKS} ticks of {count} machines on {DEFAULT_SCENARIO}, on one thread and on all: equal to the bit"
 
 
 def _gymnasium() -> str:

@@ -22,7 +22,7 @@ from tiergym.env.episodes import ScenarioLike
 from tiergym.errors import UserError
 from tiergym.lab.recipe import Recipe, make_recipe
 from tiergym.policy.onnx_layout import current_layout
-from tiergym.sim import compile as compilation
+from tiergym.sim import compile_cache as compilation
 
 CONFIG, VERSIONS, SCENARIOS = "config.toml", "versions.json", "scenarios"
 PACKAGES = ("tiergym", "numpy", "numba", "gymnasium", "torch", "stable-baselines3", "sb3-contrib", "onnx")

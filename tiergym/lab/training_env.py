@@ -13,13 +13,16 @@ from tiergym.errors import UserError
 Values = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Observations (K, N_OBS) to their values (K,)."""
 
+STARTS = 16
+"""Moments of an episode at which the machines of a batch start, at most."""
+
 
 class TrainingVecEnv(PlacementSB3VecEnv):
     """`PlacementSB3VecEnv` with three additions and a state that can be saved.
 
-    **Staggered start.** After `reset`, machine i of N has the fraction i / N of its first episode behind it, under
-    untouched Linux. Machines in step would show the learner all beginnings, then all middles: a rollout is
-    shorter than an episode.
+    **Staggered start.** After `reset`, machines have between nothing and 15/16 of their first episode behind them,
+    under untouched Linux. Machines in step would show the learner all beginnings, then all middles: a rollout is
+    shorter than an episode. Those of one start end together, so that the critic is asked 16 times per episode.
 
     **Batched bootstrap.** An episode that is cut off at its horizon still had a future: with `values` set, the
     reward of its last tick gets `gamma * values(last observation)`, for all machines that finish at once in one
@@ -45,7 +48,8 @@ class TrainingVecEnv(PlacementSB3VecEnv):
         """Staggered machines; their observations, float32 (N, N_OBS)."""
         super().reset()
         machines = self._episodes.machines
-        behind = np.arange(self.num_envs) * machines.records["ticks"] // self.num_envs
+        starts = min(self.num_envs, STARTS)
+        behind = np.arange(self.num_envs) * starts // self.num_envs * machines.records["ticks"] // starts
         starts = behind.max() - behind
         untouched = np.tile(DEFAULT, (self.num_envs, 1))
         for tick in range(int(behind.max())):

@@ -87,9 +87,9 @@ def request(m, want, cls, nodes, slow_first, movable, direct, may_kill, restrict
     premature = restricted and slow_free_above(m, MARK_LOW) >= left
     if nodes & NODE_FAST:
         m.calm_s = 0.0
-        wake_kswapd(m, n.FAST, cls, premature)
+        wake_kswapd(m, n.FAST, cls, premature, left)
     if nodes & NODE_SLOW:
-        wake_kswapd(m, n.SLOW, cls, False)
+        wake_kswapd(m, n.SLOW, cls, False, left)
     left -= take_from_zonelist(m, left, MARK_MIN, nodes, slow_first, movable)
     for _ in range(ROUNDS):
         if left == 0:

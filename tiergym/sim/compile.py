@@ -1,155 +1,119 @@
-"""How the model's functions are compiled: strict floating point, cached on disk, safe under fork.
+"""How the model's functions are compiled: strict floating point, each once, cached on disk.
 
-`jit` compiles a serial function (a phase of the tick, for one machine), `jit_parallel` one that runs
-`numba.prange` over machines. Both release the GIL and divide as NumPy does (x / 0 is inf, not an
-exception). Neither reorders floating point, so results are bit-identical for any thread count, provided
-that no sum runs across machines.
+`jit` compiles a function for one machine or for a range of them. It releases the GIL and divides as NumPy does
+(x / 0 is inf, not an exception). Floating point is not reordered, so results are bit-identical everywhere.
 
-**The cache.** numba notices a change of the compiled function's own file, not of a function it calls in
-another file. So the cache directory's name contains a hash of every source of `tiergym.sim` and
-`tiergym.env`: any edit starts a fresh one. It lies in the package's `__pycache__`, else in the user's
-cache folder, else in a private one below the temporary folder; `NUMBA_CACHE_DIR` overrides all three.
-
-**The threading layer.** numba's OpenMP layer kills every child forked after the first parallel region
-(Gymnasium's AsyncVectorEnv forks), and when other processes want the cores its barriers spin: a 0.1 ms
-region took 6 ms beside two busy processes on two cores. The workqueue layer survives both at a fixed
-cost of about 0.1 ms per region, which is why callers run small batches serially. It aborts when two
-Python threads enter a region at once, so `jit_parallel` lets them in one at a time. Environment
-variables of numba that choose a layer are respected.
+numba by itself optimises every function together with all that it calls, makes machine code of it, and does so once
+per level of the call tree and per constant among the arguments: a minute for this model. Here a function that another
+compiled one calls is a *part*: code that is only linked. What Python calls is an *entry*: all its parts, optimised as
+a whole, once, and kept in the cache (`tiergym.sim.compile_cache`).
 """
 
 import functools
-import hashlib
-import os
-import shutil
-import stat
-import tempfile
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core import types
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.extending import models, register_model
+
+from tiergym.sim.compile_cache import cache_dir, numba_cache_at
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_config: Any = numba.config  # its names are made at import, where mypy cannot see them
-_PACKAGE = Path(__file__).resolve().parents[1]
-_CACHES_KEPT = 4
-_decorating = threading.RLock()
-_launching = threading.Lock()
-
-if not {"NUMBA_THREADING_LAYER", "NUMBA_THREADING_LAYER_PRIORITY"} & os.environ.keys():
-    _config.THREADING_LAYER_PRIORITY = ["workqueue", "tbb", "omp"]
+_OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "numpy"}
 
 
-def _unlock_after_fork() -> None:
-    """A child forked while another thread was in a region inherits a lock that nobody will release."""
-    global _launching
-    _launching = threading.Lock()
+class _PartLibrary(JITCodeLibrary):
+    """LLVM code of one function that is only ever linked into others: neither optimised nor made machine code."""
+
+    class _NoAddresses:
+        def set_env(self, name: str, env: Any) -> None:
+            """There is no machine code in which the environment's address would have to be set."""
+
+    codegen = _NoAddresses()
+
+    def finalize(self) -> None:
+        """Nothing to do: the entry that links this optimises it."""
+        self._raise_if_finalized()
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:
+        """No machine code, so no address."""
+        return 0
+
+    def _get_module_for_linking(self) -> Any:
+        """This function's code and that of all it calls."""
+        if self._shared_module is None:
+            for library in dict.fromkeys(self._linking_libraries):
+                self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+            super()._get_module_for_linking()
+        return self._shared_module
 
 
-os.register_at_fork(after_in_child=_unlock_after_fork)
+class _PartCompiler(CompilerBase):
+    """numba's own pipeline into a `_PartLibrary`."""
+
+    def compile_extra(self, func: Callable[..., Any]) -> Any:
+        """Compile `func`."""
+        self.state.library = _PartLibrary(self.state.targetctx.codegen(), func.__qualname__)
+        return super().compile_extra(func)
+
+    def define_pipelines(self) -> list[Any]:
+        """The default passes."""
+        return [DefaultPassBuilder.define_nopython_pipeline(self.state)]
 
 
-def source_hash(package: Path = _PACKAGE) -> str:
-    """Sixteen hexadecimal digits over all sources that compiled code comes from, and numba's version."""
-    digest = hashlib.sha256(numba.__version__.encode())
-    for floor in ("sim", "env"):
-        for path in sorted((package / floor).rglob("*.py")):
-            source = path.read_bytes()
-            digest.update(f"\0{path.relative_to(package).as_posix()}\0{len(source)}\0".encode())
-            digest.update(source)
-    return digest.hexdigest()[:16]
+class _PartType(types.Dispatcher):
+    """How a part looks to the functions that call it: one version for all constants, where numba would make
+    one for each literal argument (fourteen of the allocator alone)."""
+
+    def get_call_type(self, context: Any, args: Any, kws: Any) -> Any:
+        """The signature for `args`, which are types."""
+        return super().get_call_type(context, tuple(types.unliteral(arg) for arg in args), kws)
 
 
-def _usable(folder: Path, private: bool) -> bool:
-    """Make `folder` if need be; whether files can be made in it and, if `private`, only this user can."""
-    try:
-        folder.mkdir(mode=0o700 if private else 0o777, parents=True, exist_ok=True)
-        status = folder.lstat()
-        if private and (status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o022):
-            return False
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError:
-        return False
-    return True
+register_model(_PartType)(models.OpaqueModel)
 
 
-def _drop_old_caches(base: Path) -> None:
-    """Keep the newest few: every edit of a source leaves a cache behind. A cache in use is rebuilt."""
-    caches = []
-    for path in base.glob("tiergym-*"):
-        try:
-            caches.append((path.stat().st_mtime, path))
-        except FileNotFoundError:
-            continue  # another process drops the same ones
-    for _, path in sorted(caches, reverse=True)[_CACHES_KEPT:]:
-        shutil.rmtree(path, ignore_errors=True)
+class Compiled:
+    """A compiled function: an entry when Python calls it, a part when another compiled function does."""
 
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.py_func = function
 
-@functools.cache
-def cache_dir() -> Path | None:
-    """Folder of this version's compiled code, made if need be; None if no place is writable.
+    def __call__(self, *args: Any) -> Any:
+        """Compile for the types of `args`, or load from the cache, and call."""
+        return self.entry(*args)
 
-    numba loads native code from it, so a shared temporary folder is used only through a subfolder
-    that belongs to this user alone.
-    """
-    chosen = os.environ.get("NUMBA_CACHE_DIR")
-    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    places = [
-        (Path(chosen) if chosen else _PACKAGE / "__pycache__", False),
-        (user_cache / "tiergym", False),
-        (Path(tempfile.gettempdir()) / f"tiergym-{os.getuid()}", True),
-    ]
-    for base, private in places:
-        folder = base / f"tiergym-{source_hash()}"
-        if _usable(base, private) and _usable(folder, private):
-            _drop_old_caches(base)
-            return folder
-    return None
+    @functools.cached_property
+    def entry(self) -> Any:
+        """numba's dispatcher of the function with all its parts."""
+        folder = cache_dir()
+        if folder is None:
+            return numba.njit(**_OPTIONS)(self.py_func)
+        with numba_cache_at(folder):
+            return numba.njit(cache=True, **_OPTIONS)(self.py_func)
 
+    @functools.cached_property
+    def part(self) -> Any:
+        """numba's dispatcher of the function's own code."""
+        only_linked: dict[str, Any] = {
+            "no_cpython_wrapper": True,
+            "no_cfunc_wrapper": True,
+            "pipeline_class": _PartCompiler,
+        }
+        return numba.njit(**_OPTIONS, **only_linked)(self.py_func)
 
-@contextmanager
-def _numba_cache_at(folder: Path) -> Iterator[None]:
-    """numba asks for the folder while it decorates; other packages' functions keep their own."""
-    with _decorating:
-        before = _config.CACHE_DIR
-        _config.CACHE_DIR = str(folder)
-        try:
-            yield
-        finally:
-            _config.CACHE_DIR = before
-
-
-def _compiled(function: F, kind: str, parallel: bool) -> F:
-    options: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "numpy", "parallel": parallel}
-    folder = cache_dir()
-    if folder is None:
-        return cast(F, numba.njit(**options)(function))
-    with _numba_cache_at(folder / kind):
-        return cast(F, numba.njit(cache=True, **options)(function))
+    @functools.cached_property
+    def _numba_type_(self) -> types.Dispatcher:
+        """What a compiled function that names this one sees (numba asks for this attribute)."""
+        return _PartType(self.part)
 
 
 def jit(function: F) -> F:
-    """Compile a serial function. The uncompiled one stays reachable as `.py_func`, the reference in tests."""
-    return _compiled(function, "serial", parallel=False)
-
-
-def jit_parallel(function: F) -> F:
-    """Compile a function with `numba.prange` loops, to be called from Python.
-
-    `.kernel` is numba's dispatcher and `.py_func` the uncompiled function. Use another function than the
-    serial one: numba's cache keeps one entry per Python function, whatever its options.
-    """
-    kernel = _compiled(function, "parallel", parallel=True)
-
-    @functools.wraps(function)
-    def launch(*args: Any) -> Any:
-        with _launching:
-            return kernel(*args)
-
-    launch.kernel = kernel  # type: ignore[attr-defined]
-    launch.py_func = function  # type: ignore[attr-defined]
-    return cast(F, launch)
+    """Compile a function. The uncompiled one stays reachable as `.py_func`, the reference in tests."""
+    return cast(F, Compiled(function))

@@ -134,18 +134,27 @@ def bandwidth_bound(m):
 
 @jit
 def solve_throughput(m, stall, overhead):
-    """The root of the equation above in (0, bandwidth bound], by the Illinois method (safeguarded secant)."""
-    high = bandwidth_bound(m)
-    f_high = high * (1.0 + stall + contention(m, high)) + overhead - 1.0
+    """The root of the equation above in (0, bandwidth bound], by the Illinois method (safeguarded secant).
+
+    Without contention the root would be (1 - overhead) / (1 + stall); with as much of it as there, less: both bounds
+    are close where tiers are not saturated.
+    """
+    room = 1.0 - overhead
+    high = min(bandwidth_bound(m), room / (1.0 + stall))
+    extra = contention(m, high)
+    f_high = high * (1.0 + stall + extra) - room
     if f_high <= 0.0:
         return high
-    low, f_low = 0.0, overhead - 1.0
+    low = min(room / (1.0 + stall + extra), high)
+    f_low = low * (1.0 + stall + contention(m, low)) - room
     side = 0
-    x = high
+    x = low
     for _ in range(60):
+        if abs(f_low) < TOLERANCE or high - low < TOLERANCE:
+            break
         x = (low * f_high - high * f_low) / (f_high - f_low)
-        f = x * (1.0 + stall + contention(m, x)) + overhead - 1.0
-        if abs(f) < TOLERANCE or high - low < TOLERANCE:
+        f = x * (1.0 + stall + contention(m, x)) - room
+        if abs(f) < TOLERANCE:
             break
         if f > 0.0:
             high, f_high = x, f

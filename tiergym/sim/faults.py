@@ -12,7 +12,7 @@ from tiergym.sim.promote import promote
 from tiergym.sim.regions import LEAF_SPAN_PAGES, region_class, resident_pages, upper_tables_needed
 from tiergym.sim.slab import add_slab_pages, fill_holes, slab_class
 
-MIN_ROUNDS = 4
+FEW_ROUNDS = 4
 MAX_ROUNDS = 64
 
 
@@ -51,19 +51,20 @@ def nobody_reclaims(m, pages):
 
 @jit
 def rounds_for(m, wanted, births):
-    """Sub-rounds of a tick: enough that one does not outrun DRAM's low-to-high gap.
+    """Sub-rounds of a tick: enough that one does not outrun DRAM's low-to-high gap by more than twice.
 
     A page table is wanted every 512 pages, so kswapd, once woken, works beside the whole stream of faults; coarser
-    rounds would let a tick's data pass it by, and finer ticks would then demote more. Where nobody reclaims, few
-    rounds do the same.
+    rounds would let a tick's data pass it by, and finer ticks would then demote more. Against rounds eight times as
+    fine, throughput differs by 0.1 % on average and 1 % at most, over all scenarios and rules; at half as many it
+    differs by 40 % in one. A demand that is small against the gap, or that meets nobody who reclaims, needs few.
     """
     gap = 1
     for z in range(n.FIRST_SLOW_ZONE):
         gap += m.high_pages[z] - m.low_pages[z]
     pages = 2 * wanted + int(births) + gap // 4  # at most one table per page, one slab page per object
     if nobody_reclaims(m, pages):
-        return 1 if pages < gap else MIN_ROUNDS
-    return min(max(wanted // gap + 1, MIN_ROUNDS), MAX_ROUNDS)
+        return 1 if pages < gap else FEW_ROUNDS
+    return min(min(1 + FEW_ROUNDS * wanted // gap, FEW_ROUNDS) + wanted // (2 * gap), MAX_ROUNDS)
 
 
 @jit

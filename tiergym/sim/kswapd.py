@@ -48,8 +48,9 @@ def grant_time(m, tier, share):
 
 
 @jit
-def wake_kswapd(m, tier, cls, premature):
-    """wakeup_kswapd: not if the node is balanced, nor after 16 runs without progress (hopeless node)."""
+def wake_kswapd(m, tier, cls, premature, requests):
+    """wakeup_kswapd by `requests` allocations: not if the node is balanced, nor after 16 runs without progress
+    (hopeless node)."""
     if node_managed(m, tier) == 0 or m.kswapd_failures[tier] >= MAX_RECLAIM_RETRIES:
         return
     if node_deficit(m, tier) == 0:
@@ -57,6 +58,7 @@ def wake_kswapd(m, tier, cls, premature):
     m.kswapd_awake[tier] = 1
     m.kswapd_class[tier] = cls
     m.kswapd_premature[tier] = 1 if premature else 0
+    m.kswapd_requests[tier] += requests
     m.counters[n.C_WAKEUP_FAST + tier] += 1
 
 
@@ -65,7 +67,7 @@ def wake_demotion_target(m):
     """After reclaim of DRAM: demotion asks the slow node with GFP_NOWAIT, so below low it wakes the kswapd there,
     which drops or swaps what demotion brought (mm/vmscan.c: alloc_migrate_folio)."""
     if m.demotion > 0.5 and m.slow_in_lower_tier > 0.5 and slow_free_above(m, MARK_LOW) == 0:
-        wake_kswapd(m, n.SLOW, n.ANON, False)
+        wake_kswapd(m, n.SLOW, n.ANON, False, 1)
 
 
 @jit
@@ -81,7 +83,11 @@ def charge_reclaim(m, cls, premature, freed, seconds):
 
 @jit
 def kswapd_run(m, tier):
-    """One run of a woken kswapd, within its budget of this tick. Returns the pages freed."""
+    """One run of a woken kswapd, within its budget of this tick. Returns the pages freed.
+
+    Every allocation that comes to the slow path wakes it: where the run finds nothing, the runs for the others that
+    came before it find nothing either, up to the sixteenth.
+    """
     want = node_deficit(m, tier)
     if want == 0:
         m.kswapd_awake[tier] = 0
@@ -89,6 +95,8 @@ def kswapd_run(m, tier):
     budget = int(m.kswapd_budget[tier])
     if budget <= 0:
         return 0
+    requests = max(m.kswapd_requests[tier], 1)
+    m.kswapd_requests[tier] = 0
     premature = m.kswapd_premature[tier] == 1 and tier == n.FAST
     freed, demoted, seconds = reclaim_node(m, tier, min(max(want, MIN_BATCH_PAGES), budget), premature)
     end_boost(m, tier)
@@ -98,9 +106,11 @@ def kswapd_run(m, tier):
     m.counters[n.C_STEAL_KSWAPD_FAST + tier] += freed
     m.counters[n.C_DEMOTE_KSWAPD] += demoted
     if freed == 0:
-        m.kswapd_failures[tier] += 1
+        runs = min(requests, MAX_RECLAIM_RETRIES - m.kswapd_failures[tier])
+        m.kswapd_failures[tier] += runs
         m.kswapd_awake[tier] = 0
-        m.counters[n.C_KSWAPD_EMPTY] += 1
+        m.counters[n.C_KSWAPD_EMPTY] += runs
+        m.counters[n.C_WAKEUP_FAST + tier] += runs - 1
         return 0
     m.kswapd_failures[tier] = 0
     # kswapd runs beside the workers: it costs them one CPU's share of its time.
@@ -119,7 +129,7 @@ def boost_watermarks(m):
     zone = n.NORMAL if m.managed_pages[n.NORMAL] > 0 else n.DMA32
     most = int(m.high_pages[zone] * m.boost_factor / 10000.0)
     m.boost_pages[zone] = min(m.boost_pages[zone] + PAGEBLOCK_PAGES, max(most, PAGEBLOCK_PAGES))
-    wake_kswapd(m, n.FAST, n.KERNEL_OTHER, False)
+    wake_kswapd(m, n.FAST, n.KERNEL_OTHER, False, 1)
 
 
 @jit

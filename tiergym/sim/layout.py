@@ -110,6 +110,7 @@ def machine_dtype(regions: int) -> np.dtype:
         ("kswapd_awake", i8, (t,)),
         ("kswapd_class", i8, (t,)),  # class whose request woke it
         ("kswapd_premature", i8, (t,)),  # that request was refused free CXL
+        ("kswapd_requests", i8, (t,)),  # allocations that woke it since its last run
         ("kswapd_failures", i8, (t,)),
         ("kswapd_budget", f8, (t,)),  # pages it may still reclaim in this tick
         ("promote_credit", f8),

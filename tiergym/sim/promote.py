@@ -127,7 +127,7 @@ def promote(m, share):
     for _ in range(MAX_ROUNDS):  # kswapd makes room while promotion uses it up
         room = promotion_room(m)
         if room < limit - moved and tiering:
-            wake_kswapd(m, n.FAST, n.ANON, False)
+            wake_kswapd(m, n.FAST, n.ANON, False, 1)
             if m.kswapd_awake[n.FAST] == 1:
                 kswapd_run(m, n.FAST)
                 room = promotion_room(m)

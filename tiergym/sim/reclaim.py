@@ -96,14 +96,15 @@ def take_from_region(m, r, tier, pages, premature):
     """Reclaim `pages` of region r from a tier, its zones in proportion. Returns (demoted, evicted)."""
     total = fast_pages(m, r) if tier == n.FAST else slow_pages(m, r)
     pages = min(pages, total)
+    first, last = (n.DMA, n.FIRST_SLOW_ZONE) if tier == n.FAST else (n.FIRST_SLOW_ZONE, n.N_ZONES)
     demoted, evicted = 0, 0
     for step in range(2):  # first every zone's share, then the remainder where it can be had
-        for z in range(n.N_ZONES):
-            if (z >= n.FIRST_SLOW_ZONE) != (tier == n.SLOW):
-                continue
-            left = pages - demoted - evicted
+        for z in range(first, last):
             have = m.region_pages[r, z]
-            share = min(left, have * pages // max(total, 1)) if step == 0 else min(left, have)
+            left = pages - demoted - evicted
+            if have == 0 or left == 0:
+                continue
+            share = min(left, have if step == 1 or have == total else have * pages // total)
             if share <= 0:
                 continue
             if tier == n.FAST and demotion_room(m) > 0:
@@ -137,14 +138,15 @@ def reclaim_node(m, tier, want, premature):
         return 0, 0, 0.0
     freed, demoted, dirty = 0, 0, 0.0
     lru = 0
-    for r in range(m.regions):
-        lru += evictable(m, r, tier, demotion_room(m) if tier == n.FAST else 0)
     for step in range(2):  # cold pages, then any
         room = demotion_room(m) if tier == n.FAST else 0
         pool = 0
         for r in range(m.regions):
             pages = evictable(m, r, tier, room)
-            pool += int(pages * m.region_cold[r]) if step == 0 else pages
+            if step == 0:
+                lru += pages
+                pages = int(pages * m.region_cold[r])
+            pool += pages
         if pool == 0:
             continue
         ask = min(want - freed, pool)
@@ -153,10 +155,10 @@ def reclaim_node(m, tier, want, premature):
             if left <= 0:
                 break
             pages = evictable(m, r, tier, room)
-            weight = int(pages * m.region_cold[r]) if step == 0 else pages
-            share = min(left, (weight * ask + pool - 1) // pool)
-            if share > 0:
-                down, out = take_from_region(m, r, tier, share, premature)
+            if step == 0:
+                pages = int(pages * m.region_cold[r])
+            if pages > 0:
+                down, out = take_from_region(m, r, tier, min(left, (pages * ask + pool - 1) // pool), premature)
                 demoted += down
                 freed += down + out
                 dirty += out * m.region_dirty_share[r]
