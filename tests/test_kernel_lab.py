@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.test_record import ZONEINFO
@@ -162,12 +163,14 @@ F requests
 
 
 def test_a_stream_of_changed_lines_becomes_samples():
-    times, samples, events = stream.read_stream(STREAM + "END\n")
-    assert times == [5.0, 5.2, 5.4]
-    assert [sample["w.anon_touched_pages"] for sample in samples] == [0, 5, 9]
-    assert [sample["n0.nr_free_pages"] for sample in samples] == [900, 895, 895]
-    assert [sample["vm.pgfault"] for sample in samples] == [10, 15, 15]
-    assert "vm.pgfree" in samples[0] and "vm.pgfree" not in samples[1]
+    samples, events = stream.read_stream(STREAM + "END\n")
+    columns = samples.columns()
+    assert samples.times == [5.0, 5.2, 5.4]
+    np.testing.assert_allclose(columns["t_s"], [0, 0.2, 0.4])
+    assert columns["w.anon_touched_pages"].tolist() == [0, 5, 9]
+    assert columns["n0.nr_free_pages"].tolist() == [900, 895, 895]
+    assert columns["vm.pgfault"].tolist() == [10, 15, 15]
+    np.testing.assert_array_equal(columns["vm.pgfree"], [7, np.nan, np.nan])
     assert [stream.as_event(at, text) for at, text in events] == [
         Event(5.1, "phase:grow", "name=A pages=5"),
         Event(5.15, "offline_block", "tag=x block=memory3"),
@@ -175,8 +178,8 @@ def test_a_stream_of_changed_lines_becomes_samples():
 
 
 def test_a_sample_that_was_cut_off_does_not_count():
-    times, samples, _ = stream.read_stream(STREAM)
-    assert times == [5.0, 5.2] and len(samples) == 2
+    samples, _ = stream.read_stream(STREAM)
+    assert samples.times == [5.0, 5.2] and len(samples.rows) == 2
 
 
 def console(*more: str) -> str:

@@ -176,6 +176,12 @@ def test_kinds_of_memory_are_told_apart(tmp_path: Path):
     assert all((region.get("density") == 1 / 512) == region["name"].startswith("sparse") for region in regions)
 
 
+def test_larger_pages_are_counted_as_what_they_hold(tmp_path: Path):
+    columns = {"t_s": np.arange(4.0), "anon_touched_pages": np.full(4, 1600)}
+    (region,) = tomllib.loads(workload_toml(made(tmp_path, columns, page_size=16384)))["regions"]
+    assert region["mib"] == 25
+
+
 def test_heat_from_counted_accesses_accessed_bits_or_a_default(tmp_path: Path):
     t_s = np.arange(0, 10, 0.2)
     columns: dict[str, Array] = {"t_s": t_s, "anon_touched_pages": np.full(len(t_s), 1000)}

@@ -13,7 +13,8 @@ from tiergym.lab.kernel_lab.runs import Run
 from tiergym.lab.recordings import proc_files
 from tiergym.lab.recordings.format import Event, write_recording
 from tiergym.lab.recordings.proc_files import Values
-from tiergym.lab.recordings.sampling import NODES, Machine, as_columns
+from tiergym.lab.recordings.samples import Samples
+from tiergym.lab.recordings.sampling import NODES, Machine
 
 PAGE_BYTES = 4096
 
@@ -49,22 +50,20 @@ class Guest(Machine):
             lines.append(text)
 
 
-def read_stream(text: str) -> tuple[list[float], list[Values], list[tuple[float, str]]]:
-    """Times in seconds since boot, samples, and events as (time, text). See guest/sampler.c for the form of the lines.
+def read_stream(text: str) -> tuple[Samples, list[tuple[float, str]]]:
+    """Samples and events as (time, text), at seconds since boot. See guest/sampler.c for the form of the lines.
 
     A sample counts when the next one begins or the stream ends properly: one that was cut off is left out.
     """
     guest = Guest()
-    times: list[float] = []
-    samples: list[Values] = []
+    samples = Samples()
     events: list[tuple[float, str]] = []
     path, began = "", None
     for line in text.splitlines():
         word, _, rest = line.partition(" ")
         if word in ("T", "END"):
             if began is not None:
-                times.append(began)
-                samples.append(guest.sample())
+                samples.add(began, guest.sample())
             began = int(rest) / 1e6 if word == "T" else None
         elif word == "E":
             at, _, what = rest.partition(" ")
@@ -74,7 +73,7 @@ def read_stream(text: str) -> tuple[list[float], list[Values], list[tuple[float,
             guest.files.setdefault(path, [])
         elif word == "#" or word.isdecimal():
             guest.change(path, word, rest)
-    return times, samples, events
+    return samples, events
 
 
 def as_event(t_s: float, text: str) -> Event:
@@ -125,17 +124,12 @@ def meta(run: Run, booted: Booted) -> dict[str, Any]:
 def save(run: Run, booted: Booted, folder: Path) -> int:
     """Write the recording and return its number of samples. Raises `UserError` if the guest did not finish."""
     facts = meta(run, booted)
-    times, samples, events = read_stream(booted.samples)
-    if not facts["completed"] or not samples:
+    samples, events = read_stream(booted.samples)
+    if not facts["completed"] or not samples.times:
         why = "its time was over" if booted.timed_out else "the guest stopped early"
         last = " / ".join(booted.console.splitlines()[-3:])
         raise UserError(f"{run.name}: {why}, nothing is kept; its console ends: {last}")
-    began = times[0]
-    facts |= {
-        "run": folder.name,
-        "duration_s": round(times[-1] - began, 3),
-        "t0_guest_monotonic_us": round(began * 1e6),
-    }
-    columns = as_columns([time - began for time in times], samples)
-    write_recording(folder, facts, columns, [as_event(at - began, text) for at, text in events])
-    return len(times)
+    began, ended = samples.times[0], samples.times[-1]
+    facts |= {"run": folder.name, "duration_s": round(ended - began, 3), "t0_guest_monotonic_us": round(began * 1e6)}
+    write_recording(folder, facts, samples.columns(), [as_event(at - began, text) for at, text in events])
+    return len(samples.times)

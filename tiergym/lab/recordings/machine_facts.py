@@ -12,7 +12,7 @@ from tiergym.lab.recordings.sampling import NODES, Machine
 
 BLOCKS = "sys/devices/system/memory"
 TIERS = "sys/devices/virtual/memory_tiering"
-PAGES_PER_MIB = 256
+PAGES_PER_MIB = (1 << 20) // os.sysconf("SC_PAGE_SIZE")
 SETTINGS = {
     "demotion": "sys/kernel/mm/numa/demotion_enabled",
     "numa_balancing": "proc/sys/kernel/numa_balancing",

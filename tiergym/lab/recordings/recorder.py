@@ -18,9 +18,9 @@ from tiergym.errors import UserError
 from tiergym.lab.recordings.format import Event, write_recording
 from tiergym.lab.recordings.kernel_log import memory_lines
 from tiergym.lab.recordings.machine_facts import machine_facts
-from tiergym.lab.recordings.proc_files import Values
 from tiergym.lab.recordings.process_tree import adopt_orphans
-from tiergym.lab.recordings.sampling import Machine, Sampler, as_columns
+from tiergym.lab.recordings.samples import Samples
+from tiergym.lab.recordings.sampling import Machine, Sampler
 
 GRACE_S = 5.0
 """After Ctrl-C the command has this long to end by itself, and as long again after SIGTERM."""
@@ -47,8 +47,7 @@ def record(
     """
     machine = Machine()
     sampler = Sampler(machine, os.getpid() if command else None, referenced_s)
-    samples: list[Values] = []
-    times: list[float] = []
+    samples = Samples()
     events: list[Event] = []
     began = time.monotonic()
 
@@ -57,16 +56,14 @@ def record(
 
     def sample() -> None:
         time_s = now_s()
-        values = sampler.sample(time_s)
-        times.append(time_s)
-        samples.append(values)
+        samples.add(time_s, sampler.sample(time_s))
 
     before = signal.signal(signal.SIGTERM, _interrupt)
     process: subprocess.Popen[bytes] | None = None
     interrupted = False
     try:
         sample()
-        facts = machine_facts(machine, samples[0])
+        facts = machine_facts(machine, machine.values())
         if command:
             adopt_orphans()
             process = _start(command)
@@ -80,7 +77,7 @@ def record(
         signal.signal(signal.SIGTERM, before)
         if process is not None:
             _end(process)
-    if not samples:
+    if not samples.times:
         raise UserError("interrupted before the first sample")
     if process is not None:
         events.append(_exit_event(now_s(), command[0], process))
@@ -91,15 +88,15 @@ def record(
         **facts,
         "command": list(command),
         "sample_hz": hz,
-        "referenced_window_s": referenced_s,
-        "duration_s": round(times[-1], 3),
+        "referenced_s": referenced_s,
+        "duration_s": round(samples.times[-1], 3),
         "completed": not interrupted,
         "dmesg": _log_since(machine, began),
         "notes": machine.notes,
     }
-    write_recording(folder, meta, as_columns(times, samples), events)
+    write_recording(folder, meta, samples.columns(), events)
     status = INTERRUPTED if interrupted else _status(process)
-    return Recorded(len(samples), times[-1], status, machine.notes)
+    return Recorded(len(samples.times), samples.times[-1], status, machine.notes)
 
 
 def _log_since(machine: Machine, began: float) -> list[str]:

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from tiergym.lab.recordings.format import Recording
 
 Sizes = NDArray[np.float64]
+MODEL_PAGE_BYTES = 4096
 DENTRY_SHARE = 192 / 1320
 """A negative dentry (192 B) has no inode: as part of a file's dentry and ext4 inode (FACTS-hardware B4)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """Curves over the samples, float64 of shape (samples,). Pages: anon, sparse, kv, shmem, mapped, cache.
+    """Curves over the samples, float64 of shape (samples,). Pages of 4 KiB, whatever the machine has: anon, sparse, kv, shmem, mapped, cache.
 
     anon: touched densely; sparse: one page per leaf table; kv: the hot region that the workload reports apart;
     mapped, cache: of files, by mmap and by read or write. threads and files count objects.
@@ -45,7 +46,10 @@ def requests_of(recording: Recording) -> Requests:
     def w(name: str) -> Sizes:
         return np.nan_to_num(recording.column(f"w.{name}").astype(np.float64)).clip(min=0)
 
-    anon, sparse = w("anon_touched_pages"), w("sparse_leaf_tables")
+    def pages(name: str) -> Sizes:
+        return w(f"{name}_pages") * recording.meta.get("page_size", MODEL_PAGE_BYTES) / MODEL_PAGE_BYTES
+
+    anon, sparse = pages("anon_touched"), w("sparse_leaf_tables")
     modes = {
         match[1]
         for event in recording.events
@@ -54,14 +58,14 @@ def requests_of(recording: Recording) -> Requests:
     if not modes:
         sparse = np.minimum(sparse, anon)
         anon = anon - sparse
-    touched = w("file_touched_pages")
-    limit = "file_rss_pages" if "w.file_rss_pages" in recording.columns else "file_mapped_pages"
-    mapped = np.minimum(touched, w(limit))
+    touched = pages("file_touched")
+    limit = "file_rss" if "w.file_rss_pages" in recording.columns else "file_mapped"
+    mapped = np.minimum(touched, pages(limit))
     return Requests(
         anon=anon,
         sparse=sparse,
-        kv=w("kv_touched_pages"),
-        shmem=w("shmem_touched_pages"),
+        kv=pages("kv_touched"),
+        shmem=pages("shmem_touched"),
         mapped=mapped,
         cache=touched - mapped,
         threads=w("threads") + w("procs"),

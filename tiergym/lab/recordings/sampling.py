@@ -5,21 +5,17 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from tiergym.errors import UserError
 from tiergym.lab.recordings import proc_files, process_tree
-from tiergym.lab.recordings.format import Column
 from tiergym.lab.recordings.proc_files import Values
 
 NODES = "sys/devices/system/node"
 LOOKS = (1, 2, 4)
 """Ages of accessed bits at which they are read: few pages again and again, or others every time?"""
-REQUIRED = ("proc/vmstat", "proc/meminfo", "proc/zoneinfo", f"{NODES}/node0/vmstat")
+REQUIRED = ("proc/vmstat", "proc/meminfo", "proc/zoneinfo")
 
 
 @dataclass
@@ -43,7 +39,7 @@ class Machine:
         return text
 
     def nodes(self) -> list[int]:
-        """Memory nodes that are there now."""
+        """Memory nodes that are there now; none on a kernel without NUMA."""
         names = (path.name for path in (self.root / NODES).glob("node[0-9]*"))
         return sorted(int(name.removeprefix("node")) for name in names if name.removeprefix("node").isdecimal())
 
@@ -53,8 +49,10 @@ class Machine:
         for node in self.nodes():
             values |= proc_files.counters(self.read(f"{NODES}/node{node}/vmstat"), f"n{node}.")
             values |= proc_files.meminfo(self.read(f"{NODES}/node{node}/meminfo"), f"m{node}.")
-        values |= proc_files.counters(self.read("proc/vmstat"), "vm.")
-        values |= proc_files.meminfo(self.read("proc/meminfo"), "mi.")
+        vmstat, meminfo = self.read("proc/vmstat"), self.read("proc/meminfo")
+        values |= proc_files.counters(vmstat, "vm.") | proc_files.meminfo(meminfo, "mi.")
+        if "n0.nr_free_pages" not in values:  # without NUMA the machine is one node, and these are its counters
+            values |= proc_files.counters(vmstat, "n0.") | proc_files.meminfo(meminfo, "m0.")
         values |= proc_files.buddyinfo(self.read("proc/buddyinfo"))
         for resource in ("cpu", "io", "memory"):
             values |= proc_files.pressure(self.read(f"proc/pressure/{resource}"), f"psi.{resource}.")
@@ -95,7 +93,7 @@ class Sampler:
         values |= process_tree.requests(tree, values["mi.Mapped"], values["mi.AnonPages"])
         state = self.machine.objects() | {"cache": _cache_asked_for(values)}
         self.first = self.first or state
-        grown = {name: max(0, state[name] - self.first[name]) for name in state}
+        grown = {name: max(0, state[name] - self.first[name]) for name in state.keys() & self.first.keys()}
         values["w.file_touched_pages"] = max(values["w.file_rss_pages"], grown["cache"])
         for column, name in (("w.files", "inodes"), ("w.neg_lookups", "negative_dentries")):
             if name in grown:
@@ -130,14 +128,3 @@ def _cache_asked_for(values: Values) -> int:
     there = sum(values[f"{node}.nr_file_pages"] - values.get(f"{node}.nr_shmem", 0) for node in nodes)
     refaults = values.get("vm.workingset_refault_file", values.get("vm.workingset_refault", 0))
     return there + values.get("vm.pgsteal_file", 0) - refaults
-
-
-def as_columns(times: Sequence[float], samples: Sequence[Values]) -> dict[str, Column]:
-    """Samples as columns. A node or zone that is not there yet, or no longer, has no pages: 0; else NaN."""
-    columns: dict[str, Column] = {"t_s": np.array(times)}
-    for name in dict.fromkeys(name for values in samples for name in values):
-        absent = 0 if re.match(r"[nmzb]\d", name) else math.nan
-        whole = absent == 0 or all(name in values for values in samples)
-        cells = [values.get(name, absent) for values in samples]
-        columns[name] = np.array(cells, np.int64) if whole else np.array(cells, np.float64)
-    return columns
