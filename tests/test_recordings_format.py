@@ -139,6 +139,15 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         r"field 'dram_mib' is 'big'; expected a number",
     ),
     "a negative size": (lambda run: edit_meta(run, cxl_mib=-1), r"field 'cxl_mib' is -1; expected a number from 0"),
+    "a page that has no size": (
+        lambda run: edit_meta(run, page_size="4k"),
+        r"field 'page_size' is '4k'; expected a whole number",
+    ),
+    "no whole number of CPUs": (lambda run: edit_meta(run, smp=2.5), r"field 'smp' is 2\.5; expected a whole number"),
+    "constants that are a list": (
+        lambda run: edit_meta(run, constant_values=[1]),
+        r"field 'constant_values' is \[1\]; expected an object",
+    ),
     "a constant that is none": (
         lambda run: edit_meta(run, constant_values={"n0.nr_x": "many"}),
         r"constant_values, column 'n0\.nr_x': 'many' is not a number",

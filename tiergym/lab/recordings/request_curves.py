@@ -18,10 +18,11 @@ DENTRY_SHARE = 192 / 1320
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """Curves over the samples, float64 of shape (samples,). Pages of 4 KiB, whatever the machine has: anon, sparse, kv, shmem, mapped, cache.
+    """Curves over the samples, float64 of shape (samples,). Pages are of 4 KiB, whatever the machine has.
 
     anon: touched densely; sparse: one page per leaf table; kv: the hot region that the workload reports apart;
-    mapped, cache: of files, by mmap and by read or write. threads and files count objects.
+    mapped, cache: of files, by mmap and by read or write. shmem: shared memory.
+    threads and files count objects.
     empty_tables: the sparse tables had no data pages (mode=read maps the zero page).
     """
 
