@@ -139,6 +139,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         r"field 'dram_mib' is 'big'; expected a number",
     ),
     "a negative size": (lambda run: edit_meta(run, cxl_mib=-1), r"field 'cxl_mib' is -1; expected a number from 0"),
+    "a size beyond all numbers": (lambda run: edit_meta(run, cxl_mib=10**400), r"field 'cxl_mib' is 10+; expected"),
     "a page that has no size": (
         lambda run: edit_meta(run, page_size="4k"),
         r"field 'page_size' is '4k'; expected a whole number",

@@ -20,26 +20,27 @@ if [ ${#need[@]} -gt 0 ]; then
     apt-get install -y -qq --no-install-recommends "${need[@]}" > /dev/null || cannot "apt-get cannot install ${need[*]}"
 fi
 
-# The kernel that this Debian's backports have, else its own: their archive's address is the one that apt uses.
+# The kernels of this Debian and of its backports: their archive's address is the one that apt uses.
 if [ -z "$(ls -A "$lab/kernel")" ]; then
     command -v apt-get > /dev/null || cannot "no kernel in $lab/kernel, and no apt-get to fetch one"
     codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
     key=/usr/share/keyrings/debian-archive-keyring.gpg
     archive=$(apt-get indextargets --format '$(REPO_URI)' | grep -v security | sort -u | head -n 1)
     [ -n "$codename" ] && [ -n "$archive" ] && [ -f "$key" ] || cannot "no Debian archive among apt's sources"
-    apt=$lab/apt
-    mkdir -p "$apt"/{lists/partial,cache/archives/partial,unpacked}
     for suite in "$codename" "$codename-backports"; do
-        echo "deb [signed-by=$key] $archive $suite main"
-    done > "$apt/sources.list"
-    options=(-o "Dir::Etc::sourcelist=$apt/sources.list" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$apt/lists"
-             -o "Dir::Cache=$apt/cache" -o APT::Sandbox::User=root -o "APT::Default-Release=$codename-backports")
-    apt-get "${options[@]}" update -qq > /dev/null || cannot "apt-get update failed for $codename and its backports"
-    package=$(apt-cache "${options[@]}" depends linux-image-amd64 | sed -n 's/^ *Depends: \(linux-image-[^ ]*\).*/\1/p' | head -n 1)
-    [ -n "$package" ] || cannot "no package linux-image-amd64"
-    (cd "$apt" && apt-get "${options[@]}" download -qq "$package") || cannot "apt-get cannot download $package"
-    dpkg-deb -x "$apt/$package"_*.deb "$apt/unpacked"
-    mv "$apt/unpacked" "$lab/kernel/${package#linux-image-}"
+        apt=$lab/apt/$suite
+        mkdir -p "$apt"/{lists/partial,cache/archives/partial}
+        echo "deb [signed-by=$key] $archive $suite main" > "$apt/sources.list"
+        options=(-o "Dir::Etc::sourcelist=$apt/sources.list" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$apt/lists"
+                 -o "Dir::Cache=$apt/cache" -o Dir::State::status=/dev/null -o APT::Sandbox::User=root)
+        apt-get "${options[@]}" update -qq > /dev/null || continue # not every Debian has backports
+        package=$(apt-cache "${options[@]}" depends linux-image-amd64 |
+            sed -n 's/^ *Depends: \(linux-image-[^ ]*\).*/\1/p' | head -n 1)
+        [ -n "$package" ] && (cd "$apt" && apt-get "${options[@]}" download -qq "$package") || continue
+        dpkg-deb -x "$apt/$package"_*.deb "$apt/unpacked"
+        mv "$apt/unpacked" "$lab/kernel/${package#linux-image-}"
+    done
+    [ -n "$(ls -A "$lab/kernel")" ] || cannot "no kernel package for $codename on $(uname -m)"
 fi
 
 gcc -O2 -Wall -static -o "$lab/gt" "$here"/guest/*.c -lpthread

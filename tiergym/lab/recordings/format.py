@@ -64,6 +64,8 @@ META_FIELDS: Mapping[str, type | tuple[type, ...]] = {
 """Required of meta.json: kernel, CPUs, memory of node 0 and of node 1 (0: none), where hot-added memory goes."""
 OPTIONAL_META_FIELDS: Mapping[str, type] = {"n_samples": int, "page_size": int}
 """Checked where they are there: the number of samples (fewer: the file was cut off), and bytes of a page (4096)."""
+LARGEST = 1e15
+"""Of a size in meta.json: no machine has more MiB."""
 
 EVENT_DISORDER_S = 0.1
 """Two processes that report at once may write in either order; a larger step back is a broken clock."""
@@ -172,8 +174,8 @@ def _read_meta(path: Path) -> dict[str, Any]:
         value = meta.get(name, 0 if name in OPTIONAL_META_FIELDS else None)
         if not isinstance(value, kind) or isinstance(value, bool):
             raise UserError(f"{path}: field '{name}' is {value!r}; expected {_kind_name(kind)}")
-        if isinstance(value, int | float) and not (math.isfinite(value) and value >= 0):
-            raise UserError(f"{path}: field '{name}' is {value!r}; expected a number from 0")
+        if isinstance(value, int | float) and not 0 <= value < LARGEST:
+            raise UserError(f"{path}: field '{name}' is {value!r}; expected a number from 0 to {LARGEST:g}")
     if not isinstance(meta["constant_values"], dict):
         raise UserError(f"{path}: field 'constant_values' is {meta['constant_values']!r}; expected an object")
     for name, value in meta["constant_values"].items():
