@@ -9,14 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 
 from tests.test_record import ZONEINFO
 from tiergym.errors import UserError
+from tiergym.lab.kernel_lab import __main__ as kernel_lab
 from tiergym.lab.kernel_lab import qemu, stream
 from tiergym.lab.kernel_lab.initramfs import archive, dependencies
 from tiergym.lab.kernel_lab.qemu import Booted
 from tiergym.lab.kernel_lab.runs import DEFAULT_RUNS, Run, choose, lab_folder, load_runs
-from tiergym.lab.recordings.format import Event, read_recording
+from tiergym.lab.recordings.format import MACHINE_COUNTERS, NODE_COUNTERS, REQUESTS, Event, read_recording
 
 ROOT = Path(__file__).resolve().parents[1]
 LAB = ROOT / "build" / "kernel-lab"
@@ -202,6 +204,52 @@ def test_a_guest_that_did_not_finish_is_not_kept(tmp_path: Path, timed_out: bool
     with pytest.raises(UserError, match=f"r_on: {why}, .*Kernel panic"):
         stream.save(RUN, booted, tmp_path / "r_on")
     assert not list(tmp_path.iterdir())
+
+
+def whole_stream() -> str:
+    """Three samples with everything that a recording must have."""
+    files = {
+        "requests": [f"{name} 0" for name in REQUESTS],
+        "/proc/zoneinfo": ZONEINFO.splitlines(),
+        "/proc/vmstat": [f"{name} 0" for name in MACHINE_COUNTERS],
+        "/sys/devices/system/node/node0/vmstat": [f"{name} 7" for name in NODE_COUNTERS],
+    }
+    first = [f"F {path}\n" + "".join(f"{i} {line}\n" for i, line in enumerate(lines)) for path, lines in files.items()]
+    later = "T 5200000\nF requests\n0 anon_touched_pages 5\nE 5250000 phase end \nT 5400000\n"
+    return f"T 5000000\n{''.join(first)}{later}END\n"
+
+
+def test_runs_are_recorded_once_and_judged(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    """The whole way but QEMU and apt: boot is replaced by what a guest would have sent."""
+    booted, judged = [], []
+
+    def boot(run: Run, kernel: Path, lab: Path) -> Booted:
+        booted.append((run.name, kernel.name))
+        return Booted(console("DONE"), whole_stream(), "qemu", kernel.name, timed_out=False)
+
+    def judge(command: list[str], check: bool) -> subprocess.CompletedProcess[str]:
+        judged.append(command[-3:])
+        return subprocess.CompletedProcess(command, 1)
+
+    monkeypatch.setattr(kernel_lab, "prepare", lambda lab: "")
+    monkeypatch.setattr(qemu, "boot", boot)
+    monkeypatch.setattr("tiergym.lab.kernel_lab.__main__.subprocess.run", judge)
+    (tmp_path / "kernel" / "6.12.1-amd64").mkdir(parents=True)
+    for replicate in (1, 1, 2):
+        with pytest.raises(typer.Exit) as done:
+            kernel_lab.main(["a_llama_anon_on", "n_k61_pressure_on"], tmp_path, replicate=replicate)
+        assert done.value.exit_code == 1  # the judge's
+    assert booted == [("a_llama_anon_on", "6.12.1-amd64")] * 2
+    assert judged == [["validate", "recordings", str(tmp_path / "recordings")]] * 3
+    out = capsys.readouterr().out
+    assert "a_llama_anon_on: 3 samples" in out and "a_llama_anon_on: there already" in out
+    assert "n_k61_pressure_on: skipped: no kernel 6.1." in out
+    recording = read_recording(tmp_path / "recordings" / "a_llama_anon_on__r2")
+    assert recording.meta["run"] == "a_llama_anon_on__r2" and recording.zones(0) == ("DMA",)
+    assert recording.columns["w.anon_touched_pages"].tolist() == [0, 5, 5]
+    assert recording.events == (Event(0.25, "phase:end", ""),)
 
 
 @pytest.mark.parametrize("script", ["setup.sh", "guest/init"])

@@ -51,7 +51,7 @@ def from_recording(
 
 def record(
     command: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- COMMAND ...]", help="Run this and record until it ends.")
+        list[str] | None, typer.Argument(metavar="COMMAND", help="Run this, behind --, and record until it ends.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The new recording's folder; default recordings/NAME-TIME.")
