@@ -259,7 +259,7 @@ def test_a_zone_that_comes_later_has_blanks_before(run: Path):
 
 def test_the_new_recordings_are_in_order():
     runs = list_recordings(Path(__file__).parents[1] / "experiments" / "recordings-new")
-    assert len(runs) == 13
+    assert len(runs) == 23
     for path in runs:
         recording = read_recording(path)
         assert recording.nodes == (0, 1) and recording.meta["completed"]
