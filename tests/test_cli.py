@@ -18,18 +18,8 @@ from tiergym import __main__, __version__, specs
 from tiergym.lab import bench, bench_steps, doctor, metrics
 
 COMMANDS = (
-    "run",
-    "train",
-    "export",
-    "evaluate",
-    "compare",
-    "matrix",
-    "bench",
-    "record",
-    "workload",
-    "scenarios",
-    "agents",
-    "doctor",
+    *("run", "train", "export", "evaluate", "compare", "matrix", "bench"),
+    *("validate", "record", "workload", "scenarios", "agents", "doctor"),
 )
 
 

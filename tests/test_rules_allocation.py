@@ -146,6 +146,15 @@ def test_interleave_halves_and_binding_binds():
         assert lab.region_on(0, n.FAST) + lab.region_on(0, n.SLOW) == 102400
 
 
+@pytest.mark.parametrize(("fast", "slow"), [(9, 1), (1, 1), (1, 3)])
+def test_weighted_interleave_deals_pages_by_the_nodes_weights(fast, slow):
+    """mm/mempolicy.c: weighted_interleave_nodes."""
+    data = {"kind": "anon", "mib": 400, "grow_s": 1, "mempolicy": "weighted_interleave"}
+    lab = Lab(scenario(regions=[data], interleave_fast=fast, interleave_slow=slow)).ticks(8)
+    assert lab.region_on(0, n.FAST) == pytest.approx(102400 * fast / (fast + slow), abs=64)
+    assert lab.region_on(0, n.FAST) + lab.region_on(0, n.SLOW) == 102400
+
+
 def test_huge_pages_stay_in_dram_and_drain_it_to_min():
     """vma_thp_gfp_mask: THISNODE without reclaim, so THP never lands on CXL, and the slow path leaves DRAM at min;
     the deposited page tables are as many as without THP (recordings F17)."""

@@ -3,10 +3,12 @@
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tests.builders import Lab, everywhere, scenario
 from tiergym.sim import names as n
 from tiergym.sim.allocate import throttle_s
+from tiergym.sim.reclaim import metadata_us
 
 MOVABLE = {"zone": "movable"}
 HOG = {"kind": "anon", "mib": 1500, "access_hz": 0.01, "grow_s": 2}
@@ -210,15 +212,46 @@ def test_page_tables_of_swapped_data_stay():
 def test_reclaim_through_metadata_on_cxl_is_slower():
     """MAC (OSDI'26): struct page and xarray on CXL slow kswapd and the direct reclaimer themselves."""
     cache = {"kind": "cache", "mib": 900, "access_hz": 0.001, "grow_s": 1}
-    machine = scenario(regions=[cache], pools=threads(20000, 2, 20), slow_latency_ns=1000, reclaim_metadata_touches=20)
+    machine = {"pools": threads(20000, 2, 20), "slow_latency_ns": 1000, "reclaim_metadata_touches": 20}
     spent = []
-    for memmap in ("dram", "on_memory"):
-        lab = Lab(machine, modes={"memmap": memmap, **everywhere("restrict")}).ticks(80)
+    for boot_memmap in ("dram", "slow"):
+        lab = Lab(scenario(regions=[cache], boot_memmap=boot_memmap, **machine), modes=everywhere("restrict")).ticks(80)
         freed = lab.total("pgsteal_kswapd_fast") + lab.total("pgsteal_direct_fast")
         assert freed > 10_000
         spent.append((lab.seconds_lost("premature_reclaim") + lab.seconds_lost("other_reclaim")) / freed)
     assert np.isfinite(spent).all()
     assert spent[1] > 1.5 * spent[0]
+
+
+def test_struct_pages_slow_the_reclaim_of_their_own_node():
+    """A page's struct page lies with its node's (memmap_on_memory), DRAM's in DRAM unless an experiment moves them:
+    half of the touches are struct pages, at 1000 instead of 114 ns (FACTS-hardware C3)."""
+    slower = 20 * 0.5 * 0.886
+    for modes, boot, extra in (
+        ({}, "dram", (0, 0)),
+        ({"memmap": "on_memory"}, "dram", (0, slower)),
+        ({"memmap": "on_memory"}, "slow", (slower, slower)),
+    ):
+        lab = Lab(
+            scenario(regions=[], slow_latency_ns=1000, reclaim_metadata_touches=20, boot_memmap=boot), modes=modes
+        ).ticks(1)
+        for tier in (n.FAST, n.SLOW):
+            assert metadata_us(lab.m, tier) == pytest.approx(20 * 0.114 + extra[tier])
+
+
+def test_stalls_are_booked_to_the_class_that_waited():
+    """Direct reclaim for a restricted class: its own requests wait, nobody else's."""
+    lab = Lab(
+        scenario(regions=[HOG], pools=threads(8000, 4, 2), demotion="on", kswapd_pages_per_s=1000),
+        modes={"place.kstack": "restrict"},
+    ).ticks(16)
+    waited = np.zeros(n.N_CLASSES)
+    for _ in range(10):
+        lab.ticks(1)
+        waited += lab.m["stall_s"]
+    assert waited[n.KSTACK] > 0
+    assert waited.sum() == waited[n.KSTACK]
+    assert lab.ticks(20).m["stall_s"].sum() == 0  # per tick
 
 
 def test_fragmentation_boosts_wake_kswapd_under_fallback():

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from tests.builders import Lab, scenario
 from tiergym.sim import names as n
 from tiergym.sim.cost import MAX_OVERHEAD, bandwidth_bound, contention, solve_throughput
-from tiergym.sim.curves import DRAM_CURVES, LOAD, dram_multiplier, peak_bytes_per_s, slow_multiplier
+from tiergym.sim.curves import (
+    DRAM_CURVES,
+    LOAD,
+    REMOTE_CURVES,
+    dram_multiplier,
+    multiplier,
+    peak_bytes_per_s,
+    slow_multiplier,
+)
 from tiergym.sim.layout import new_machines
 from tiergym.sim.parameters import MACHINE
 
@@ -52,6 +60,34 @@ def cost_machine(dram_load, slow_load, fixed, weights, mix, knee, ceiling):
     records["demand_bytes_per_s"] = np.array([dram_load, slow_load]) * peaks
     records["fixed_bytes_per_s"] = np.array(fixed) * peaks
     return records[0]
+
+
+@pytest.mark.parametrize("curve", range(len(REMOTE_CURVES)))
+def test_another_socket_s_dram_has_its_measured_curve(curve):
+    """FACTS-hardware A3: flat at first, unlike DRAM, and without CXL's knee."""
+    for half_writes in (0.0, 1.0):
+        m = cost_machine(0, 0, (0, 0), (1, 1), (0, half_writes), 0.6, 4)
+        by_knee = [multiplier(m, n.SLOW, load) for load in LOAD]
+        m["slow_curve"] = curve + 1
+        np.testing.assert_allclose(
+            [multiplier(m, n.SLOW, load) for load in LOAD], REMOTE_CURVES[curve, int(half_writes)], rtol=1e-15
+        )
+        assert by_knee == [slow_multiplier(0.6, 4, load) for load in LOAD]
+
+
+def test_work_that_wants_more_than_dram_s_bandwidth_gets_all_of_it():
+    """A stream with latency hidden: bandwidth is what bounds it, and interleaving adds the nodes' bandwidths."""
+    stream = {"kind": "anon", "mib": 100, "misses_per_page_s": 1e4, "mlp": 256, "write_share": 0, "grow_s": 0}
+    machine = QUIET | {"dram_read_gbps": 10, "slow_read_gbps": 2, "dram_latency_ns": 100, "slow_latency_ns": 100}
+    wants = 25600 * 1e4 * 64 / 1e9
+    got = {}
+    for mempolicy, weight in (("bind_fast", 1), ("interleave", 1), ("weighted_interleave", 5)):
+        region = stream | {"mempolicy": mempolicy}
+        lab = Lab(scenario(regions=[region], interleave_fast=weight, **machine)).ticks(4)
+        got[mempolicy] = lab.machines.throughput[0] * wants
+    assert got["bind_fast"] == pytest.approx(10, rel=0.01)
+    assert got["interleave"] == pytest.approx(4, rel=0.01)  # twice the slower node's
+    assert got["weighted_interleave"] == pytest.approx(12, rel=0.01)  # weights as bandwidths
 
 
 shares = st.floats(0, 1)

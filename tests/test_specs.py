@@ -372,7 +372,10 @@ def test_a_document_is_complete_or_refused_and_nothing_else(data: st.DataObject)
         (("[kernel]", "[[events]]\n" * 5 + "[kernel]"), ["events: 5 of them", "at most 4"]),
         (("[kernel]", "[episode]\nhorizon_s = 0.5\ndt_s = 1\n[kernel]"), ["episode.horizon_s = 0.5", "dt_s = 1"]),
         (("misses_per_page_s = 10", "misses_per_page_s = 1e4\nmlp = 1"), ["would be stalls", "by heap", "below 95%"]),
-        (("misses_per_page_s = 10", "misses_per_page_s = 3e4\nmlp = 256"), ["GB/s", "of DRAM's peak", "at most 95%"]),
+        (
+            ("workers = 4", "workers = 64\nregion.heap = { misses_per_page_s = 1e5, mlp = 256 }"),
+            ["GB/s", "of DRAM's peak", "at most 300%"],
+        ),
         (("misses_per_page_s = 10", "tlb_misses_per_page_s = 1e4\nthp_share = 1"), None),
         (("misses_per_page_s = 10", 'tlb_misses_per_page_s = 1e4\nkind = "cache"'), None),
         (('description = "a small one"', "description = 1"), ["description = 1", "a string"]),

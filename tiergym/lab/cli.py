@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from tiergym import __version__
-from tiergym.lab import cli_evaluate, cli_record, cli_show, cli_train
+from tiergym.lab import cli_evaluate, cli_record, cli_show, cli_train, cli_validate
 
 app = typer.Typer(
     name="tiergym",
@@ -43,6 +43,7 @@ app.command("evaluate", rich_help_panel=MEASURE)(cli_evaluate.evaluate)
 app.command("compare", rich_help_panel=MEASURE)(cli_evaluate.compare)
 app.command("matrix", rich_help_panel=MEASURE)(cli_evaluate.matrix)
 app.command("bench", rich_help_panel=MEASURE)(cli_show.bench)
+app.add_typer(cli_validate.validate, name="validate", rich_help_panel=REAL)
 app.command("record", rich_help_panel=REAL, context_settings={"allow_interspersed_args": False})(cli_record.record)
 app.add_typer(cli_record.workload, name="workload", rich_help_panel=REAL)
 app.add_typer(cli_show.scenarios, name="scenarios", rich_help_panel=LOOK)

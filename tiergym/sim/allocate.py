@@ -65,6 +65,7 @@ def direct_reclaim(m, want, cls, nodes, premature):
     batches = max(want, CLUSTER_PAGES) // CLUSTER_PAGES
     seconds += throttle_s(m, batches, freed == 0)
     m.counters[n.C_ALLOCSTALL] += batches if freed > 0 else 1
+    m.stall_s[cls] += seconds
     charge_reclaim(m, cls, premature, freed, seconds)
     return freed
 
@@ -142,6 +143,15 @@ def placement_entry(cls):
 
 
 @jit
+def interleaved(m, want, mempolicy):
+    """Of `want` pages, those whose turn falls on the slow node: every other one, or by the nodes' weights
+    (mm/mempolicy.c: interleave_nodes, weighted_interleave_nodes)."""
+    if mempolicy == n.MPOL_INTERLEAVE:
+        return want // 2
+    return int(want * m.interleave_slow / (m.interleave_fast + m.interleave_slow))
+
+
+@jit
 def request_by_policy(m, want, cls, mempolicy, movable, restricted):
     """A request under a mempolicy (mm/mempolicy.c); BIND to a node without a zone for it is ignored
     (apply_policy_zone)."""
@@ -149,9 +159,10 @@ def request_by_policy(m, want, cls, mempolicy, movable, restricted):
         return request(m, want, cls, NODE_FAST, False, movable, True, True, False)
     if mempolicy == n.MPOL_BIND_SLOW and (movable or m.managed_pages[n.SLOW_NORMAL] > 0):
         return request(m, want, cls, NODE_SLOW, True, movable, True, True, False)
-    if mempolicy == n.MPOL_INTERLEAVE:
-        got = request(m, want // 2, cls, NODE_BOTH, True, movable, True, True, restricted)
-        return got + request(m, want - want // 2, cls, NODE_BOTH, False, movable, True, True, restricted)
+    if mempolicy in (n.MPOL_INTERLEAVE, n.MPOL_WEIGHTED):
+        on_slow = interleaved(m, want, mempolicy)
+        got = request(m, on_slow, cls, NODE_BOTH, True, movable, True, True, restricted)
+        return got + request(m, want - on_slow, cls, NODE_BOTH, False, movable, True, True, restricted)
     slow_first = mempolicy == n.MPOL_PREFER_SLOW
     return request(m, want, cls, NODE_BOTH, slow_first, movable, True, True, restricted)
 

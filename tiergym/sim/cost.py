@@ -104,7 +104,8 @@ def add_memmap(m):
     """struct page is touched for pages of both tiers alike; those of CXL lie where hot-plug put them."""
     fast_managed = m.managed_pages[n.DMA] + m.managed_pages[n.DMA32] + m.managed_pages[n.NORMAL]
     slow_managed = m.managed_pages[n.SLOW_NORMAL] + m.managed_pages[n.SLOW_MOVABLE]
-    share = m.memmap_slow_share * slow_managed / max(fast_managed + slow_managed, 1)
+    on_slow = m.memmap_slow_share * slow_managed + m.boot_memmap * fast_managed
+    share = on_slow / max(fast_managed + slow_managed, 1)
     add_accesses(m, n.FAST, n.LOST_MEMMAP, m.memmap_touches_per_s * (1.0 - share), m.kernel_mlp, 0.3)
     add_accesses(m, n.SLOW, n.LOST_MEMMAP, m.memmap_touches_per_s * share, m.kernel_mlp, 0.3)
 

@@ -32,21 +32,40 @@ DRAM_CURVES = np.array(
     ]
 )
 """Latency over idle, shape (curve, reads only / half writes, LOAD)."""
+REMOTE_CURVES = np.array(
+    [
+        [  # skylake_remote: 8160, the other socket's DRAM, read
+            [1.0, 1.00, 1.02, 1.07, 1.11, 1.17, 1.25, 1.35, 1.48, 1.61, 1.95, 4.1],
+            [1.0, 1.00, 1.02, 1.07, 1.11, 1.17, 1.25, 1.35, 1.48, 1.61, 1.95, 4.1],
+        ],
+        [  # cascade_lake_remote: 5218, the other socket's DRAM, 100/0 and 50/50
+            [1.0, 1.01, 1.04, 1.11, 1.16, 1.25, 1.37, 1.47, 1.59, 1.74, 2.13, 2.8],
+            [1.0, 1.02, 1.06, 1.13, 1.17, 1.31, 1.53, 1.69, 1.88, 2.15, 2.36, 3.0],
+        ],
+    ]
+)
+"""The same for a slow tier that is another socket's DRAM: `slow_curve` 1, 2, ...; 0 is CXL, by knee and ceiling."""
 KNEE_RISE = 1.05
 """CXL latency at the knee, and a quarter of the way to the ceiling halfway from knee to saturation."""
 
 
 @jit
-def dram_multiplier(curve, load, mix):
-    """DRAM latency over idle at utilisation `load`; `mix` goes from reads only (0) to half writes (1)."""
+def measured_multiplier(curves, curve, load, mix):
+    """Latency over idle of a measured curve at utilisation `load`; `mix`: from reads only (0) to half writes (1)."""
     load = min(max(load, 0.0), 1.0)
     i = 0
     while i < LOAD.shape[0] - 2 and load > LOAD[i + 1]:
         i += 1
     w = (load - LOAD[i]) / (LOAD[i + 1] - LOAD[i])
-    read = DRAM_CURVES[curve, 0, i] + w * (DRAM_CURVES[curve, 0, i + 1] - DRAM_CURVES[curve, 0, i])
-    half = DRAM_CURVES[curve, 1, i] + w * (DRAM_CURVES[curve, 1, i + 1] - DRAM_CURVES[curve, 1, i])
+    read = curves[curve, 0, i] + w * (curves[curve, 0, i + 1] - curves[curve, 0, i])
+    half = curves[curve, 1, i] + w * (curves[curve, 1, i + 1] - curves[curve, 1, i])
     return read + mix * (half - read)
+
+
+@jit
+def dram_multiplier(curve, load, mix):
+    """DRAM latency over idle at utilisation `load` and a mix of reads and writes."""
+    return measured_multiplier(DRAM_CURVES, curve, load, mix)
 
 
 @jit
@@ -68,6 +87,8 @@ def multiplier(m, tier, load):
     """Latency over idle of a machine's tier."""
     if tier == n.FAST:
         return dram_multiplier(int(m.dram_curve), load, m.write_mix[n.FAST])
+    if m.slow_curve > 0.5:
+        return measured_multiplier(REMOTE_CURVES, int(m.slow_curve) - 1, load, m.write_mix[n.SLOW])
     return slow_multiplier(m.slow_knee, m.slow_ceiling, load)
 
 

@@ -4,6 +4,7 @@ sub-rounds, as they do on a machine where all of them run at once."""
 from tiergym.sim import names as n
 from tiergym.sim.allocate import allocate_huge, allocate_kernel, allocate_user
 from tiergym.sim.compile import jit
+from tiergym.sim.damon import damon_promote
 from tiergym.sim.demand import tables_wanted
 from tiergym.sim.headroom import keep_headroom
 from tiergym.sim.kswapd import boost_watermarks, kswapd_run, run_woken_kswapds
@@ -38,7 +39,9 @@ def nobody_reclaims(m, pages):
     Either DRAM has them above low, or everything may fall back to a slow tier that has them above low, and nothing
     else frees DRAM meanwhile.
     """
-    if m.kswapd_awake[n.FAST] == 1 or m.action[n.A_HEADROOM] > 0 or m.numa_balancing > 0.0:
+    if m.kswapd_awake[n.FAST] == 1 or m.action[n.A_HEADROOM] > 0:
+        return False
+    if m.numa_balancing > 0.0 or m.damon_promotion > 0.5:
         return False
     if fast_room(m) >= pages:
         return True
@@ -204,6 +207,7 @@ def serve_demand(m):
     if wanted == 0 and births <= 0.0:
         reclaim_in_background(m, 1.0)
         promote(m, 1.0)
+        damon_promote(m, 1.0)
         return
     placed = kernel_pages_in_dram(m)
     rounds = rounds_for(m, wanted, births)
@@ -226,5 +230,6 @@ def serve_demand(m):
         for pool in range(2):
             bear_objects(m, pool, m.slab_births[pool] / rounds)
         promote(m, 1.0 / rounds)
+        damon_promote(m, 1.0 / rounds)
     if kernel_pages_in_dram(m) > placed:
         boost_watermarks(m)

@@ -136,6 +136,7 @@ def machine_dtype(regions: int) -> np.dtype:
         ("psi_full", f8),
         ("counters", i8, (n.N_COUNTERS,)),
         ("premature_by_class", i8, (c,)),
+        ("stall_s", f8, (c,)),  # waited in direct reclaim, by the class of the request
         ("action", i8, (n.N_ACTIONS,)),
         # blocks of the slow tier
         ("blocks", i8),

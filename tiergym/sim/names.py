@@ -35,8 +35,8 @@ KIND_ANON, KIND_FILE_RO, KIND_FILE_RW, KIND_CACHE = 0, 1, 2, 3
 KINDS = ("anon", "file_ro", "file_rw", "cache")
 
 # Memory policies (set_mempolicy(2) and mbind(2)).
-MPOL_DEFAULT, MPOL_BIND_FAST, MPOL_BIND_SLOW, MPOL_PREFER_SLOW, MPOL_INTERLEAVE = 0, 1, 2, 3, 4
-MEMPOLICIES = ("default", "bind_fast", "bind_slow", "prefer_slow", "interleave")
+MPOL_DEFAULT, MPOL_BIND_FAST, MPOL_BIND_SLOW, MPOL_PREFER_SLOW, MPOL_INTERLEAVE, MPOL_WEIGHTED = 0, 1, 2, 3, 4, 5
+MEMPOLICIES = ("default", "bind_fast", "bind_slow", "prefer_slow", "interleave", "weighted_interleave")
 
 # Placement modes of a kernel class (MODEL.md section 6).
 FALLBACK, PREFER_FAST, RESTRICT, PREFER_SLOW = 0, 1, 2, 3

@@ -65,14 +65,14 @@ def promotion_room(m):
 
 
 @jit
-def promote_region(m, r, pages):
-    """Move pages of region r from the slow tier to DRAM, above high; returns how many moved."""
+def promote_region(m, r, pages, level):
+    """Move pages of region r from the slow tier to DRAM, above the mark `level`; returns how many moved."""
     cls = region_class(m, r)
     pages = min(pages, slow_pages(m, r))
     done = 0
     for z in range(n.NORMAL, -1, -1):
-        room = min(pages - done, max(0, m.free_pages[z] - mark_pages(m, z, MARK_HIGH, True)))
-        got = take_from_zone(m, z, room, mark_pages(m, z, MARK_HIGH, True))
+        mark = mark_pages(m, z, level, True)
+        got = take_from_zone(m, z, min(pages - done, max(0, m.free_pages[z] - mark)), mark)
         m.region_pages[r, z] += got
         charge_class(m, cls, z, got)
         done += got
@@ -136,7 +136,7 @@ def promote(m, share):
         for r in range(m.regions):
             ask = m.region_asked[r] * room // total
             if ask > 0:
-                done = promote_region(m, r, ask)
+                done = promote_region(m, r, ask, MARK_HIGH)
                 m.region_promoted[r] += done
                 moved += done
         if moved in (before, limit):

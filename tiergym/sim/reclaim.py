@@ -71,14 +71,15 @@ def evict(m, r, z, pages, premature):
 
 
 @jit
-def metadata_us(m):
-    """Time per reclaimed page spent on struct page and xarray, by where these lie (MAC, OSDI'26)."""
-    slab = class_on_tier(m, n.SLAB_RECLAIM, n.SLOW) / max(
-        1, class_on_tier(m, n.SLAB_RECLAIM, n.SLOW) + class_on_tier(m, n.SLAB_RECLAIM, n.FAST)
-    )
-    memmap = m.memmap_slow_share
-    slow = 0.5 * (slab + memmap)
-    latency = m.dram_latency_ns + slow * (m.slow_latency_ns - m.dram_latency_ns)
+def metadata_us(m, tier):
+    """Time per page reclaimed from a tier for its struct page and xarray node, by where these lie (MAC, OSDI'26).
+
+    Struct pages belong to their node's memory; an xarray node lies wherever its class does.
+    """
+    on_slow, on_fast = class_on_tier(m, n.SLAB_RECLAIM, n.SLOW), class_on_tier(m, n.SLAB_RECLAIM, n.FAST)
+    slab = on_slow / max(1, on_slow + on_fast)
+    memmap = m.memmap_slow_share if tier == n.SLOW else m.boot_memmap
+    latency = m.dram_latency_ns + 0.5 * (slab + memmap) * (m.slow_latency_ns - m.dram_latency_ns)
     return m.reclaim_metadata_touches * latency * 1e-3
 
 
@@ -168,6 +169,6 @@ def reclaim_node(m, tier, want, premature):
     # Shrinkers keep pace with the LRU; when it has nothing left, priority rises until slab is scanned whole.
     freed += shrink_slab(m, tier, 2.0 if freed < want else freed / lru)
     seconds = 1e-6 * (
-        demoted * m.migrate_batched_us + evicted * m.reclaim_us + dirty * WRITEBACK_US + freed * metadata_us(m)
+        demoted * m.migrate_batched_us + evicted * m.reclaim_us + dirty * WRITEBACK_US + freed * metadata_us(m, tier)
     )
     return freed, demoted, seconds

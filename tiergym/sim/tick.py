@@ -11,11 +11,12 @@ from tiergym.sim.migrate import migrate_kernel_pages
 
 @jit
 def clear_tick(m):
-    """Counters and moved bytes are per tick."""
+    """Counters, stalls and moved bytes are per tick."""
     for i in range(n.N_COUNTERS):
         m.counters[i] = 0
     for c in range(n.N_CLASSES):
         m.premature_by_class[c] = 0
+        m.stall_s[c] = 0.0
     for tier in range(n.N_TIERS):
         m.moved_bytes[tier] = 0.0
 

@@ -17,8 +17,9 @@ LINE_BYTES = 64.0
 KERNEL_WRITE_SHARE = 0.3
 MAX_STALL_SHARE = 0.95
 """Of the time of full-speed work on unloaded DRAM; the rest must be left to compute with."""
-MAX_BANDWIDTH_SHARE = 0.95
-"""Of DRAM's peak: full speed must be reachable with everything in DRAM."""
+MAX_BANDWIDTH_SHARE = 3.0
+"""Of DRAM's peak. Full speed is what unloaded latency allows, so work that DRAM's bandwidth bounds asks for more than
+all of it (lbm, STREAM: up to twice); more than this is a mistake in the units."""
 PAGES_PER_MIB = 256.0
 NUMA_TIERING = 2
 
@@ -123,7 +124,7 @@ def check_events(events: Iterable[Rows], machine: Rows, file: str) -> None:
 
 
 def check_demand(names: list[str], regions: list[Rows], machine: Rows, workload: Rows, file: str) -> None:
-    """Full speed is possible with everything in unloaded DRAM: enough time to compute, enough bandwidth.
+    """Full speed is possible with everything in unloaded DRAM: enough time to compute, a credible bandwidth.
 
     Stalled share = sum of misses x latency / (MLP x workers), walks with an MLP of 1 (FACTS-hardware A6, B1).
     """
@@ -153,7 +154,7 @@ def check_demand(names: list[str], regions: list[Rows], machine: Rows, workload:
         raise UserError(
             f"{file}: workload: at full size and speed its traffic would be {total / 1e9:.1f} GB/s, "
             f"{total / peak:.0%} of DRAM's peak of {peak / 1e9:.1f} GB/s (machine.dram_read_gbps, dram_mixed_gbps); "
-            f"allowed: at most {MAX_BANDWIDTH_SHARE:.0%}"
+            f"allowed: at most {MAX_BANDWIDTH_SHARE:.0%} of it"
         )
 
 

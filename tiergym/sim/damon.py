@@ -1,0 +1,44 @@
+"""DAMON's promotion: DAMOS_MIGRATE_HOT moves pages that it saw accessed into DRAM, whoever owns them.
+
+Unlike a hint fault it does not ask whether DRAM stays balanced: its request is GFP_NOWAIT | THISNODE, which goes down
+to min and wakes kswapd, but never reclaims (mm/damon/paddr.c: damon_migrate_pages). What it takes below low is the
+kernel's own reserve. Where kswapd can demote, it gives it back; else the next kernel page finds nothing.
+"""
+
+from tiergym.sim import names as n
+from tiergym.sim.compile import jit
+from tiergym.sim.kswapd import wake_kswapd
+from tiergym.sim.pages import MARK_LOW, MARK_MIN, mark_pages, node_managed
+from tiergym.sim.promote import promote_region
+from tiergym.sim.regions import slow_pages
+
+
+@jit
+def below_low(m):
+    """Whether DRAM's zones are all below low, so that a request for DRAM wakes its kswapd."""
+    for z in range(n.FIRST_SLOW_ZONE):
+        if m.managed_pages[z] > 0 and m.free_pages[z] > mark_pages(m, z, MARK_LOW, True):
+            return False
+    return True
+
+
+@jit
+def damon_promote(m, share):
+    """Promotion by DAMON during `share` of a tick: hot pages of every region, up to the rate limit, down to min.
+
+    Hot is a page referenced within the hot threshold, as for NUMA balancing. kdamond copies in its own time, one
+    unbatched migration per page, which costs the workers a CPU's share.
+    """
+    if m.damon_promotion < 0.5 or node_managed(m, n.SLOW) == 0:
+        return
+    limit = int(m.promote_limit_mib_per_s * 256.0 * m.dt_s * share)
+    moved = 0
+    for r in range(m.regions):
+        hot = int(slow_pages(m, r) * m.region_hot[r])
+        moved += promote_region(m, r, min(hot, limit - moved), MARK_MIN)
+    if moved == 0:
+        return
+    if below_low(m):
+        wake_kswapd(m, n.FAST, n.ANON, False, moved)
+    m.counters[n.C_PROMOTE] += moved
+    m.owed_s[n.LOST_MIGRATION] += moved * m.migrate_unbatched_us * 1e-6 * min(1.0, m.workers / m.cpus)
