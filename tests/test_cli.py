@@ -18,8 +18,9 @@ from tiergym import __main__, __version__, specs
 from tiergym.lab import bench, bench_steps, doctor, metrics
 
 COMMANDS = (
-    "run", "train", "export", "evaluate", "compare", "matrix", "validate", "bench", "scenarios", "agents", "doctor"
-)  # fmt: skip
+    *("run", "train", "export", "evaluate", "compare", "matrix", "bench"),
+    *("validate", "record", "workload", "scenarios", "agents", "doctor"),
+)
 
 
 @dataclass

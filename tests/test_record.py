@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import textwrap
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tiergym.errors import UserError
@@ -16,6 +18,7 @@ from tiergym.lab.recordings import proc_files
 from tiergym.lab.recordings.format import Recording, read_recording
 from tiergym.lab.recordings.machine_facts import machine_facts
 from tiergym.lab.recordings.process_tree import Process, descendants, read_processes, requests
+from tiergym.lab.recordings.samples import Samples
 from tiergym.lab.recordings.sampling import Machine, Sampler
 
 ZONEINFO = """\
@@ -203,6 +206,26 @@ def test_a_machine_without_its_counters_is_refused(tmp_path: Path):
         machine.values()
 
 
+def test_a_kernel_without_numa_is_one_node(tmp_path: Path):
+    machine = fake_machine(tmp_path)
+    shutil.rmtree(tmp_path / "sys/devices/system/node")
+    (tmp_path / "proc/vmstat").write_text("nr_free_pages 70\nnr_file_pages 30\noom_kill 0\n")
+    values = Sampler(machine, parent=1).sample(0.0)
+    assert (values["n0.nr_free_pages"], values["vm.nr_free_pages"], values["m0.MemFree"]) == (70, 70, 9)
+    assert machine_facts(machine, values)["numa_distance"] is None
+
+
+def test_samples_have_all_columns_that_any_has():
+    samples = Samples()
+    samples.add(3.0, {"vm.a": 1, "n0.b": 2})
+    samples.add(3.5, {"vm.a": 1 << 52, "n1.b": 4, "vm.late": 7})
+    columns = samples.columns()
+    assert columns["t_s"].tolist() == [0, 0.5] and columns["vm.a"].tolist() == [1, 1 << 52]
+    assert columns["n1.b"].tolist() == [0, 4] and columns["n0.b"].tolist() == [2, 0]  # a node that came, one that left
+    np.testing.assert_array_equal(columns["vm.late"], [np.nan, 7])
+    assert columns["vm.a"].dtype == np.int64
+
+
 def test_processes_that_end_meanwhile_are_left_out(tmp_path: Path):
     machine = fake_machine(tmp_path)
     (tmp_path / "proc/99").mkdir()
@@ -275,6 +298,8 @@ def test_accessed_bits_on_request(tmp_path: Path):
     if "w.referenced_pages" in recording.meta["notes"]:
         pytest.skip(recording.meta["notes"]["w.referenced_pages"])
     assert 16 * 256 <= peak(recording, "w.referenced_pages") <= peak(recording, "w.anon_touched_pages") * 2
+    ages = sorted(set(recording.columns["w.referenced_age_ms"].tolist()))
+    assert ages[0] == 0 and 400 <= ages[1] < 800 <= ages[2]
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,16 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         r"field 'dram_mib' is 'big'; expected a number",
     ),
     "a negative size": (lambda run: edit_meta(run, cxl_mib=-1), r"field 'cxl_mib' is -1; expected a number from 0"),
+    "a size beyond all numbers": (lambda run: edit_meta(run, cxl_mib=10**400), r"field 'cxl_mib' is 10+; expected"),
+    "a page that has no size": (
+        lambda run: edit_meta(run, page_size="4k"),
+        r"field 'page_size' is '4k'; expected a whole number",
+    ),
+    "no whole number of CPUs": (lambda run: edit_meta(run, smp=2.5), r"field 'smp' is 2\.5; expected a whole number"),
+    "constants that are a list": (
+        lambda run: edit_meta(run, constant_values=[1]),
+        r"field 'constant_values' is \[1\]; expected an object",
+    ),
     "a constant that is none": (
         lambda run: edit_meta(run, constant_values={"n0.nr_x": "many"}),
         r"constant_values, column 'n0\.nr_x': 'many' is not a number",
@@ -245,3 +255,14 @@ def test_a_zone_that_comes_later_has_blanks_before(run: Path):
     set_cell(run / "samples.csv", 2, "z1.Normal.pcp_count", "")
     recording = read_recording(run)
     assert np.isnan(recording.columns["z1.Normal.pcp_count"]).tolist()[:2] == [True, False]
+
+
+def test_the_new_recordings_are_in_order():
+    runs = list_recordings(Path(__file__).parents[1] / "experiments" / "recordings-new")
+    assert len(runs) == 23
+    for path in runs:
+        recording = read_recording(path)
+        assert recording.nodes == (0, 1) and recording.meta["completed"]
+        if path.name.partition("__")[0].endswith("_mov"):
+            assert int(recording.columns["n1.nr_page_table_pages"].max()) == 0  # F3
+            assert int(recording.columns["n1.nr_kernel_stack"].max()) == 0

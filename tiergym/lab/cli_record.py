@@ -15,10 +15,43 @@ from tiergym.lab.terminal import console
 
 MAX_HZ = 100.0
 
+workload = typer.Typer(help="Workloads made from recordings: `workload from-recording DIR --out FILE.toml`.")
+
+
+@workload.callback()
+def _workload() -> None:
+    pass
+
+
+@workload.command("from-recording")
+def from_recording(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="One recording: meta.json, samples.csv[.gz], workload.csv.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE.toml", help="The workload; a scenario names it by this path.")],
+) -> None:
+    """Turn a recording into a workload that any scenario can use: regions, growth, threads, files, heat.
+
+    What the workload asked for is taken over, not where the kernel put it. Heat comes from accessed bits or counted
+    accesses where the recording has them; the file says where its numbers come from, and what was not recorded.
+
+    Example: tiergym workload from-recording recordings/sort --out sort.toml
+    """
+    options.check_outputs(out)
+    if out.suffix != ".toml":
+        raise UserError(f"cannot write '{out}': a workload's file ends in .toml")
+    from tiergym.files import write_text
+    from tiergym.lab.recordings.format import read_recording
+    from tiergym.lab.recordings.workload import workload_toml
+
+    text = workload_toml(read_recording(folder))
+    write_text(out, text)
+    print(f'{out}: {text.count("[[regions]]")} regions; name it in a scenario: workload = "{out}"')
+
 
 def record(
     command: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- COMMAND ...]", help="Run this and record until it ends.")
+        list[str] | None, typer.Argument(metavar="COMMAND", help="Run this, behind --, and record until it ends.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The new recording's folder; default recordings/NAME-TIME.")
@@ -34,8 +67,8 @@ def record(
             min=0.0,
             max=3600.0,
             metavar="S",
-            help="Every S seconds read and clear the processes' accessed bits: how hot their memory is. Costs a walk "
-            "of their page tables, and reclaim takes the pages for idle. 0: leave them alone.",
+            help="Look at the processes' accessed bits after S, 2 S and 4 S seconds, then clear them: how hot is their "
+            "memory? Costs walks of their page tables, and reclaim takes the pages for idle. 0: leave them alone.",
         ),
     ] = 0.0,
 ) -> None:

@@ -62,6 +62,10 @@ META_FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "memhp_default_state": str,
 }
 """Required of meta.json: kernel, CPUs, memory of node 0 and of node 1 (0: none), where hot-added memory goes."""
+OPTIONAL_META_FIELDS: Mapping[str, type] = {"n_samples": int, "page_size": int}
+"""Checked where they are there: the number of samples (fewer: the file was cut off), and bytes of a page (4096)."""
+LARGEST = 1e15
+"""Of a size in meta.json: no machine has more MiB."""
 
 EVENT_DISORDER_S = 0.1
 """Two processes that report at once may write in either order; a larger step back is a broken clock."""
@@ -163,15 +167,17 @@ def _read_meta(path: Path) -> dict[str, Any]:
     if not isinstance(meta, dict):
         raise UserError(f"{path}: expected an object, got {type(meta).__name__}")
     meta.setdefault("constant_values", {})
-    for name, kind in {**META_FIELDS, "constant_values": dict}.items():
+    for name in META_FIELDS:
         if name not in meta:
             raise UserError(f"{path}: field '{name}' is missing; required: {', '.join(META_FIELDS)}")
-        if not isinstance(meta[name], kind) or isinstance(meta[name], bool):
-            raise UserError(f"{path}: field '{name}' is {meta[name]!r}; expected {_kind_name(kind)}")
-        if isinstance(meta[name], int | float) and not (math.isfinite(meta[name]) and meta[name] >= 0):
-            raise UserError(f"{path}: field '{name}' is {meta[name]!r}; expected a number from 0")
-    if "n_samples" in meta and (not isinstance(meta["n_samples"], int) or isinstance(meta["n_samples"], bool)):
-        raise UserError(f"{path}: field 'n_samples' is {meta['n_samples']!r}; expected a whole number")
+    for name, kind in {**META_FIELDS, **OPTIONAL_META_FIELDS}.items():
+        value = meta.get(name, 0 if name in OPTIONAL_META_FIELDS else None)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise UserError(f"{path}: field '{name}' is {value!r}; expected {_kind_name(kind)}")
+        if isinstance(value, int | float) and not 0 <= value < LARGEST:
+            raise UserError(f"{path}: field '{name}' is {value!r}; expected a number from 0 to {LARGEST:g}")
+    if not isinstance(meta["constant_values"], dict):
+        raise UserError(f"{path}: field 'constant_values' is {meta['constant_values']!r}; expected an object")
     for name, value in meta["constant_values"].items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not -(2.0**63) <= value < 2.0**63:
             raise UserError(f"{path}: constant_values, column '{name}': {value!r} is not a number")
@@ -179,7 +185,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
 
 
 def _kind_name(kind: type | tuple[type, ...]) -> str:
-    return {str: "text", int: "a whole number", dict: "an object"}[kind] if isinstance(kind, type) else "a number"
+    return {str: "text", int: "a whole number"}[kind] if isinstance(kind, type) else "a number"
 
 
 def _check_clock(path: Path, columns: Mapping[str, Column]) -> None:

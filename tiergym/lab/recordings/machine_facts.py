@@ -12,7 +12,7 @@ from tiergym.lab.recordings.sampling import NODES, Machine
 
 BLOCKS = "sys/devices/system/memory"
 TIERS = "sys/devices/virtual/memory_tiering"
-PAGES_PER_MIB = 256
+PAGES_PER_MIB = (1 << 20) // os.sysconf("SC_PAGE_SIZE")
 SETTINGS = {
     "demotion": "sys/kernel/mm/numa/demotion_enabled",
     "numa_balancing": "proc/sys/kernel/numa_balancing",
@@ -106,12 +106,10 @@ def _present_mib(values: Values, node: int) -> float:
 
 
 def _policy(values: Values, auto_online: str) -> str:
-    """How hot-added memory is onlined; where node 1 has memory in zones of one kind, its zones say it.
+    """How the memory of node 1 was put online, by the zones that it is in: a tool (daxctl) has a setting of its own.
 
-    Memory that a tool (daxctl, ndctl) put online followed that tool's own setting.
+    Where it is in both kinds, the kernel's setting decides; a machine without node 1 has put nothing online.
     """
     movable = values.get("z1.Movable.present", 0) > 0
     kernel = any(values.get(f"z1.{zone}.present", 0) > 0 for zone in ("DMA", "DMA32", "Normal"))
-    if movable != kernel:
-        return "online_movable" if movable else "online"
-    return auto_online or "offline"
+    return "online_movable" if movable and (not kernel or auto_online == "online_movable") else "online"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from tiergym.lab.recordings.proc_files import Values
 
-PAGE_KB = 4
-TABLE_PAGES = 512
-"""Entries of a leaf table: 2 MiB of 4 KiB pages."""
+PAGE_KB = os.sysconf("SC_PAGE_SIZE") // 1024
+TABLE_PAGES = PAGE_KB * 1024 // 8
+"""Entries of a leaf table, 8 bytes each: 2 MiB of 4 KiB pages."""
 UPPER_TABLES = 4
 """Of one process, not counted as leaf tables: two PUD and two PMD pages, for the heap and for mmap and stack."""
 PR_SET_CHILD_SUBREAPER = 36
@@ -81,7 +82,7 @@ def descendants(processes: dict[int, Process], root: int) -> list[Process]:
 
 
 def requests(tree: list[Process], mapped_files_kb: int, anon_kb: int) -> Values:
-    """What the tree has asked for by now, in pages of 4 KiB, as `w.*`.
+    """What the tree has asked for by now, in pages, as `w.*`.
 
     A page that several processes map counts once per process in their RSS. The machine's own totals of distinct
     pages, `Mapped` and `AnonPages` of /proc/meminfo, bound the sums; a shared memory segment counts once, as the
@@ -107,18 +108,19 @@ def _tables(kb: int) -> int:
     return -(-kb // (PAGE_KB * TABLE_PAGES))
 
 
-def referenced_pages(proc: Path, tree: list[Process]) -> int | None:
-    """Pages of the tree that were accessed since the last call, which clears their accessed bits for the next one.
+def referenced_pages(proc: Path, tree: list[Process], clear: bool) -> int | None:
+    """Pages of the tree that were accessed since their accessed bits were last cleared; `clear` clears them now.
 
     Needs the right to trace the processes (one's own, or root) and CONFIG_PROC_PAGE_MONITOR; None without it.
-    Clearing costs a walk of all page tables, and reclaim sees these pages as not accessed.
+    Both walk all page tables, and reclaim takes pages whose bits were cleared for idle.
     """
     total = 0
     for process in tree:
         folder = proc / str(process.pid)
         try:
             match = re.search(r"(?m)^Referenced: +(\d+) kB", (folder / "smaps_rollup").read_text())
-            (folder / "clear_refs").write_text("1")
+            if clear:
+                (folder / "clear_refs").write_text("1")
         except (FileNotFoundError, ProcessLookupError):
             if folder.exists():
                 return None

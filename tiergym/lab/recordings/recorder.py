@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -15,14 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-import numpy as np
-
 from tiergym.errors import UserError
-from tiergym.lab.recordings.format import Column, Event, write_recording
+from tiergym.lab.recordings.format import Event, write_recording
 from tiergym.lab.recordings.kernel_log import memory_lines
 from tiergym.lab.recordings.machine_facts import machine_facts
-from tiergym.lab.recordings.proc_files import Values
 from tiergym.lab.recordings.process_tree import adopt_orphans
+from tiergym.lab.recordings.samples import Samples
 from tiergym.lab.recordings.sampling import Machine, Sampler
 
 GRACE_S = 5.0
@@ -50,8 +47,7 @@ def record(
     """
     machine = Machine()
     sampler = Sampler(machine, os.getpid() if command else None, referenced_s)
-    samples: list[Values] = []
-    times: list[float] = []
+    samples = Samples()
     events: list[Event] = []
     began = time.monotonic()
 
@@ -60,16 +56,14 @@ def record(
 
     def sample() -> None:
         time_s = now_s()
-        values = sampler.sample(time_s)
-        times.append(time_s)
-        samples.append(values)
+        samples.add(time_s, sampler.sample(time_s))
 
     before = signal.signal(signal.SIGTERM, _interrupt)
     process: subprocess.Popen[bytes] | None = None
     interrupted = False
     try:
         sample()
-        facts = machine_facts(machine, samples[0])
+        facts = machine_facts(machine, machine.values())
         if command:
             adopt_orphans()
             process = _start(command)
@@ -83,7 +77,7 @@ def record(
         signal.signal(signal.SIGTERM, before)
         if process is not None:
             _end(process)
-    if not samples:
+    if not samples.times:
         raise UserError("interrupted before the first sample")
     if process is not None:
         events.append(_exit_event(now_s(), command[0], process))
@@ -94,15 +88,15 @@ def record(
         **facts,
         "command": list(command),
         "sample_hz": hz,
-        "referenced_window_s": referenced_s,
-        "duration_s": round(times[-1], 3),
+        "referenced_s": referenced_s,
+        "duration_s": round(samples.times[-1], 3),
         "completed": not interrupted,
         "dmesg": _log_since(machine, began),
         "notes": machine.notes,
     }
-    write_recording(folder, meta, _columns(times, samples), events)
+    write_recording(folder, meta, samples.columns(), events)
     status = INTERRUPTED if interrupted else _status(process)
-    return Recorded(len(samples), times[-1], status, machine.notes)
+    return Recorded(len(samples.times), samples.times[-1], status, machine.notes)
 
 
 def _log_since(machine: Machine, began: float) -> list[str]:
@@ -157,14 +151,3 @@ def _status(process: subprocess.Popen[bytes] | None) -> int:
 def _exit_event(t_s: float, name: str, process: subprocess.Popen[bytes]) -> Event:
     how = f"status={process.returncode}" if process.returncode >= 0 else f"signal={-process.returncode}"
     return Event(t_s, "child_exit", f"cmd={Path(name).name} pid={process.pid} {how}")
-
-
-def _columns(times: Sequence[float], samples: Sequence[Values]) -> dict[str, Column]:
-    """Samples as columns. A node or zone that is not there yet, or no longer, has no pages: 0; else NaN."""
-    columns: dict[str, Column] = {"t_s": np.array(times)}
-    for name in dict.fromkeys(name for values in samples for name in values):
-        absent = 0 if re.match(r"[nmzb]\d", name) else math.nan
-        whole = absent == 0 or all(name in values for values in samples)
-        cells = [values.get(name, absent) for values in samples]
-        columns[name] = np.array(cells, np.int64) if whole else np.array(cells, np.float64)
-    return columns

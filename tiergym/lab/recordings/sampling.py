@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from dataclasses import dataclass, field
@@ -12,7 +13,9 @@ from tiergym.lab.recordings import proc_files, process_tree
 from tiergym.lab.recordings.proc_files import Values
 
 NODES = "sys/devices/system/node"
-REQUIRED = ("proc/vmstat", "proc/meminfo", "proc/zoneinfo", f"{NODES}/node0/vmstat")
+LOOKS = (1, 2, 4)
+"""Ages of accessed bits at which they are read: few pages again and again, or others every time?"""
+REQUIRED = ("proc/vmstat", "proc/meminfo", "proc/zoneinfo")
 
 
 @dataclass
@@ -36,7 +39,7 @@ class Machine:
         return text
 
     def nodes(self) -> list[int]:
-        """Memory nodes that are there now."""
+        """Memory nodes that are there now; none on a kernel without NUMA."""
         names = (path.name for path in (self.root / NODES).glob("node[0-9]*"))
         return sorted(int(name.removeprefix("node")) for name in names if name.removeprefix("node").isdecimal())
 
@@ -46,8 +49,10 @@ class Machine:
         for node in self.nodes():
             values |= proc_files.counters(self.read(f"{NODES}/node{node}/vmstat"), f"n{node}.")
             values |= proc_files.meminfo(self.read(f"{NODES}/node{node}/meminfo"), f"m{node}.")
-        values |= proc_files.counters(self.read("proc/vmstat"), "vm.")
-        values |= proc_files.meminfo(self.read("proc/meminfo"), "mi.")
+        vmstat, meminfo = self.read("proc/vmstat"), self.read("proc/meminfo")
+        values |= proc_files.counters(vmstat, "vm.") | proc_files.meminfo(meminfo, "mi.")
+        if "n0.nr_free_pages" not in values:  # without NUMA the machine is one node, and these are its counters
+            values |= proc_files.counters(vmstat, "n0.") | proc_files.meminfo(meminfo, "m0.")
         values |= proc_files.buddyinfo(self.read("proc/buddyinfo"))
         for resource in ("cpu", "io", "memory"):
             values |= proc_files.pressure(self.read(f"proc/pressure/{resource}"), f"psi.{resource}.")
@@ -65,15 +70,17 @@ class Machine:
 class Sampler:
     """Takes samples of a machine and of the processes below `parent` (None: of all but this one).
 
-    `referenced_s` > 0: how often, in seconds, the accessed bits of those processes are read and cleared.
+    `referenced_s` > 0: the accessed bits of those processes are read at 1, 2 and 4 times this age, then cleared.
     """
 
     machine: Machine
     parent: int | None
     referenced_s: float = 0.0
     first: Values = field(default_factory=dict)
-    looked_s: float | None = None
+    cleared_s: float | None = None
+    look: int = 0
     referenced: int = 0
+    age_s: float = 0.0
 
     def sample(self, t_s: float) -> Values:
         """All columns but t_s, at `t_s` seconds since the start."""
@@ -86,25 +93,29 @@ class Sampler:
         values |= process_tree.requests(tree, values["mi.Mapped"], values["mi.AnonPages"])
         state = self.machine.objects() | {"cache": _cache_asked_for(values)}
         self.first = self.first or state
-        grown = {name: max(0, state[name] - self.first[name]) for name in state}
+        grown = {name: max(0, state[name] - self.first[name]) for name in state.keys() & self.first.keys()}
         values["w.file_touched_pages"] = max(values["w.file_rss_pages"], grown["cache"])
         for column, name in (("w.files", "inodes"), ("w.neg_lookups", "negative_dentries")):
             if name in grown:
                 values[column] = grown[name]
         if self.referenced_s > 0:
             self._look_at_accessed_bits(t_s, tree)
-            values["w.referenced_pages"] = self.referenced
+            values |= {"w.referenced_pages": self.referenced, "w.referenced_age_ms": round(self.age_s * 1e3)}
         return values
 
     def _look_at_accessed_bits(self, t_s: float, tree: list[process_tree.Process]) -> None:
-        if self.looked_s is not None and t_s - self.looked_s < self.referenced_s:
+        """Look at the ages 1, 2 and 4 times `referenced_s` after the bits were cleared, and clear them at the last."""
+        due_s = -math.inf if self.cleared_s is None else self.cleared_s + LOOKS[self.look] * self.referenced_s
+        if not tree or t_s < due_s:
             return
-        pages = process_tree.referenced_pages(self.machine.root / "proc", tree)
+        last = self.cleared_s is None or self.look == len(LOOKS) - 1
+        pages = process_tree.referenced_pages(self.machine.root / "proc", tree, clear=last)
         if pages is None:
             self.machine.notes["w.referenced_pages"] = "zero: accessed bits of the processes cannot be read and cleared"
-        # What was referenced before the first look says nothing about a period.
-        self.referenced = 0 if pages is None or self.looked_s is None else pages
-        self.looked_s = t_s
+        elif self.cleared_s is not None:
+            self.referenced, self.age_s = pages, t_s - self.cleared_s
+        self.look = 0 if last else self.look + 1
+        self.cleared_s = t_s if last else self.cleared_s
 
 
 def _cache_asked_for(values: Values) -> int:
