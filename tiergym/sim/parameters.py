@@ -85,6 +85,7 @@ KERNEL: tuple[Field, ...] = (
     _e("damon_promotion", 0, SWITCH, "DAMON's DAMOS_MIGRATE_HOT on the slow node: hot pages into DRAM, down to min"),
     _f("swap_mib", 0, 0, 8e6, "swap space"),
     _f("swap_out_us", 0, 0, 1e6, "wait of kswapd for one page to be written to swap; 0: the device keeps up"),
+    _f("demote_wait_us", 0, 0, 1e6, "what demoting a page takes kswapd beyond kswapd_pages_per_s; 0: no more"),
     _f("swap_latency_us", 90, 0.5, 100000, "one page read back from swap (FACTS 5: NVMe 80 to 100 us)"),
     _f("disk_latency_us", 100, 0.5, 100000, "one page read back from its file"),
     _i("pcp_batch_pages", 63, 0, 4096, "one refill of a per-CPU list; 0: by the zone's size (zone_batchsize)"),

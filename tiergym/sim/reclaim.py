@@ -218,7 +218,8 @@ def reclaim_node(m, tier, want, premature):
         m.reclaim_scanned += (freed - before) * (1 if step == 0 else REFERENCED_SCANS)
     evicted = freed - demoted
     swapped = m.counters[n.C_SWAPOUT] - swapped
-    m.reclaim_scanned += int(swapped * m.swap_out_us * 1e-6 * m.kswapd_pages_per_s)
+    waits_us = swapped * m.swap_out_us + demoted * m.demote_wait_us
+    m.reclaim_scanned += int(waits_us * 1e-6 * m.kswapd_pages_per_s)
     # Shrinkers keep pace with the LRU; when it has nothing left, priority rises until slab is scanned whole.
     if m.reclaim_files_only == 0:
         freed += shrink_slab(m, tier, 2.0 if freed < want else freed / lru, max(want - freed, SHRINK_BATCH))

@@ -37,6 +37,7 @@ MEMBERS = {
 NODE_ZONES = (slice(0, n.FIRST_SLOW_ZONE), slice(n.FIRST_SLOW_ZONE, n.N_ZONES))
 LONG = 1_000_000_000
 PAGE_BYTES = 4096
+WAIT_FOR_KILL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,7 @@ def replay(recording: Recording) -> Replay:
     for k in range(1, samples):
         before = record.copy()
         record["dt_s"] = requests.t_s[k] - requests.t_s[k - 1]
-        _ask(record, start, requests, k)
+        _ask(record, start, requests, k, _others_at(requests, len(out.kills), k))
         machines.step(action)
         _note(out, k, record, machines.counters[0])
         if machines.counters[0][n.C_OOM]:
@@ -218,18 +219,27 @@ def _regions_at_start(requests: Requests, start: Start, node: int) -> list[tuple
     return found
 
 
-def _ask(record: Any, start: Start, requests: Requests, k: int) -> None:
-    """Set what the workload asks for at sample k. What the first sample holds in slab stays, in bytes."""
+def _ask(record: Any, start: Start, requests: Requests, k: int, others: int) -> None:
+    """Set what the workload asks for at sample k, and processes that the recorded killer spared at sample `others`.
+
+    What the first sample holds in slab stays, in bytes. The threads of a process that is down are gone.
+    """
+    names = list(requests.processes)
     for r, region in enumerate(requests.regions):
-        record["region_size"][r] = int(region.target[k] + 0.5)
+        at = k if requests.is_killed(region.process) else others
+        record["region_size"][r] = int(region.target[at] + 0.5)
         if region.left is not None:
-            record["region_density"][r] = region.density * max(float(region.left[k]), 1 / 512)
-        hz = 0.0 if region.access_hz is None else max(0.0, float(region.access_hz[k]))
+            record["region_density"][r] = region.density * max(float(region.left[at]), 1 / 512)
+        hz = 0.0 if region.access_hz is None else max(0.0, float(region.access_hz[at]))
         if hz != record["region_access_hz"][r]:
             record["region_access_hz"][r] = hz
             record["region_heat_from"][r] = -1  # the model works out what follows from it
-    record["pool_count"][n.POOL_THREADS] = requests.threads[k]
-    unreclaim = sum(start.slab_unreclaim) * PAGE_BYTES - requests.threads[0] * demand.THREAD_SLAB_BYTES
+    threads = sum(
+        series[k] for name, series in requests.threads.items() if record["process_down_s"][names.index(name)] <= 0
+    )
+    record["pool_count"][n.POOL_THREADS] = threads
+    at_start = sum(series[0] for series in requests.threads.values())
+    unreclaim = sum(start.slab_unreclaim) * PAGE_BYTES - at_start * demand.THREAD_SLAB_BYTES
     unreclaim += requests.slab_unreclaim[k] - requests.slab_unreclaim[0]
     record["process_vmas"][0] = max(0.0, unreclaim / demand.VMA_SLAB_BYTES)
     reclaim = sum(start.slab_reclaim) * PAGE_BYTES - sum(start.file) * demand.XARRAY_BYTES_PER_PAGE
@@ -243,6 +253,15 @@ def _ask(record: Any, start: Start, requests: Requests, k: int) -> None:
     for e, what in enumerate(dict.fromkeys(asked)):
         record["event_kind"][e] = n.EVENT_OFFLINE if what == "offline" else n.EVENT_ONLINE
         record["event_mib"][e] = asked.count(what) * float(record["block_mib"])
+
+
+def _others_at(requests: Requests, kills: int, k: int) -> int:
+    """The sample whose requests the spared processes have at sample k: what they give back because another was killed
+    waits until the model has killed too, for up to half a second."""
+    recorded = [task.exit_s for task in requests.tasks if task.killed and task.exit_s <= requests.t_s[k]]
+    if len(recorded) > kills and requests.t_s[k] - recorded[-1] <= WAIT_FOR_KILL_S:
+        return max(int(np.searchsorted(requests.t_s, recorded[-1])) - 1, 0)
+    return k
 
 
 def _note(out: Replay, k: int, record: Any, counters: NDArray[np.int64]) -> None:

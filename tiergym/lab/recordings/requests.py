@@ -61,7 +61,7 @@ class RegionRequest:
 
 @dataclass(slots=True)
 class Requests:
-    """Everything at the sample times `t_s`. `slab_*` are bytes beyond threads and cached pages; dentries
+    """Everything at the sample times `t_s`. `threads` are by process; `slab_*` are bytes beyond threads and cached pages; dentries
     of a tmpfs are pinned.
 
     `blocks` lists (sample, what, tag): one block of node 1 is to go "offline", or all are to come "online".
@@ -71,11 +71,15 @@ class Requests:
     tasks: list[Task]
     processes: dict[str, dict[str, object]]
     regions: list[RegionRequest]
-    threads: Series
+    threads: dict[str, Series]
     slab_unreclaim: Series
     slab_reclaim: Series
     slab_pinned: Series
     blocks: list[tuple[int, str, str]] = field(default_factory=list)
+
+    def is_killed(self, process: str) -> bool:
+        """Whether the recorded OOM killer took a process."""
+        return process != SYSTEM and self.tasks[int(process[1:])].killed
 
 
 def mempolicy(task: Task) -> str:
@@ -95,7 +99,7 @@ def read_requests(recording: Recording) -> Requests:
         tasks,
         {SYSTEM: {"oom_score_adj": -1000}},
         _system_regions(t_s, start, tasks),
-        zero + sum(start.stacks) // 4,
+        {SYSTEM: zero + sum(start.stacks) // 4},
         zero.copy(),
         zero.copy(),
         zero.copy(),
@@ -182,11 +186,11 @@ def _add_task(requests: Requests, process: str, task: Task, touched: Series) -> 
             RegionRequest(name, process, touched, kind=kind, density=per_table / 512, mempolicy=mempolicy(task))
         )
     elif task.command == "threads":
-        requests.threads += touched
+        requests.threads[process] = touched
         requests.regions.append(RegionRequest(name, process, touched, density=STACKS_PER_TABLE / 512))
     elif task.command == "procs":
         pages = int(task.arguments.get("kb", "64")) // 4 + FORKED_PAGES
-        requests.threads += touched
+        requests.threads[process] = touched
         requests.slab_unreclaim += touched * PROCESS_SLAB_BYTES
         requests.regions.append(
             RegionRequest(name, process, touched * pages, density=min(pages / IMAGE_TABLES / 512, 1.0))
@@ -219,7 +223,7 @@ def _add_heat(requests: Requests, recording: Recording, task: Task) -> None:
 def _add_processes(requests: Requests, tasks: list[Task]) -> None:
     """Stacks and slab of the processes themselves."""
     count = process_count(requests.t_s, tasks)
-    requests.threads += count
+    requests.threads[SYSTEM] += count
     requests.slab_unreclaim += count * PROCESS_SLAB_BYTES
 
 
@@ -227,7 +231,7 @@ def _add_offline_tests(requests: Requests, recording: Recording) -> None:
     """A test of offlining runs programs that look at each block in sysfs: processes while it lasts, objects for good."""
     for _, begin, end in offline_tests(recording):
         during = (requests.t_s >= begin) & (requests.t_s <= end)
-        requests.threads += during * TEST_PROCESSES
+        requests.threads[SYSTEM] += during * TEST_PROCESSES
         requests.slab_unreclaim += during * TEST_PROCESSES * PROCESS_SLAB_BYTES
         requests.slab_pinned += (requests.t_s >= begin) * TEST_SYSFS_BYTES
 
