@@ -13,13 +13,13 @@ from tiergym.env.actions import from_modes
 from tiergym.env.machines import Machines
 from tiergym.errors import UserError
 from tiergym.lab.recordings.format import Recording
-from tiergym.lab.recordings.machine import Start, action_modes, first_sample, sections
+from tiergym.lab.recordings.machine import Start, action_modes, first_sample, sections, thp_came_late
 from tiergym.lab.recordings.requests import SYSTEM, Requests, read_requests
 from tiergym.sim import demand
 from tiergym.sim import names as n
 from tiergym.sim import parameters as p
 from tiergym.sim.layout import REGION_SIZES
-from tiergym.sim.watermarks import PCPTYPES
+from tiergym.sim.watermarks import PCPTYPES, init_per_zone_wmark_min
 from tiergym.specs import Scenario
 from tiergym.specs.reading import complete_sections
 from tiergym.specs.table import build_table
@@ -121,7 +121,13 @@ def replay(recording: Recording) -> Replay:
     record, action = machines.records[0], from_modes(action_modes(recording))[None]
     record["ticks"] = LONG
     record["pool_count"][:] = 0
+    thp = float(record["thp"])
+    if thp_came_late(recording):
+        record["thp"] = 0.0
     machines.step(action)  # the blocks come online
+    if record["thp"] != thp:
+        record["thp"] = thp
+        init_per_zone_wmark_min(record)  # khugepaged starts (set_recommended_min_free_kbytes)
     marks = {
         zone: tuple(int(record[f"{name}_pages"][zone]) for name in ("managed", "min", "low", "high"))
         for zone in range(n.N_ZONES)
@@ -142,11 +148,12 @@ def replay(recording: Recording) -> Replay:
     for k in range(1, samples):
         before = record.copy()
         record["dt_s"] = requests.t_s[k] - requests.t_s[k - 1]
-        _ask(record, start, requests, k, _others_at(requests, len(out.kills), k))
+        others = _others_at(requests, len(out.kills), k)
+        _ask(record, start, requests, k, others)
         machines.step(action)
         _note(out, k, record, machines.counters[0])
         if machines.counters[0][n.C_OOM]:
-            out.kills.append(_kill(k, before, record, requests))
+            out.kills.append(_kill(k, others, before, record, requests))
         for tag in {tag for when, what, tag in requests.blocks if when == k and what == "offline"}:
             so_far = out.offline.get(tag, (0, 0))
             now = [int(machines.counters[0][c]) for c in (n.C_BLOCKS_OFFLINED, n.C_BLOCKS_FAILED)]
@@ -274,7 +281,7 @@ def _note(out: Replay, k: int, record: Any, counters: NDArray[np.int64]) -> None
     out.counters[k] = counters + (out.counters[k - 1] if k else 0)
 
 
-def _kill(k: int, before: Any, record: Any, requests: Requests) -> Kill:
+def _kill(k: int, others: int, before: Any, record: Any, requests: Requests) -> Kill:
     """The kill of sample k's tick. Touched: halfway between what was there before it and what the tick asked for."""
     request = "user" if record["oom_class"] in (n.ANON, n.FILE) else "kernel"
     nodes = 2 if record["managed_pages"][NODE_ZONES[1]].sum() > 0 else 1
@@ -283,5 +290,5 @@ def _kill(k: int, before: Any, record: Any, requests: Requests) -> Kill:
     for r, region in enumerate(requests.regions):
         if region.process != SYSTEM:
             had = int(before["region_pages"][r].sum() + before["region_out_pages"][r])
-            touched += (had + region.target[k]) / 2
+            touched += (had + region.target[k if requests.is_killed(region.process) else others]) / 2
     return Kill(k, request, constraint, int(touched))
