@@ -63,7 +63,7 @@ class Replay:
     free: NDArray[np.int64]
     pcp: NDArray[np.int64]
     counters: NDArray[np.int64]
-    marks: dict[int, tuple[int, int, int, int]]
+    marks: dict[int, tuple[int, ...]]
     blocks: int
     memmap: int
     refill: int
@@ -156,8 +156,8 @@ def replay(recording: Recording) -> Replay:
             out.kills.append(_kill(k, others, before, record, requests))
         for tag in {tag for when, what, tag in requests.blocks if when == k and what == "offline"}:
             so_far = out.offline.get(tag, (0, 0))
-            now = [int(machines.counters[0][c]) for c in (n.C_BLOCKS_OFFLINED, n.C_BLOCKS_FAILED)]
-            out.offline[tag] = (so_far[0] + now[0], so_far[1] + now[1])
+            here = [int(machines.counters[0][c]) for c in (n.C_BLOCKS_OFFLINED, n.C_BLOCKS_FAILED)]
+            out.offline[tag] = (so_far[0] + here[0], so_far[1] + here[1])
     return out
 
 
@@ -199,11 +199,10 @@ def install(record: Any, start: Start, requests: Requests) -> None:
         for z, took in put(n.PT_LEAF, node, tables - upper):
             record["region_leaf"][0, z] += took
         put(n.KSTACK, node, start.stacks[node])
-        for pool, cls, pages in ((0, n.SLAB_UNRECLAIM, start.slab_unreclaim), (1, n.SLAB_RECLAIM, start.slab_reclaim)):
-            put(cls, node, pages[node])
-            per_page = float(record["slab_objects_per_page"])
-            record["slab_objects"][pool, node] = pages[node] * per_page
-            record["slab_reference"][pool, node] = pages[node]
+        for pool, cls, slab in ((0, n.SLAB_UNRECLAIM, start.slab_unreclaim), (1, n.SLAB_RECLAIM, start.slab_reclaim)):
+            put(cls, node, slab[node])
+            record["slab_objects"][pool, node] = slab[node] * float(record["slab_objects_per_page"])
+            record["slab_reference"][pool, node] = slab[node]
     for z in range(n.N_ZONES):
         if z == n.SLOW_MOVABLE:
             record["free_pages"][z] += left[z]
