@@ -33,7 +33,7 @@ def test_a_stolen_block_boosts_the_marks_of_a_full_zone():
 
 def test_a_boost_alone_takes_file_pages_and_nothing_that_swap_backs():
     """balance_pgdat with nr_boost_reclaim: may_swap is off, so only the file LRU is scanned."""
-    dma = {"dma_mib": 15}  # its free pages keep the node balanced
+    dma: dict[str, Any] = {"dma_mib": 15}  # its free pages keep the node balanced
     kinds = {}
     for kind in ("cache", "anon"):
         region = {"mib": 970, "grow_s": 0, "kind": kind}

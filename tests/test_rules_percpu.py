@@ -12,7 +12,7 @@ DATA = {"mib": 1500, "grow_s": 8}
 @pytest.mark.parametrize(("managed", "batch"), [(3840, 1), (98339, 31), (149379, 31), (262144, 63), (10_000_000, 63)])
 def test_a_batch_is_a_share_of_the_zone(managed, batch):
     """mm/page_alloc.c: zone_batchsize, as pcp->high grew by it in recordings of 512 MiB machines (31)."""
-    assert zone_batchsize.py_func(managed) == batch
+    assert zone_batchsize.py_func(managed) == batch  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("scale", "doubled"), [(0, 1), (5, 32)])
