@@ -121,6 +121,7 @@ def machine_dtype(regions: int) -> np.dtype:
         # what the cost model is solved from: per tier, at full speed
         ("demand_bytes_per_s", f8, (t,)),
         ("fixed_bytes_per_s", f8, (t,)),
+        ("inverse_peak", f8, (t,)),  # seconds per byte at peak bandwidth
         ("write_mix", f8, (t,)),  # 0: reads only, 1: half of the traffic is writes
         ("stall_weight", f8, (t,)),  # stalled share of time at idle latency
         ("stall", f8, (n.N_CAUSES,)),  # extra stalled share by cause, against unloaded DRAM
