@@ -10,8 +10,9 @@ INSTALLED := $(VENV)/.installed
 RUN_ARGS ?=
 TEST_ARGS ?= -q -n auto --maxprocesses 4
 BENCH_ARGS ?=
+LAB_ARGS ?=
 
-.PHONY: help setup run test lint types bench board lock clean
+.PHONY: help setup run test lint types bench board kernel-lab lock clean
 
 help:
 	@echo "make run    train PPO on llama-1to2, export it, compare it with the baselines (under 4 minutes on 2 cores)"
@@ -19,6 +20,7 @@ help:
 	@echo "make setup  only the environment in $(VENV)"
 	@echo "make board  TensorBoard on runs/"
 	@echo "make bench  speed: ratios against references"
+	@echo "make kernel-lab  record a real kernel under QEMU (Debian, root) and judge the model on it"
 	@echo "make lint   ruff    make types  mypy    make lock  constraints.txt anew    make clean  remove what make made"
 
 setup: $(INSTALLED)
@@ -47,6 +49,10 @@ bench: setup
 
 board: setup
 	$(BIN)/tensorboard --logdir runs
+
+# Not part of CI: needs apt, root and minutes. See experiments/kernel-lab/README.md.
+kernel-lab: setup
+	$(BIN)/python -m tiergym.lab.kernel_lab $(LAB_ARGS)
 
 # A build's local tag (+cpu) names a machine's own wheel, so the lock leaves it out.
 lock: setup

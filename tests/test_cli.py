@@ -19,8 +19,9 @@ from tiergym.lab import bench, bench_curves, bench_steps, doctor, metrics, perfo
 from tiergym.lab.bench_peers import NotInstalledError
 
 COMMANDS = (
-    "run", "train", "export", "evaluate", "compare", "matrix", "validate", "bench", "scenarios", "agents", "doctor"
-)  # fmt: skip
+    *("run", "train", "export", "evaluate", "compare", "matrix", "bench"),
+    *("validate", "record", "workload", "scenarios", "agents", "doctor"),
+)
 
 
 @dataclass

@@ -115,7 +115,7 @@ def commands(text: str) -> list[list[str]]:
 def check_command(words: list[str]) -> None:
     """Command, subcommand and options of a `tiergym` line, the target of a `make` line."""
     if words[0] == "make":
-        targets = re.findall(r"(?m)^([a-z]+):", (ROOT / "Makefile").read_text())
+        targets = re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text())
         assert {word for word in words[1:] if "=" not in word} <= set(targets), words
         return
     command, rest = COMMANDS, words[1:]

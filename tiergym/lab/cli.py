@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from tiergym import __version__
-from tiergym.lab import cli_evaluate, cli_show, cli_train, cli_validate
+from tiergym.lab import cli_evaluate, cli_record, cli_show, cli_train, cli_validate
 
 app = typer.Typer(
     name="tiergym",
@@ -35,7 +35,7 @@ def _common(
     pass
 
 
-WORK, MEASURE, LOOK = "Train", "Measure", "Look around"
+WORK, MEASURE, REAL, LOOK = "Train", "Measure", "Real machines", "Look around"
 app.command("run", rich_help_panel=WORK)(cli_train.run)
 app.command("train", rich_help_panel=WORK)(cli_train.train)
 app.command("export", rich_help_panel=WORK)(cli_train.export)
@@ -43,7 +43,9 @@ app.command("evaluate", rich_help_panel=MEASURE)(cli_evaluate.evaluate)
 app.command("compare", rich_help_panel=MEASURE)(cli_evaluate.compare)
 app.command("matrix", rich_help_panel=MEASURE)(cli_evaluate.matrix)
 app.command("bench", rich_help_panel=MEASURE)(cli_show.bench)
-app.add_typer(cli_validate.validate, name="validate", rich_help_panel=MEASURE)
+app.add_typer(cli_validate.validate, name="validate", rich_help_panel=REAL)
+app.command("record", rich_help_panel=REAL, context_settings={"allow_interspersed_args": False})(cli_record.record)
+app.add_typer(cli_record.workload, name="workload", rich_help_panel=REAL)
 app.add_typer(cli_show.scenarios, name="scenarios", rich_help_panel=LOOK)
 app.command("agents", rich_help_panel=LOOK)(cli_show.agents)
 app.command("doctor", rich_help_panel=LOOK)(cli_show.doctor)
