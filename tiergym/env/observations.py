@@ -193,7 +193,7 @@ def fill_blocks(m, obs, i):
     offline, normal, movable, pinned = 0, 0, 0, 0
     for b in range(m.blocks):
         state = m.block_state[b]
-        if state == n.BLOCK_OFFLINE:
+        if state == n.BLOCK_ADDED or state == n.BLOCK_OFFLINE:
             offline += 1
         elif state == n.BLOCK_NORMAL:
             normal += 1

@@ -11,7 +11,7 @@ from tiergym.lab import cli_options as options
 from tiergym.lab.terminal import console
 
 validate = typer.Typer(
-    help="Hold the model against measurements: published tables.",
+    help="Hold the model against measurements: published tables, and recordings of a real kernel.",
     no_args_is_help=True,
 )
 
@@ -43,4 +43,39 @@ def published(
     if json is not None:
         results.write_json(json, report.document(verdicts))
     if report.count(verdicts, MISSED):
+        raise typer.Exit(1)
+
+
+@validate.command()
+def recordings(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder of recordings, as `tiergym record` writes them, or one.")
+    ],
+    json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write every number as JSON (schema 1).")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="DIR", help="Also draw measured and simulated, one PNG per run.")
+    ] = None,
+) -> None:
+    """Replay recordings of real kernels on the model and judge every class and event. Exits with 1 if one is off.
+
+    The model gets the machine, the first sample and the workload's requests, never the measured placement.
+
+    The page docs/validation.md explains the tables.
+    """
+    options.check_outputs(json)
+    from tiergym.lab import results
+    from tiergym.lab.recordings import plots, report
+    from tiergym.lab.recordings.validate import read_all, summarise, validate
+
+    err = console(stderr=True)
+    outcomes = validate(read_all(folder), lambda name: err.print(f"simulating {name}", style="dim"))
+    scores = [outcome.score for outcome in outcomes]
+    console().print(report.report(scores))
+    if json is not None:
+        results.write_json(json, report.document(scores))
+    if plot is not None:
+        err.print(f"{plots.write_plots(plot, outcomes)} plots in {plot}")
+    if not summarise(scores).ok:
         raise typer.Exit(1)

@@ -8,6 +8,7 @@ from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.kswapd import charge_reclaim, kswapd_run, wake_demotion_target, wake_kswapd
 from tiergym.sim.oom import out_of_memory
+from tiergym.sim.pageblocks import fill_kernel_blocks
 from tiergym.sim.pages import (
     MARK_LOW,
     MARK_MIN,
@@ -17,6 +18,7 @@ from tiergym.sim.pages import (
     charge_class,
     clear_grant,
     drain_pcp,
+    kernel_zone,
     slow_free_above,
     take_from_zonelist,
 )
@@ -25,6 +27,7 @@ from tiergym.sim.reclaim import reclaim_node
 
 CLUSTER_PAGES = 32  # SWAP_CLUSTER_MAX
 ROUNDS = 16  # MAX_RECLAIM_RETRIES
+MAX_PROGRESS_ROUNDS = 256  # bounds a tick: 32 pages each, more than any mark is below another
 THROTTLE_MEAN_S = 0.0128  # 4, 20 or 100 ms (one jiffy, ISOLATED, WRITEBACK) with 70, 25 and 5 %
 STREAM_THROTTLE = 1000
 
@@ -80,6 +83,7 @@ def request(m, want, cls, nodes, slow_first, movable, direct, may_kill, restrict
     `restricted`: a kernel request that may not use the slow tier; what is reclaimed for it while the slow
     tier has the pages free is premature.
     """
+    allowed = nodes
     if not movable and m.managed_pages[n.SLOW_NORMAL] == 0:
         nodes &= NODE_FAST  # gfp_zone: nothing above NORMAL, so no kswapd1 and no reclaim of what it could not use
     left = want - take_from_zonelist(m, want, MARK_LOW, nodes, slow_first, movable)
@@ -104,14 +108,15 @@ def request(m, want, cls, nodes, slow_first, movable, direct, may_kill, restrict
         left -= take_from_zonelist(m, left, MARK_MIN, nodes, slow_first, movable)
     if not direct:
         return want - left
-    for _ in range(ROUNDS):
+    for _ in range(MAX_PROGRESS_ROUNDS):
         if left == 0:
             return want
         if direct_reclaim(m, max(left, CLUSTER_PAGES), cls, nodes, premature) == 0:
             break  # nothing changes between futile rounds of one tick: sixteen fail as one does
+        # While there is progress the retries do not count (should_reclaim_retry).
         drain_pcp(m)
         left -= take_from_zonelist(m, left, MARK_MIN, nodes, slow_first, movable)
-    while left > 0 and may_kill and out_of_memory(m, left):
+    while left > 0 and may_kill and out_of_memory(m, left, cls, allowed):
         left -= take_from_zonelist(m, left, MARK_MIN, nodes, slow_first, movable)
     return want - left
 
@@ -119,6 +124,8 @@ def request(m, want, cls, nodes, slow_first, movable, direct, may_kill, restrict
 @jit
 def hand_out(m, cls):
     """The granted pages become pages of class `cls`."""
+    if cls >= n.FIRST_KERNEL_CLASS and m.grant_pages[kernel_zone(m)] > 0:
+        fill_kernel_blocks(m, m.grant_pages[kernel_zone(m)])
     for z in range(n.N_ZONES):
         pages = m.grant_pages[z]
         if pages > 0:

@@ -6,7 +6,7 @@ from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.demand import set_heat
 from tiergym.sim.layout import MAX_BLOCKS
-from tiergym.sim.pages import MARK_LOW, NODE_FAST, charge_class, clear_grant, take_from_zonelist
+from tiergym.sim.pages import MARK_LOW, NODE_FAST, PAGEBLOCK_PAGES, charge_class, clear_grant, take_from_zonelist
 from tiergym.sim.watermarks import init_per_zone_wmark_min
 
 PAGES_PER_MIB = 256.0
@@ -22,6 +22,7 @@ def build_zones(m):
     m.managed_pages[n.NORMAL] = managed - m.managed_pages[n.DMA32]
     for z in range(n.FIRST_SLOW_ZONE):
         m.free_pages[z] = m.managed_pages[z]
+    m.kernel_block_free = PAGEBLOCK_PAGES // 2  # of the last block that boot began
     m.swap_free_pages = int(m.swap_mib * PAGES_PER_MIB)
 
 
@@ -35,7 +36,7 @@ def build_blocks(m):
         if m.event_kind[e] == n.EVENT_HOT_ADD:
             later += int(m.event_mib[e] / m.block_mib + 0.5 / m.block_pages)
     for b in range(m.blocks):
-        m.block_state[b] = n.BLOCK_OFFLINE if b < m.blocks - later else n.BLOCK_ABSENT
+        m.block_state[b] = n.BLOCK_ADDED if b < m.blocks - later else n.BLOCK_ABSENT
 
 
 @jit

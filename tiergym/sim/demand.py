@@ -6,17 +6,16 @@ from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.pages import class_on_tier, free_class
 from tiergym.sim.regions import fast_pages, leaf_tables_needed, resident_pages, trim_tables, unmap
-from tiergym.sim.slab import free_objects
+from tiergym.sim.slab import free_in_order, free_objects
 
 STACK_PAGES = 4  # THREAD_SIZE 16 KiB, VMAP_STACK (kernel/fork.c)
-THREAD_SLAB_BYTES = 8192.0  # task_struct 5888 B and its company (FACTS-hardware B4)
+THREAD_SLAB_BYTES = 11300.0  # task_struct with FPU state, its slab's slack, and its company (recordings: c_threads)
 SOCKET_SLAB_BYTES = 3072.0  # sock, dst, skbuff heads of one connection
 VMA_SLAB_BYTES = 256.0  # vm_area_struct and its maple node's share
 FILE_SLAB_BYTES = 1320.0  # dentry 192 B + ext4_inode 1128 B
 XARRAY_BYTES_PER_PAGE = 584.0 / 63.0
 """Nodes of 64 slots over cached pages, and over nodes: 1/64 + 1/64^2 + ... = 1/63 node per page, 0.226 % of the bytes
 cached (FACTS-hardware B4)."""
-FILE_LOOKUP_SHARE_HZ = 0.05  # share of shrunk dentries and inodes looked up again per second
 PAGE_BYTES = 4096.0
 
 
@@ -130,10 +129,12 @@ def demand_regions(m):
             have = resident_pages(m, r) + m.region_out_pages[r]
         if have == 0:
             trim_tables(m, r)  # what a killed process got in its last tick
+            m.region_since[r] = m.tick
         m.region_huge[r] = min(m.region_huge[r], fast_pages(m, r))  # those that left DRAM were split
         m.region_target_pages[r] = target
         m.region_want[r] = max(target - have, 0)
-        m.region_refault[r] = int(m.region_out_pages[r] * m.region_reread[r] + 0.5)
+        again = m.region_reread[r] if m.region_kind[r] != n.KIND_ZERO else 0.0
+        m.region_refault[r] = int(m.region_out_pages[r] * again + 0.5)
 
 
 @jit
@@ -156,9 +157,19 @@ def free_kernel_pages(m, cls, pages):
 
 @jit
 def demand_slab(m, pool, target):
-    """Objects of a slab pool towards `target`: deaths at random on both tiers; births are wanted."""
+    """Objects of a slab pool towards `target`: deaths as the pool's `deaths` says; births are wanted.
+
+    The oldest objects lie in DRAM, which births fill first, the newest on the slow tier.
+    """
     live = m.slab_objects[pool, n.FAST] + m.slab_objects[pool, n.SLOW]
     if live > target + 0.5:
+        order = m.pool_deaths[n.POOL_THREADS if pool == n.SLAB_POOL_UNRECLAIM else n.POOL_FILES]
+        if order != n.DEATHS_RANDOM:
+            first = n.FAST if order == n.DEATHS_OLDEST else n.SLOW
+            dead = min(live - target, m.slab_objects[pool, first])
+            free_in_order(m, pool, 1 - first, live - target - dead)
+            free_in_order(m, pool, first, dead)
+            return 0.0
         share = (live - target) / live
         for tier in range(n.N_TIERS):
             free_objects(m, pool, tier, m.slab_objects[pool, tier] * share)
@@ -213,12 +224,14 @@ def demand_pools(m):
 
     cached = 0
     for r in range(m.regions):
-        if m.region_kind[r] != n.KIND_ANON:
-            cached += resident_pages(m, r)
-    m.files_shrunk *= 1.0 - FILE_LOOKUP_SHARE_HZ * m.dt_s
+        if m.region_kind[r] != n.KIND_ANON and m.region_kind[r] != n.KIND_ZERO:
+            # A reclaimed page leaves a shadow entry, so its xarray node stays (mm/workingset.c).
+            cached += resident_pages(m, r) + m.region_out_pages[r]
+    m.files_shrunk *= max(0.0, 1.0 - m.pool_lookup_hz[n.POOL_FILES] * m.dt_s)
     files = m.pool_now[n.POOL_FILES] * FILE_SLAB_BYTES / object_bytes
-    m.files_shrunk = min(m.files_shrunk, files)
-    m.files_objects = files
+    shrinkable = files * (1.0 - m.pool_pinned_share[n.POOL_FILES])
+    m.files_shrunk = min(m.files_shrunk, shrinkable)
+    m.files_objects = shrinkable
     renew_objects(m, n.SLAB_POOL_RECLAIM, m.pool_turnover[n.POOL_FILES])
     target = files - m.files_shrunk + cached * XARRAY_BYTES_PER_PAGE / object_bytes
     m.slab_births[n.SLAB_POOL_RECLAIM] = demand_slab(m, n.SLAB_POOL_RECLAIM, target)

@@ -7,10 +7,18 @@ from tiergym.sim.compile import jit
 from tiergym.sim.damon import damon_promote
 from tiergym.sim.demand import tables_wanted
 from tiergym.sim.headroom import keep_headroom
-from tiergym.sim.kswapd import boost_watermarks, kswapd_run, run_woken_kswapds
+from tiergym.sim.kswapd import kswapd_run, run_woken_kswapds
+from tiergym.sim.pageblocks import boost_at_random
 from tiergym.sim.pages import MARK_LOW, mark_pages, obtainable
 from tiergym.sim.promote import promote
-from tiergym.sim.regions import LEAF_SPAN_PAGES, region_class, resident_pages, upper_tables_needed
+from tiergym.sim.regions import (
+    LEAF_SPAN_PAGES,
+    region_class,
+    resident_pages,
+    swap_backed,
+    unmapped,
+    upper_tables_needed,
+)
 from tiergym.sim.slab import add_slab_pages, fill_holes, slab_class
 
 FEW_ROUNDS = 4
@@ -73,7 +81,7 @@ def rounds_for(m, wanted, births):
 @jit
 def touch_tables(m, r, pages):
     """Page tables for `pages` new pages of region r, upper levels first; returns the pages they can map."""
-    if pages <= 0 or m.region_kind[r] == n.KIND_CACHE:
+    if pages <= 0 or unmapped(m, r):
         return pages
     leaf, upper = 0, 0
     for z in range(n.N_ZONES):
@@ -109,7 +117,7 @@ def charge_refaults(m, r, pages):
     premature = m.region_out_premature[r] * pages // out
     m.region_out_pages[r] -= pages
     m.region_out_premature[r] -= premature
-    if m.region_kind[r] == n.KIND_ANON:
+    if swap_backed(m, r):
         m.swap_free_pages += pages
         m.counters[n.C_SWAPIN] += pages
         wait_s = m.swap_latency_us * 1e-6
@@ -146,6 +154,9 @@ def touch(m, r, new, again):
         kswapd_run(m, n.FAST)  # woken for a table, it works while the data faults come in
     if m.process_down_s[int(m.region_process[r])] > 0.0:
         return new + again  # killed for its own page table
+    if m.region_kind[r] == n.KIND_ZERO:
+        m.region_out_pages[r] += mapped  # do_anonymous_page maps the shared zero page: a table entry, no page
+        return mapped
     huge = touch_huge(m, r, mapped)
     got = huge + allocate_user(m, region_class(m, r), mapped - huge + again, int(m.region_mempolicy[r]))
     for z in range(n.N_ZONES):
@@ -232,4 +243,4 @@ def serve_demand(m):
         promote(m, 1.0 / rounds)
         damon_promote(m, 1.0 / rounds)
     if kernel_pages_in_dram(m) > placed:
-        boost_watermarks(m)
+        boost_at_random(m)

@@ -41,10 +41,14 @@ def free_memmap(m, pages):
 
 @jit
 def online_block(m, b, nodes):
-    """Bring one offline block online; False if its memmap finds no room (GFP_KERNEL|RETRY_MAYFAIL: no OOM)."""
+    """Bring one block online; False if its memmap finds no room (GFP_KERNEL|RETRY_MAYFAIL: no OOM).
+
+    A block that was online before has its memmap still, whether it is its own or in DRAM.
+    """
     memmap = m.block_pages // STRUCT_PAGES_PER_PAGE
-    on_memory = m.action[n.A_MEMMAP] == n.MEMMAP_ON_MEMORY
-    if not on_memory:
+    added = m.block_state[b] == n.BLOCK_ADDED
+    on_memory = m.action[n.A_MEMMAP] == n.MEMMAP_ON_MEMORY if added else m.block_memmap[b] > 0
+    if added and not on_memory:
         clear_grant(m)
         got = request(m, memmap, n.MEMMAP, nodes, False, False, True, False, False)
         hand_out(m, n.MEMMAP)
@@ -77,11 +81,12 @@ def note_memmap(m):
 
 @jit
 def online_arrived(m):
-    """Online every block that is there but offline. The whole range's memmap comes before its first block is
+    """Online every block that is plugged but not online. The whole range's memmap comes before its first block is
     usable, so the first range takes it from DRAM; a later one may take it from CXL already online as NORMAL."""
     nodes = NODE_BOTH if m.managed_pages[n.SLOW_NORMAL] > 0 else NODE_FAST
     for b in range(m.blocks):
-        if m.block_state[b] == n.BLOCK_OFFLINE and not online_block(m, b, nodes):
+        plugged = m.block_state[b] == n.BLOCK_ADDED or m.block_state[b] == n.BLOCK_OFFLINE
+        if plugged and not online_block(m, b, nodes):
             m.counters[n.C_BLOCKS_FAILED] += 1
     note_memmap(m)
 
@@ -132,37 +137,58 @@ def evacuate(m, z, pages):
 
 
 @jit
+def movable_inside(m, b, z):
+    """User pages in a block: they fill the zone's blocks from the lowest up, beside the kernel pages there (F10)."""
+    below = 0
+    for k in range(b):
+        if m.block_state[k] == m.block_state[b]:
+            below += m.block_pages - m.block_memmap[k] - m.block_unmovable[k]
+    usable = m.block_pages - m.block_memmap[b] - m.block_unmovable[b]
+    return min(max(movable_used(m, z) - below, 0), usable)
+
+
+@jit
 def offline_block(m, b):
-    """Offline and remove one block: not with an unmovable page in it, nor if its pages fit nowhere else."""
+    """Take one block offline: not with an unmovable page in it, nor if its pages fit nowhere else."""
     if m.block_unmovable[b] > 0:
         return False
     z = n.SLOW_NORMAL if m.block_state[b] == n.BLOCK_NORMAL else n.SLOW_MOVABLE
     usable = m.block_pages - m.block_memmap[b]
     drain_pcp(m)  # zone_pcp_disable
-    inside = movable_used(m, z) * usable // max(m.managed_pages[z], 1)
+    inside = movable_inside(m, b, z)
     if not evacuate(m, z, max(inside, usable - m.free_pages[z])) or m.free_pages[z] < usable:
         return False
     m.free_pages[z] -= usable
     m.managed_pages[z] -= usable
-    if m.block_memmap[b] == 0:
-        free_memmap(m, m.block_pages // STRUCT_PAGES_PER_PAGE)
-    m.block_memmap[b] = 0
-    m.block_state[b] = n.BLOCK_ABSENT
+    m.block_state[b] = n.BLOCK_OFFLINE
     init_per_zone_wmark_min(m)
     return True
 
 
 @jit
-def hot_remove(m, blocks):
-    """Offline `blocks` blocks, from the highest down, trying every one that is online."""
-    done = 0
+def remove_block(m, b):
+    """Unplug a block that is offline: its memmap goes with it (arch_remove_memory)."""
+    if m.block_memmap[b] == 0:
+        free_memmap(m, m.block_pages // STRUCT_PAGES_PER_PAGE)
+    m.block_memmap[b] = 0
+    m.block_state[b] = n.BLOCK_ABSENT
+
+
+@jit
+def take_offline(m, blocks, remove):
+    """Offline `blocks` blocks, from the highest down; to unplug them, every block that is online is tried until so many
+    are gone, in place only so many are tried at all."""
+    done, tried = 0, 0
     for b in range(m.blocks - 1, -1, -1):
-        if done == blocks:
+        if done == blocks or (tried == blocks and not remove):
             break
         if m.block_state[b] >= n.BLOCK_NORMAL:
+            tried += 1
             if offline_block(m, b):
                 done += 1
                 m.counters[n.C_BLOCKS_OFFLINED] += 1
+                if remove:
+                    remove_block(m, b)
             else:
                 m.counters[n.C_BLOCKS_FAILED] += 1
     note_memmap(m)
@@ -173,7 +199,7 @@ def hot_add(m, blocks):
     """`blocks` absent blocks arrive, the lowest first, and come online as the action says."""
     for b in range(m.blocks):
         if blocks > 0 and m.block_state[b] == n.BLOCK_ABSENT:
-            m.block_state[b] = n.BLOCK_OFFLINE
+            m.block_state[b] = n.BLOCK_ADDED
             blocks -= 1
     online_arrived(m)
 
@@ -195,5 +221,7 @@ def hotplug(m):
         m.events_done |= 1 << e
         if m.event_kind[e] == n.EVENT_HOT_ADD:
             hot_add(m, event_blocks(m, e))
+        elif m.event_kind[e] == n.EVENT_ONLINE:
+            online_arrived(m)
         else:
-            hot_remove(m, event_blocks(m, e))
+            take_offline(m, event_blocks(m, e), m.event_kind[e] == n.EVENT_HOT_REMOVE)

@@ -5,14 +5,11 @@ import math
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.pages import MARK_LOW, node_managed, slow_free_above
-from tiergym.sim.random_bits import uniform
 from tiergym.sim.reclaim import metadata_us, reclaim_node
-from tiergym.sim.watermarks import PAGEBLOCK_PAGES
 
 MAX_RECLAIM_RETRIES = 16
 MIN_BATCH_PAGES = 32  # SWAP_CLUSTER_MAX
 TIERING = 2.0
-STREAM_BOOST = 900
 
 
 @jit
@@ -38,6 +35,16 @@ def node_deficit(m, tier):
 
 
 @jit
+def node_boost(m, tier):
+    """Pages by which the marks of a node's zones are boosted."""
+    total = 0
+    for z in range(n.N_ZONES):
+        if (z >= n.FIRST_SLOW_ZONE) == (tier == n.SLOW):
+            total += m.boost_pages[z]
+    return total
+
+
+@jit
 def grant_time(m, tier, share):
     """Give this kswapd `share` of a tick of its CPU, in pages: fewer when its metadata lies on CXL (MAC)."""
     # Exactly 0 with all metadata in DRAM, and whole pages: a carried fraction would let a rounding error in a latency
@@ -53,7 +60,7 @@ def wake_kswapd(m, tier, cls, premature, requests):
     (hopeless node)."""
     if node_managed(m, tier) == 0 or m.kswapd_failures[tier] >= MAX_RECLAIM_RETRIES:
         return
-    if node_deficit(m, tier) == 0:
+    if node_deficit(m, tier) == 0 and node_boost(m, tier) == 0:
         return
     m.kswapd_awake[tier] = 1
     m.kswapd_class[tier] = cls
@@ -85,10 +92,16 @@ def charge_reclaim(m, cls, premature, freed, seconds):
 def kswapd_run(m, tier):
     """One run of a woken kswapd, within its budget of this tick. Returns the pages freed.
 
+    A node that only a boost woke it for, any zone of which is above high, gives back as many file pages as the boost
+    and nothing else (may_swap is off while balance_pgdat has nr_boost_reclaim).
+
     Every allocation that comes to the slow path wakes it: where the run finds nothing, the runs for the others that
     came before it find nothing either, up to the sixteenth.
     """
     want = node_deficit(m, tier)
+    boosted = want == 0
+    if boosted:
+        want = node_boost(m, tier)
     if want == 0:
         m.kswapd_awake[tier] = 0
         return 0
@@ -98,19 +111,23 @@ def kswapd_run(m, tier):
     requests = max(m.kswapd_requests[tier], 1)
     m.kswapd_requests[tier] = 0
     premature = m.kswapd_premature[tier] == 1 and tier == n.FAST
+    m.reclaim_files_only = 1 if boosted else 0
     freed, demoted, seconds = reclaim_node(m, tier, min(max(want, MIN_BATCH_PAGES), budget), premature)
+    m.reclaim_files_only = 0
     end_boost(m, tier)
     if tier == n.FAST:
         wake_demotion_target(m)
-    m.kswapd_budget[tier] -= max(freed, MIN_BATCH_PAGES)
+    m.kswapd_budget[tier] -= max(m.reclaim_scanned, freed, MIN_BATCH_PAGES)
     m.counters[n.C_STEAL_KSWAPD_FAST + tier] += freed
     m.counters[n.C_DEMOTE_KSWAPD] += demoted
+    if boosted:
+        m.kswapd_awake[tier] = 0
     if freed == 0:
-        runs = min(requests, MAX_RECLAIM_RETRIES - m.kswapd_failures[tier])
+        runs = 0 if boosted else min(requests, MAX_RECLAIM_RETRIES - m.kswapd_failures[tier])
         m.kswapd_failures[tier] += runs
         m.kswapd_awake[tier] = 0
         m.counters[n.C_KSWAPD_EMPTY] += runs
-        m.counters[n.C_WAKEUP_FAST + tier] += runs - 1
+        m.counters[n.C_WAKEUP_FAST + tier] += max(runs - 1, 0)
         return 0
     m.kswapd_failures[tier] = 0
     # kswapd runs beside the workers: it costs them one CPU's share of its time.
@@ -118,18 +135,6 @@ def kswapd_run(m, tier):
     if node_deficit(m, tier) == 0:
         m.kswapd_awake[tier] = 0
     return freed
-
-
-@jit
-def boost_watermarks(m):
-    """A kernel page stole a movable pageblock: its zone's marks rise and kswapd0 is woken (mm/page_alloc.c:
-    boost_watermark). This is what wakes kswapd under a NORMAL slow tier (recordings, F6); off by default."""
-    if uniform(m.key, m.tick, STREAM_BOOST) >= -math.expm1(-m.boost_hz * m.dt_s):
-        return
-    zone = n.NORMAL if m.managed_pages[n.NORMAL] > 0 else n.DMA32
-    most = int(m.high_pages[zone] * m.boost_factor / 10000.0)
-    m.boost_pages[zone] = min(m.boost_pages[zone] + PAGEBLOCK_PAGES, max(most, PAGEBLOCK_PAGES))
-    wake_kswapd(m, n.FAST, n.KERNEL_OTHER, False, 1)
 
 
 @jit

@@ -56,6 +56,9 @@ def machine_dtype(regions: int) -> np.dtype:
         ("managed_pages", i8, (z,)),
         ("free_pages", i8, (z,)),
         ("pcp_pages", i8, (z,)),
+        ("kernel_block_free", i8),  # free pages in the pageblocks of DRAM's kernel pages
+        ("pcp_idle_pages", i8, (z,)),  # of these, on lists of CPUs that allocate nothing
+        ("pcp_refill_pages", i8, (z,)),
         ("used_pages", i8, (c, z)),
         ("min_pages", i8, (z,)),
         ("low_pages", i8, (z,)),
@@ -73,6 +76,7 @@ def machine_dtype(regions: int) -> np.dtype:
         ("region_out_pages", i8, (r,)),  # swapped or dropped, still mapped
         ("region_out_premature", i8, (r,)),  # of these, evicted prematurely
         ("region_want", i8, (r,)),  # pages to touch for the first time in this tick
+        ("region_since", i8, (r,)),  # number of the tick in which it was last empty and began to grow
         ("region_refault", i8, (r,)),  # evicted pages touched again in this tick
         ("region_heat_from", i8, (r,)),  # whose heat it has (drift)
         ("region_hz", f8, (r,)),  # present heat (drift applied)
@@ -100,12 +104,14 @@ def machine_dtype(regions: int) -> np.dtype:
         ("slab_reference", f8, (2, t)),  # pages when the present slabs were last full
         ("slab_births", f8, (2,)),  # objects wanted in this tick
         ("slab_movable", f8, (2,)),  # pages on the slow tier whose caches can migrate
-        ("files_objects", f8),  # objects of dentries and inodes that the workload would keep
+        ("files_objects", f8),  # shrinkable objects of dentries and inodes that the workload would keep
         ("files_shrunk", f8),  # objects that shrinkers took and nobody has looked up again
         ("memmap_slow_share", f8),  # of the slow tier's struct pages, those in its own blocks
         ("swap_free_pages", i8),
         ("grant_pages", i8, (z,)),  # what the last request got, per zone
         ("events_done", i8),
+        ("oom_class", i8),  # of the request that last called the OOM killer
+        ("oom_nodes", i8),  # and the nodes it was allowed (a mask): all of them is CONSTRAINT_NONE
         # kswapd
         ("kswapd_awake", i8, (t,)),
         ("kswapd_class", i8, (t,)),  # class whose request woke it
@@ -113,7 +119,10 @@ def machine_dtype(regions: int) -> np.dtype:
         ("kswapd_requests", i8, (t,)),  # allocations that woke it since its last run
         ("kswapd_failures", i8, (t,)),
         ("kswapd_budget", f8, (t,)),  # pages it may still reclaim in this tick
+        ("reclaim_files_only", i8),  # the present reclaim may neither demote nor swap what swap backs
+        ("reclaim_scanned", i8),  # pages that the last reclaim looked at
         ("promote_credit", f8),
+        ("promote_part", f8),  # hint faults that have not added up to a page yet
         # overheads, in seconds of one worker
         ("owed_s", f8, (n.N_CAUSES,)),  # charged in this tick, not yet paid
         ("moved_bytes", f8, (t,)),  # read or written by migration, reclaim and promotion

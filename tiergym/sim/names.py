@@ -30,9 +30,10 @@ N_CLASSES = 9
 FIRST_KERNEL_CLASS = PT_LEAF
 
 # Kinds of regions: mapped anonymous memory, read-only mapped files (NUMA balancing never promotes
-# them), writable mapped files, and page cache reached by read() and write() (no page tables).
-KIND_ANON, KIND_FILE_RO, KIND_FILE_RW, KIND_CACHE = 0, 1, 2, 3
-KINDS = ("anon", "file_ro", "file_rw", "cache")
+# them), writable mapped files, page cache reached by read() and write() (no page tables), files of a tmpfs (page
+# cache that only swap can hold), and anonymous memory that was only read (the shared zero page: page tables alone).
+KIND_ANON, KIND_FILE_RO, KIND_FILE_RW, KIND_CACHE, KIND_SHMEM, KIND_ZERO = 0, 1, 2, 3, 4, 5
+KINDS = ("anon", "file_ro", "file_rw", "cache", "shmem", "zero")
 
 # Memory policies (set_mempolicy(2) and mbind(2)).
 MPOL_DEFAULT, MPOL_BIND_FAST, MPOL_BIND_SLOW, MPOL_PREFER_SLOW, MPOL_INTERLEAVE, MPOL_WEIGHTED = 0, 1, 2, 3, 4, 5
@@ -65,8 +66,8 @@ MIGRATE_WHEN_IDLE = 1  # slab and stacks: off or when idle
 ZONE_NORMAL, ZONE_MOVABLE, ZONE_AUTO = 0, 1, 2
 MEMMAP_DRAM, MEMMAP_ON_MEMORY = 0, 1
 
-# Memory block states (drivers/base/memory.c).
-BLOCK_ABSENT, BLOCK_OFFLINE, BLOCK_NORMAL, BLOCK_MOVABLE = 0, 1, 2, 3
+# Memory block states (drivers/base/memory.c). An added block has no memmap yet; one that went offline keeps its own.
+BLOCK_ABSENT, BLOCK_ADDED, BLOCK_OFFLINE, BLOCK_NORMAL, BLOCK_MOVABLE = 0, 1, 2, 3, 4
 
 # Distribution kinds of a drawn parameter.
 FIXED, UNIFORM, LOG_UNIFORM, NORMAL_TRUNCATED, CHOICE = 0, 1, 2, 3, 4
@@ -77,12 +78,16 @@ POOL_THREADS, POOL_FILES, POOL_SOCKETS, POOL_BUFFERS = 0, 1, 2, 3
 POOLS = ("threads", "files", "sockets", "buffers")
 N_POOLS = 4
 
+# How a shrinking population leaves its slabs: at random, or in the order of its birth, the oldest or the newest first.
+DEATHS_RANDOM, DEATHS_OLDEST, DEATHS_NEWEST = 0, 1, 2
+DEATHS = ("random", "oldest_first", "newest_first")
+
 # Slab pools, each with its pages and objects per tier.
 SLAB_POOL_UNRECLAIM, SLAB_POOL_RECLAIM = 0, 1
 
-# Events of a scenario.
-EVENT_NONE, EVENT_HOT_ADD, EVENT_HOT_REMOVE = 0, 1, 2
-EVENTS = ("none", "hot_add", "hot_remove")
+# Events of a scenario. Offline and online leave the blocks plugged, as writing to memory<n>/state does.
+EVENT_NONE, EVENT_HOT_ADD, EVENT_HOT_REMOVE, EVENT_OFFLINE, EVENT_ONLINE = 0, 1, 2, 3, 4
+EVENTS = ("none", "hot_add", "hot_remove", "offline", "online")
 
 # Causes of lost time: the attribution (MODEL.md section 5). They add up to 1 - throughput.
 (

@@ -3,7 +3,7 @@
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.pages import MARK_MIN, node_managed, slow_free_above
-from tiergym.sim.regions import resident_pages, unmap
+from tiergym.sim.regions import resident_pages, swap_backed, unmap, unmapped
 
 
 @jit
@@ -15,9 +15,9 @@ def oom_badness(m, q):
     for r in range(m.regions):
         if int(m.region_process[r]) != q:
             continue
-        if m.region_kind[r] != n.KIND_CACHE:  # get_mm_rss: page cache that nobody maps is nobody's
+        if not unmapped(m, r):  # get_mm_rss: page cache that nobody maps is nobody's
             points += resident_pages(m, r)
-        if m.region_kind[r] == n.KIND_ANON:
+        if swap_backed(m, r) and not unmapped(m, r):
             points += m.region_out_pages[r]
         for z in range(n.N_ZONES):
             points += m.region_leaf[r, z] + m.region_upper[r, z]
@@ -51,8 +51,11 @@ def kill(m, q):
 
 
 @jit
-def out_of_memory(m, refused):
-    """Kill one process; `refused` pages were denied to the request. Returns False if nobody can be killed."""
+def out_of_memory(m, refused, cls, nodes):
+    """Kill one process; `refused` pages of class `cls` were denied to a request that may use `nodes`.
+
+    Returns False if nobody can be killed.
+    """
     victim, worst = -1, -1
     for q in range(m.processes):
         points = oom_badness(m, q)
@@ -61,6 +64,8 @@ def out_of_memory(m, refused):
     if victim < 0:
         return False
     m.counters[n.C_OOM] += 1
+    m.oom_class = cls
+    m.oom_nodes = nodes
     if slow_free_above(m, MARK_MIN) >= refused:
         m.counters[n.C_OOM_PREMATURE] += 1
     kill(m, victim)

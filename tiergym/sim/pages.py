@@ -7,8 +7,17 @@ from tiergym.sim import names as n
 from tiergym.sim.blocks import pin_blocks, unpin_blocks
 from tiergym.sim.compile import jit
 
+PAGEBLOCK_PAGES = 512
 MARK_MIN, MARK_LOW, MARK_HIGH = 0, 1, 2
 NODE_FAST, NODE_SLOW, NODE_BOTH = 1, 2, 3
+
+
+@jit
+def kernel_zone(m):
+    """DRAM's highest zone, where kernel requests go first."""
+    if m.managed_pages[n.NORMAL] > 0:
+        return n.NORMAL
+    return n.DMA32 if m.managed_pages[n.DMA32] > 0 else n.DMA
 
 
 @jit
@@ -28,17 +37,18 @@ def mark_pages(m, z, level, movable):
 def take_from_zone(m, z, want, floor):
     """Order-0 pages from zone z through a per-CPU list, as long as the zone's free count is above `floor`.
 
-    A refill moves pcp_batch_pages at once (rmqueue_bulk), so the last refill before the mark leaves pages
-    stranded on the list: per-CPU lists blur the mark by one batch. Returns the pages taken.
+    A refill moves pcp_refill_pages at once (rmqueue_bulk) and looks at no mark, so the last one before the mark
+    leaves pages stranded on the list: per-CPU lists blur the mark by one refill. Idle lists are other CPUs' and
+    help nobody. Returns the pages taken.
     """
     if want <= 0 or m.free_pages[z] <= floor:
         return 0
-    got = min(want, m.pcp_pages[z])
+    got = min(want, m.pcp_pages[z] - m.pcp_idle_pages[z])
     m.pcp_pages[z] -= got
     left = want - got
     if left == 0:
         return got
-    batch = int(m.pcp_batch_pages)
+    batch = m.pcp_refill_pages[z]
     to_mark = (m.free_pages[z] - floor + batch - 1) // batch
     refills = min((left + batch - 1) // batch, to_mark)
     moved = min(refills * batch, m.free_pages[z])
@@ -56,8 +66,8 @@ def obtainable(m, z, floor):
     above = m.free_pages[z] - floor
     if above <= 0:
         return 0
-    batch = int(m.pcp_batch_pages)
-    return m.pcp_pages[z] + ((above + batch - 1) // batch - 1) * batch + 1
+    batch = m.pcp_refill_pages[z]
+    return m.pcp_pages[z] - m.pcp_idle_pages[z] + ((above + batch - 1) // batch - 1) * batch + 1
 
 
 @jit
@@ -111,8 +121,11 @@ def free_class(m, cls, z, pages):
     m.used_pages[cls, z] -= pages
     m.free_pages[z] += pages
     m.counters[n.C_PGFREE] += pages
-    if z == n.SLOW_NORMAL and cls >= n.FIRST_KERNEL_CLASS:
-        unpin_blocks(m, pages)
+    if cls >= n.FIRST_KERNEL_CLASS:
+        if z == n.SLOW_NORMAL:
+            unpin_blocks(m, pages)
+        elif z == kernel_zone(m):
+            m.kernel_block_free = min(m.kernel_block_free + pages, PAGEBLOCK_PAGES)
 
 
 @jit
@@ -121,6 +134,7 @@ def drain_pcp(m):
     for z in range(n.N_ZONES):
         m.free_pages[z] += m.pcp_pages[z]
         m.pcp_pages[z] = 0
+        m.pcp_idle_pages[z] = 0
 
 
 @jit

@@ -8,7 +8,7 @@ fixed value or a distribution; either way one row of `ROW` float64 describes it 
 
 from dataclasses import dataclass
 
-from tiergym.sim.names import EVENTS, KINDS, MEMPOLICIES
+from tiergym.sim.names import DEATHS, EVENTS, KINDS, MEMPOLICIES
 
 N_PROCESSES = 8
 N_EVENTS = 4
@@ -73,14 +73,23 @@ MACHINE: tuple[Field, ...] = (
 KERNEL: tuple[Field, ...] = (
     _f("watermark_scale_factor", 10, 1, 3000, "vm.watermark_scale_factor, in 1/10000 of a zone"),
     _f("min_free_kib", 0, 0, 4e6, "vm.min_free_kbytes set by the administrator; 0 keeps the formula"),
+    _e(
+        "movable_shares_min",
+        0,
+        SWITCH,
+        "MOVABLE takes its share of min_free_kbytes, as in 6.1 (6.12: at most 128 pages)",
+    ),
     _e("thp", 1, SWITCH, "transparent huge pages enabled: raises min_free_kbytes (khugepaged.c)"),
     _e("demotion", 0, SWITCH, "/sys/kernel/mm/numa/demotion_enabled"),
     _e("numa_balancing", 0, ("off", "normal", "tiering"), "normal: promote what fits; tiering: hot pages, wake kswapd"),
     _e("damon_promotion", 0, SWITCH, "DAMON's DAMOS_MIGRATE_HOT on the slow node: hot pages into DRAM, down to min"),
     _f("swap_mib", 0, 0, 8e6, "swap space"),
+    _f("swap_out_us", 0, 0, 1e6, "wait of kswapd for one page to be written to swap; 0: the device keeps up"),
+    _f("demote_wait_us", 0, 0, 1e6, "what demoting a page takes kswapd beyond kswapd_pages_per_s; 0: no more"),
     _f("swap_latency_us", 90, 0.5, 100000, "one page read back from swap (FACTS 5: NVMe 80 to 100 us)"),
     _f("disk_latency_us", 100, 0.5, 100000, "one page read back from its file"),
-    _i("pcp_batch_pages", 63, 1, 4096, "one refill of a per-CPU list (zone_batchsize)"),
+    _i("pcp_batch_pages", 63, 0, 4096, "one refill of a per-CPU list; 0: by the zone's size (zone_batchsize)"),
+    _i("pcp_scale", 0, 0, 6, "doublings of a refill under a stream of allocations: 5 since Linux 6.7, 0 before"),
     _f("boost_factor", 15000, 0, 50000, "vm.watermark_boost_factor, in 1/10000 of high"),
     _f("boost_hz", 0.0, 0, 10, "pageblocks stolen per second while kernel pages are placed: each boosts DRAM"),
     _f("lru_window_s", 4.0, 0.01, 3600, "age of a page when reclaim looks at it again (LRU rotation)"),
@@ -154,6 +163,7 @@ REGION: tuple[Field, ...] = (
     _e("mempolicy", 0, MEMPOLICIES, "its data's mempolicy (mbind)"),
     _f("write_share", 0.2, 0, 1, "share of its misses' traffic that is written back"),
     _f("dirty_share", 0.0, 0, 1, "file pages that reclaim must write first"),
+    _e("mlocked", 0, SWITCH, "mlock(2): reclaim leaves its pages where they are (the unevictable list)"),
     _f("misses_per_page_s", 0, 0, 1e7, "last-level cache misses per touched page and second at full speed"),
     _f("tlb_misses_per_page_s", 0, 0, 1e7, "TLB misses per touched page and second at full speed"),
     _f("mlp", 4, 1, 256, "memory-level parallelism: misses served at once"),
@@ -179,6 +189,9 @@ POOL: tuple[Field, ...] = (
     _f("low_share", 0, 0, 1, "count after shrinking"),
     _f("period_s", 0, 0, 86400, "grow again every so often; 0: once"),
     _f("turnover_hz", 0, 0, 100, "share deleted and created anew per second"),
+    _e("deaths", 0, DEATHS, "of threads and files: which of them a shrinking population gives up"),
+    _f("lookup_hz", 0.05, 0, 10, "of files: share of those that a shrinker took that are looked up again per second"),
+    _f("pinned_share", 0, 0, 1, "of files: share that no shrinker can free (open, or on tmpfs)"),
 )
 
 EVENT: tuple[Field, ...] = (

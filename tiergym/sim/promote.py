@@ -14,7 +14,7 @@ from tiergym.sim.pages import (
     take_from_zone,
 )
 from tiergym.sim.reclaim import PAGE_BYTES
-from tiergym.sim.regions import region_class, slow_pages
+from tiergym.sim.regions import region_class, slow_pages, unmapped
 
 MAX_ROUNDS = 64
 PLENTY_PAGES = 262144  # 1 GiB: pgdat_free_space_enough
@@ -25,7 +25,7 @@ def promotable(m, r):
     """Hint faults skip read-only file mappings, pages without a mapping, and whatever has a mempolicy of its own
     or its task's (task_numa_work: vma_migratable, vma_policy_mof)."""
     kind, q = m.region_kind[r], int(m.region_process[r])
-    if kind == n.KIND_FILE_RO or kind == n.KIND_CACHE:
+    if kind == n.KIND_FILE_RO or unmapped(m, r):
         return False
     if m.region_mempolicy[r] != n.MPOL_DEFAULT or m.process_mempolicy[q] != n.MPOL_DEFAULT:
         return False
@@ -102,7 +102,7 @@ def promote(m, share):
     plenty = plenty_free(m)
     per_tick = m.promote_limit_mib_per_s * 256.0 * m.dt_s
     m.promote_credit = min(m.promote_credit + per_tick * share, max(per_tick, 1.0))
-    total = 0
+    total, parts = 0, 0.0
     for r in range(m.regions):
         m.region_asked[r] = 0
     for q in range(m.processes):
@@ -116,9 +116,16 @@ def promote(m, share):
             faults = marked * -math.expm1(-m.region_hz[r])
             wanted = faults if plenty or not tiering else marked * m.region_hot[r]
             m.region_asked[r] = int(wanted + 0.5)
+            parts += wanted - m.region_asked[r] if wanted < 0.5 else 0.0
             total += m.region_asked[r]
             m.counters[n.C_HINT_FAULTS] += int(faults)
             m.owed_s[n.LOST_MIGRATION] += faults * m.hint_fault_us * 1e-6
+    m.promote_part += parts
+    if m.promote_part >= 1.0:
+        # Rare hint faults move too little to count, but one is enough to find no room and wake kswapd.
+        m.promote_part -= math.floor(m.promote_part)
+        if tiering and promotion_room(m) == 0:
+            wake_kswapd(m, n.FAST, n.ANON, False, 1)
     if total == 0:
         return
     m.counters[n.C_PROMOTE_CANDIDATE] += total

@@ -17,12 +17,14 @@ from tiergym.sim.pages import (
     slow_free_above,
     take_from_zone,
 )
-from tiergym.sim.regions import fast_pages, region_class, slow_pages
-from tiergym.sim.slab import free_objects
+from tiergym.sim.regions import fast_pages, region_class, slow_pages, swap_backed
+from tiergym.sim.slab import free_in_order, free_objects
 
 PAGE_BYTES = 4096.0
 SWAP_OUT_US = 4.0  # queueing one page to swap; the write itself is asynchronous
 WRITEBACK_US = 12.0  # writing one dirty file page back, amortised over its batch
+REFERENCED_SCANS = 8  # looks at a referenced page until priority has risen so far that it goes all the same
+SHRINK_BATCH = 32  # pages' worth of objects that a shrinker frees at least (SHRINK_BATCH is 128 objects)
 SHRINK_SEEKS = 0.5  # DEFAULT_SEEKS 2: slab is scanned at half the pace of LRU pages (mm/shrinker.c)
 
 
@@ -56,7 +58,7 @@ def demote(m, r, z, pages):
 @jit
 def evict(m, r, z, pages, premature):
     """Drop file pages or swap anonymous pages of region r from zone z; returns how many went."""
-    if m.region_kind[r] == n.KIND_ANON:
+    if swap_backed(m, r):
         pages = min(pages, m.swap_free_pages)
         m.swap_free_pages -= pages
         m.counters[n.C_SWAPOUT] += pages
@@ -86,8 +88,10 @@ def metadata_us(m, tier):
 @jit
 def evictable(m, r, tier, room):
     """Pages of region r that reclaim could take from a tier."""
+    if m.region_mlocked[r] > 0.5 or (m.reclaim_files_only == 1 and swap_backed(m, r)):
+        return 0
     pages = fast_pages(m, r) if tier == n.FAST else slow_pages(m, r)
-    if m.region_kind[r] == n.KIND_ANON and room == 0 and m.swap_free_pages == 0:
+    if swap_backed(m, r) and room == 0 and m.swap_free_pages == 0:
         return 0
     return pages
 
@@ -118,18 +122,58 @@ def take_from_region(m, r, tier, pages, premature):
 
 
 @jit
-def shrink_slab(m, tier, share):
-    """Shrinkers of a node, in proportion to the share of its LRU just reclaimed; they see only their node."""
+def shrink_slab(m, tier, share, want):
+    """Shrinkers of a node, in proportion to the share of its LRU just reclaimed; they see only their node.
+
+    Their lists are in the order of age, so of a population that was born in a row whole slabs come back.
+    """
     objects = m.slab_objects[n.SLAB_POOL_RECLAIM, tier]
     cached = m.files_objects - m.files_shrunk  # xarray nodes go with their pages, not by a shrinker
     if share <= 0.0 or objects <= 0.0 or cached <= 0.0:
         return 0
     total = m.slab_objects[n.SLAB_POOL_RECLAIM, n.FAST] + m.slab_objects[n.SLAB_POOL_RECLAIM, n.SLOW]
     died = min(share * SHRINK_SEEKS, 1.0) * objects * min(cached / total, 1.0)
+    if m.pool_deaths[n.POOL_FILES] == n.DEATHS_RANDOM:
+        freed = free_objects(m, n.SLAB_POOL_RECLAIM, tier, died)
+    else:
+        died = min(died, want * m.slab_objects_per_page)  # priority rises only until enough has come back
+        freed = free_in_order(m, n.SLAB_POOL_RECLAIM, tier, died)
     m.files_shrunk += died
-    freed = free_objects(m, n.SLAB_POOL_RECLAIM, tier, died)
     m.counters[n.C_SLAB_SHRUNK] += freed
     return freed
+
+
+@jit
+def reclaim_tail(m, tier, want, premature):
+    """The tail of the LRU: pages that nobody references any more leave in the order in which they were touched.
+
+    Returns (demoted, evicted, of these dirty).
+    """
+    demoted, evicted, dirty = 0, 0, 0.0
+    before = -1
+    while demoted + evicted < want:
+        oldest = m.tick + 1
+        for r in range(m.regions):
+            if m.region_hz[r] == 0.0 and before < m.region_since[r] < oldest:
+                oldest = m.region_since[r]
+        if oldest > m.tick:
+            break
+        room = demotion_room(m) if tier == n.FAST else 0
+        pool, left = 0, want - demoted - evicted
+        for r in range(m.regions):
+            if m.region_hz[r] == 0.0 and m.region_since[r] == oldest:
+                pool += evictable(m, r, tier, room)
+        ask = min(left, pool)
+        for r in range(m.regions):
+            if m.region_hz[r] == 0.0 and m.region_since[r] == oldest and pool > 0:
+                share = min(want - demoted - evicted, (evictable(m, r, tier, room) * ask + pool - 1) // pool)
+                if share > 0:
+                    down, out = take_from_region(m, r, tier, share, premature)
+                    demoted += down
+                    evicted += out
+                    dirty += out * m.region_dirty_share[r]
+        before = oldest
+    return demoted, evicted, dirty
 
 
 @jit
@@ -137,9 +181,17 @@ def reclaim_node(m, tier, want, premature):
     """Reclaim up to `want` pages from a node. Returns (freed, demoted, seconds of the reclaimer's time)."""
     if want <= 0:
         return 0, 0, 0.0
-    freed, demoted, dirty = 0, 0, 0.0
-    lru = 0
+    swapped = m.counters[n.C_SWAPOUT]
+    demoted, evicted, dirty = reclaim_tail(m, tier, want, premature)
+    freed = demoted + evicted
+    lru = freed
+    if freed >= want:
+        lru += class_on_tier(m, n.ANON, tier) + class_on_tier(m, n.FILE, tier)
+    m.reclaim_scanned = freed
     for step in range(2):  # cold pages, then any
+        if freed >= want:
+            break
+        before = freed
         room = demotion_room(m) if tier == n.FAST else 0
         pool = 0
         for r in range(m.regions):
@@ -163,11 +215,14 @@ def reclaim_node(m, tier, want, premature):
                 demoted += down
                 freed += down + out
                 dirty += out * m.region_dirty_share[r]
-        if freed >= want:
-            break
+        m.reclaim_scanned += (freed - before) * (1 if step == 0 else REFERENCED_SCANS)
     evicted = freed - demoted
+    swapped = m.counters[n.C_SWAPOUT] - swapped
+    waits_us = swapped * m.swap_out_us + demoted * m.demote_wait_us
+    m.reclaim_scanned += int(waits_us * 1e-6 * m.kswapd_pages_per_s)
     # Shrinkers keep pace with the LRU; when it has nothing left, priority rises until slab is scanned whole.
-    freed += shrink_slab(m, tier, 2.0 if freed < want else freed / lru)
+    if m.reclaim_files_only == 0:
+        freed += shrink_slab(m, tier, 2.0 if freed < want else freed / lru, max(want - freed, SHRINK_BATCH))
     seconds = 1e-6 * (
         demoted * m.migrate_batched_us + evicted * m.reclaim_us + dirty * WRITEBACK_US + freed * metadata_us(m, tier)
     )

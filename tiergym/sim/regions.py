@@ -14,6 +14,18 @@ def region_class(m, r):
 
 
 @jit
+def swap_backed(m, r):
+    """Whether evicted pages of region r go to swap (anonymous memory and tmpfs, folio_test_swapbacked)."""
+    return m.region_kind[r] == n.KIND_ANON or m.region_kind[r] == n.KIND_SHMEM
+
+
+@jit
+def unmapped(m, r):
+    """Whether nobody maps region r: page cache of read() and write(), which has no page tables and no owner's RSS."""
+    return m.region_kind[r] == n.KIND_CACHE or m.region_kind[r] == n.KIND_SHMEM
+
+
+@jit
 def resident_pages(m, r):
     """Pages of region r that are in memory."""
     total = 0
@@ -41,7 +53,7 @@ def leaf_tables_needed(m, r, touched):
     Resident, swapped and dropped pages count alike: demotion, swap and MADV_DONTNEED free no table. Anonymous
     THP deposits its table all the same (mm/huge_memory.c: pgtable_trans_huge_deposit).
     """
-    if touched <= 0 or m.region_kind[r] == n.KIND_CACHE:
+    if touched <= 0 or unmapped(m, r):
         return 0
     per_table = LEAF_SPAN_PAGES * m.region_density[r]
     return int((touched + per_table - 1e-9) / per_table) if per_table >= 1.0 else touched
@@ -119,7 +131,7 @@ def forget_evicted(m, r, pages):
     premature = m.region_out_premature[r] * out // m.region_out_pages[r]
     m.region_out_pages[r] -= out
     m.region_out_premature[r] -= premature
-    if m.region_kind[r] == n.KIND_ANON:
+    if swap_backed(m, r):
         m.swap_free_pages += out
 
 

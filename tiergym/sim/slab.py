@@ -99,9 +99,29 @@ def free_objects(m, pool, tier, objects):
     m.slab_objects[pool, tier] = max(m.slab_objects[pool, tier] - objects, 0.0)
     if m.slab_objects[pool, tier] < 1e-6:
         m.slab_objects[pool, tier] = 0.0
-    pages = class_on_tier(m, cls, tier)
     keep = occupied_pages(m.slab_reference[pool, tier], m.slab_objects[pool, tier], int(m.slab_objects_per_page))
-    left = max(pages - keep, 0)
+    return free_slab_pages(m, pool, tier, max(class_on_tier(m, cls, tier) - keep, 0))
+
+
+@jit
+def free_in_order(m, pool, tier, objects):
+    """Objects of a tier die in the order of their birth: neighbours go together, so their pages come back."""
+    live = m.slab_objects[pool, tier]
+    objects = min(objects, live)
+    if objects <= 0.0:
+        return 0
+    share = objects / live
+    m.slab_objects[pool, tier] = live - objects if live - objects > 1e-6 else 0.0
+    m.slab_reference[pool, tier] *= 1.0 - share
+    pages = class_on_tier(m, slab_class(pool), tier)
+    return free_slab_pages(m, pool, tier, pages if share >= 1.0 else int(pages * share))
+
+
+@jit
+def free_slab_pages(m, pool, tier, left):
+    """Give back `left` pages of a pool on a tier, which hold no object any more."""
+    cls = slab_class(pool)
+    pages = class_on_tier(m, cls, tier)
     freed = left
     if left == 0:
         return 0

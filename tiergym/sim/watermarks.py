@@ -4,8 +4,8 @@ import math
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
+from tiergym.sim.pages import PAGEBLOCK_PAGES
 
-PAGEBLOCK_PAGES = 512
 PCPTYPES = 3  # MIGRATE_PCPTYPES
 
 
@@ -48,8 +48,9 @@ def set_watermarks(m):
     """min, low, high and promo of every zone (mm/page_alloc.c: __setup_per_zone_wmarks)."""
     pages_min = min_free_kib(m) // 4
     kernel_managed = 0
+    shares = m.movable_shares_min > 0.5
     for z in range(n.N_ZONES):
-        if z != n.SLOW_MOVABLE:
+        if z != n.SLOW_MOVABLE or shares:
             kernel_managed += m.managed_pages[z]
     scale = m.watermark_scale_factor
     for z in range(n.N_ZONES):
@@ -57,7 +58,7 @@ def set_watermarks(m):
         share = pages_min * managed // max(kernel_managed, 1)
         if managed == 0:
             floor = 0
-        elif z == n.SLOW_MOVABLE:
+        elif z == n.SLOW_MOVABLE and not shares:
             floor = min(max(managed // 1024, 32), 128)
         else:
             floor = share
@@ -80,7 +81,32 @@ def set_reserves(m):
 
 
 @jit
+def zone_batchsize(managed):
+    """Pages that a per-CPU list takes from its zone at once: 1/4096 of it, from 1 to 63 (mm/page_alloc.c)."""
+    batch = max(min(managed >> 10, 256) // 4, 1)
+    batch += batch // 2
+    power = 1
+    while power * 2 <= batch:
+        power *= 2
+    return max(power - 1, 1)
+
+
+@jit
+def set_refills(m):
+    """The refill of a per-CPU list by a stream of allocations: its batch, doubled `pcp_scale` times since 6.7
+    (nr_pcp_alloc, CONFIG_PCP_BATCH_SCALE_MAX), within the list's largest size, an eighth of the zone over all CPUs
+    (zone_highsize)."""
+    for z in range(n.N_ZONES):
+        batch = int(m.pcp_batch_pages)
+        if batch == 0:
+            batch = zone_batchsize(m.managed_pages[z])
+        most = max(m.managed_pages[z] // 8 // int(m.cpus) - batch, batch)
+        m.pcp_refill_pages[z] = min(batch << int(m.pcp_scale), most)
+
+
+@jit
 def init_per_zone_wmark_min(m):
-    """What onlining and offlining call (mm/page_alloc.c: init_per_zone_wmark_min)."""
+    """What onlining and offlining call (mm/page_alloc.c: init_per_zone_wmark_min, zone_pcp_update)."""
     set_watermarks(m)
     set_reserves(m)
+    set_refills(m)

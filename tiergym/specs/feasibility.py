@@ -161,7 +161,9 @@ def check_demand(names: list[str], regions: list[Rows], machine: Rows, workload:
 def _hottest(regions: list[Rows]) -> list[tuple[float, float]]:
     """Each region's misses and walks per second; within a drift group, at the worst exchange of heat."""
     pages = [highest(region["mib"]) * PAGES_PER_MIB for region in regions]
-    walked = [1 - lowest(r["thp_share"]) if lowest(r["kind"]) != n.KIND_CACHE else 0.0 for r in regions]
+    walked = [
+        1 - lowest(r["thp_share"]) if lowest(r["kind"]) not in (n.KIND_CACHE, n.KIND_SHMEM) else 0.0 for r in regions
+    ]
     heat = [(highest(r["misses_per_page_s"]), highest(r["tlb_misses_per_page_s"])) for r in regions]
     groups: dict[float, list[int]] = {}
     for i, region in enumerate(regions):
