@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 from tiergym import __main__, __version__, specs
-from tiergym.lab import bench, bench_steps, doctor, metrics
+from tiergym.env.machines import Machines
+from tiergym.lab import bench, bench_curves, bench_steps, doctor, metrics, performance
+from tiergym.lab.bench_peers import NotInstalledError
 
 COMMANDS = (
     *("run", "train", "export", "evaluate", "compare", "matrix", "bench"),
@@ -173,6 +175,8 @@ def test_bench_compares_medians_the_right_way_round(cli: Cli, monkeypatch: pytes
         bench.Measurement("time", "us", "at most 25", False, readings(5, 5, 5), "slower", readings(20, 10, 5)),
     )
     monkeypatch.setattr(bench, "PLAN", plan)
+    monkeypatch.setattr(bench, "points", lambda *arguments: iter(()))
+    monkeypatch.setattr(bench, "roofline", lambda *arguments: None)
     done = cli("bench", "--repetitions", 3, "--json", "b.json")
     assert done.code == 0, done.err
     rate, time, state = read(tmp_path / "b.json")["rows"]
@@ -181,9 +185,57 @@ def test_bench_compares_medians_the_right_way_round(cli: Cli, monkeypatch: pytes
     assert 0 < state["value"] <= 16384
 
 
-@pytest.mark.parametrize("name", ["engine", "vector_env", "cartpole_sync", "single_env", "cartpole"])
+def test_a_quick_bench_makes_a_page(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    def missing() -> bench.Rate:
+        raise NotInstalledError("envpool: no such module")
+
+    def fast() -> bench.Rate:
+        return lambda: 2e6
+
+    plan = (
+        bench.Measurement("engine", "ticks/s", "at least 1,500,000", True, fast, "slower", lambda: lambda: 1e6),
+        bench.Measurement("engine", "ticks/s", "", True, fast, "EnvPool", missing),
+    )
+    monkeypatch.setattr(bench, "PLAN", plan)
+    assert cli("bench", "--quick", "--json", "b.json").code == 0
+    document = read(tmp_path / "b.json")
+    assert document["repetitions"] == 1 and document["curves"] == [] and document["bounds"] is None
+    text = performance.page(document)
+    assert "| engine | 2M | 2M to 2M | ticks/s | slower | 1M | 2.00 | at least 1,500,000 |" in text
+    assert "envpool: no such module" in text
+
+    curves = [
+        {"curve": curve, "x": x, "threads": threads, "ns_per_tick": 1234.0, "bytes_per_machine": 13872}
+        for curve, x, threads in (("machines", 1, 1), ("machines", 1, 2), ("regions", 8, 1), ("blocks", 8, 1))
+    ]
+    bounds = {
+        "bytes_per_tick": 30000,
+        "copy_gbps": 30.0,
+        "bound_ticks_per_s": 1e6,
+        "instructions": {"untouched": 1e4, "at_random": 2e4},
+        "missing": "",
+    }
+    text = performance.page({**document, "curves": curves, "bounds": bounds})
+    assert "| 1 | 1,234 | 1,234 | 13.9kB |" in text
+    assert "10,000 instructions per tick" in text
+
+
+def test_bench_curves_split_what_they_scale():
+    base = specs.load_scenario(bench_steps.SCENARIO)
+    split = bench_curves.with_regions(base, 16)
+    assert split.counts[0] == 16
+    machines = Machines([base, split], 2)
+    machines.reset(np.zeros(2, np.uint64))
+    sizes = machines.records["region_mib"].sum(axis=1)
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.1)  # sizes that vary are drawn per region
+    for blocks in (8, 256):
+        machine = bench_curves.with_blocks(base, blocks).sections["machine"]
+        assert machine["slow_mib"] == blocks * machine["block_mib"]
+
+
+@pytest.mark.parametrize("name", ["engine", "vector_env", "single_env", "mixed", "reset", "snapshot"])
 def test_bench_measures_something(name: str, monkeypatch: pytest.MonkeyPatch):
-    for constant in ("BATCH", "ENGINE_TICKS", "SINGLE_STEPS", "VECTOR_STEPS", "CARTPOLE_VECTOR_STEPS"):
+    for constant in ("BATCH", "ENGINE_TICKS", "SINGLE_STEPS", "VECTOR_STEPS"):
         monkeypatch.setattr(bench_steps, constant, 4)
     assert getattr(bench_steps, name)()() > 0
 

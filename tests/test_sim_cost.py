@@ -57,6 +57,7 @@ def cost_machine(dram_load, slow_load, fixed, weights, mix, knee, ceiling):
     records["write_mix"] = mix
     records["stall_weight"] = weights
     peaks = np.array([peak_bytes_per_s(records[0], tier) for tier in range(n.N_TIERS)])
+    records["inverse_peak"] = 1 / peaks
     records["demand_bytes_per_s"] = np.array([dram_load, slow_load]) * peaks
     records["fixed_bytes_per_s"] = np.array(fixed) * peaks
     return records[0]

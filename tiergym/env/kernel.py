@@ -7,7 +7,7 @@ from tiergym.env.modes import fill_mask, set_action
 from tiergym.env.observations import fill
 from tiergym.sim import names as n
 from tiergym.sim.build import build
-from tiergym.sim.compile import jit
+from tiergym.sim.compile import jit, jit_inline
 from tiergym.sim.draw import draw_parameters
 from tiergym.sim.pages import class_on_tier
 from tiergym.sim.random_bits import first_key, next_key
@@ -37,7 +37,7 @@ def reward_of(m):
     )
 
 
-@jit
+@jit_inline
 def report(m, i, out_floats, out_counts):
     """Copy this tick's results: floats are throughput, terms, lost; counts are counters, pages, premature."""
     out_floats[i, 0] = m.throughput

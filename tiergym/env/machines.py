@@ -1,6 +1,6 @@
 """A batch of simulated machines as arrays: reset with seeds, step with actions, read the results."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numba
@@ -18,6 +18,9 @@ from tiergym.specs import Scenario, scenario_table
 
 PARALLEL_FROM = 256
 """Smaller batches run serially: threads cost more than they give."""
+
+SNAPSHOT = ("records", "obs", "masks", "done")
+"""The arrays of a batch's state."""
 
 
 def _integer_parameters(regions: int) -> NDArray[np.bool_]:
@@ -109,6 +112,21 @@ class Machines:
             self.done,
             self.masks,
         )
+
+    def snapshot(self) -> dict[str, NDArray[Any]]:
+        """Everything that the next steps depend on, and what the last one showed; copies."""
+        return {name: getattr(self, name).copy() for name in SNAPSHOT}
+
+    def restore(self, snapshot: Mapping[str, NDArray[Any]]) -> None:
+        """Go back to a snapshot of a batch of the same size and scenarios; it can be used again.
+
+        Raises `ValueError` where it is of another shape.
+        """
+        for name in SNAPSHOT:
+            array, saved = getattr(self, name), snapshot[name]
+            if saved.shape != array.shape or saved.dtype != array.dtype:
+                raise ValueError(f"snapshot: {name} is {saved.shape}; allowed: {array.shape} of the same tiergym")
+            array[...] = saved
 
     def step(self, actions: NDArray[np.int64]) -> None:
         """Advance every machine by one tick under `actions`, int64 (N, 13)."""

@@ -4,7 +4,7 @@ import numpy as np
 
 from tiergym.env.actions import NVEC, OFFSETS
 from tiergym.sim import names as n
-from tiergym.sim.compile import jit
+from tiergym.sim.compile import jit, jit_inline
 
 MODE_COUNTS = np.array(NVEC, dtype=np.int64)
 MODE_OFFSETS = np.array(OFFSETS, dtype=np.int64)
@@ -28,7 +28,7 @@ def is_possible(m, entry, mode):
     return True
 
 
-@jit
+@jit_inline
 def fill_mask(m, mask):
     """Write one machine's mask, bool (N_MASK,)."""
     for entry in range(n.N_ACTIONS):
@@ -36,7 +36,7 @@ def fill_mask(m, mask):
             mask[MODE_OFFSETS[entry] + mode] = is_possible(m, entry, mode)
 
 
-@jit
+@jit_inline
 def set_action(m, action):
     """The policy's choice, int64 (13,), takes force; an impossible mode becomes the default."""
     for entry in range(n.N_ACTIONS):

@@ -12,7 +12,7 @@ from typing import Final
 from tiergym.env.actions import ENTRIES as ACTION_ENTRIES
 from tiergym.env.modes import MODE_COUNTS
 from tiergym.sim import names as n
-from tiergym.sim.compile import jit
+from tiergym.sim.compile import jit, jit_inline
 from tiergym.sim.kswapd import MAX_RECLAIM_RETRIES
 from tiergym.sim.pages import class_on_tier, node_free, node_managed
 from tiergym.sim.random_bits import bell
@@ -117,7 +117,7 @@ def sampled(m, x, stream, noiseless):
     return max(0.0, x * (1.0 + m.pmu_noise * bell(m.key, m.tick, STREAM_PMU + stream)))
 
 
-@jit
+@jit_inline
 def fill_pages(m, obs, i):
     """Zones and classes."""
     for z in range(n.N_ZONES):
@@ -144,7 +144,7 @@ def fill_pages(m, obs, i):
     return i
 
 
-@jit
+@jit_inline
 def fill_rates(m, obs, i):
     """Counters of this tick as rates per second."""
     per_s = 1.0 / m.dt_s
@@ -176,7 +176,7 @@ def fill_rates(m, obs, i):
     return i
 
 
-@jit
+@jit_inline
 def fill_sampled(m, obs, i, noiseless):
     """PMU counters, with sampling noise unless the privileged variant is asked for."""
     for tier in range(n.N_TIERS):
@@ -187,7 +187,7 @@ def fill_sampled(m, obs, i, noiseless):
     return i
 
 
-@jit
+@jit_inline
 def fill_blocks(m, obs, i):
     """Block states of the slow node."""
     offline, normal, movable, pinned = 0, 0, 0, 0
@@ -207,7 +207,7 @@ def fill_blocks(m, obs, i):
     return i + 4
 
 
-@jit
+@jit_inline
 def fill_state(m, obs, i):
     """The modes in force, the populations and the configuration."""
     for k in range(n.N_ACTIONS):
@@ -228,7 +228,7 @@ def fill_state(m, obs, i):
     return i + 7
 
 
-@jit
+@jit_inline
 def fill(m, obs, noiseless):
     """Write one machine's observation into `obs`, float32 (N_OBS,); returns the entries written."""
     i = fill_pages(m, obs, 0)

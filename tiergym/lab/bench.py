@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 from rich.table import Table
 
-from tiergym.lab import bench_learning, bench_start, bench_steps
+from tiergym.lab import bench_evaluation, bench_learning, bench_peers, bench_start, bench_steps
+from tiergym.lab.bench_curves import Point, points
+from tiergym.lab.bench_peers import NotInstalledError
+from tiergym.lab.bench_roofline import Roofline, roofline
 from tiergym.lab.bench_steps import BATCH
 from tiergym.lab.terminal import new_table, number
 from tiergym.sim.layout import machine_dtype
@@ -31,23 +36,28 @@ Rate = Callable[[], float]
 class Row:
     """One measurement: the median of its repetitions, their lowest and highest, and the same of a reference.
 
-    `ratio` is how many times better than the reference: above 1 is faster, or less, as the unit says.
+    `ratio` is how many times better than the reference: above 1 is faster, or less, as the unit says. `note` says why
+    nothing was measured.
     """
 
     name: str
     unit: str
-    value: float
-    low: float
-    high: float
+    value: float | None
+    low: float | None
+    high: float | None
     reference: str = ""
     reference_value: float | None = None
     ratio: float | None = None
     target: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What to measure: `build` prepares it and returns the work; `build_reference` the same of the reference."""
+    """What to measure: `build` prepares it and returns the work; `build_reference` the same of the reference.
+
+    `once`: too long for repetitions.
+    """
 
     name: str
     unit: str
@@ -56,17 +66,67 @@ class Measurement:
     build: Callable[[], Rate]
     reference: str
     build_reference: Callable[[], Rate]
+    once: bool = False
 
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Everything of one run; `curves` and `bounds` are missing in a quick one."""
+
+    repetitions: int
+    rows: list[Row]
+    curves: list[Point]
+    bounds: Roofline | None
+
+
+_TICKS = "machine-ticks/s"
+_STOCK = f"engine, {BATCH} machines, stock Linux"
 
 PLAN: tuple[Measurement, ...] = (
     Measurement(
-        f"engine, {BATCH} machines, {REGIONS} regions",
-        "machine-ticks/s",
-        "at least 500,000",
+        _STOCK,
+        _TICKS,
+        "at least 1,500,000; ratio at least 15",
         True,
         bench_steps.engine,
         f"CartPole-v1, SyncVectorEnv of {BATCH}",
-        bench_steps.cartpole_sync,
+        bench_peers.cartpole_sync,
+    ),
+    Measurement(
+        "the same, the rule `adaptive`",
+        _TICKS,
+        "",
+        True,
+        lambda: bench_steps.engine(bench_steps.by_rule("adaptive")),
+        _STOCK,
+        bench_steps.engine,
+    ),
+    Measurement(
+        "the same, random actions",
+        _TICKS,
+        "at least 500,000",
+        True,
+        partial(bench_steps.engine, bench_steps.at_random),
+        _STOCK,
+        bench_steps.engine,
+    ),
+    Measurement(
+        "the same, two threads",
+        _TICKS,
+        "ratio at least 1.6",
+        True,
+        partial(bench_steps.engine, threads=2),
+        "one thread",
+        partial(bench_steps.engine, threads=1),
+    ),
+    Measurement(
+        "every shipped scenario in one batch",
+        _TICKS,
+        "ratio at least 0.90",
+        True,
+        bench_steps.mixed,
+        "each in a batch of its own",
+        bench_steps.one_by_one,
     ),
     Measurement(
         f"gymnasium.make_vec, {BATCH} machines",
@@ -74,31 +134,50 @@ PLAN: tuple[Measurement, ...] = (
         "",
         True,
         bench_steps.vector_env,
-        f"CartPole-v1, SyncVectorEnv of {BATCH}",
-        bench_steps.cartpole_sync,
+        "CartPole-v1's own vector environment",
+        bench_peers.cartpole_native,
     ),
     Measurement(
         "gymnasium.make, 1 machine",
         "us/step",
-        "at most 25",
+        "at most 10",
         False,
         bench_steps.single_env,
         "CartPole-v1",
-        bench_steps.cartpole,
+        bench_peers.cartpole,
+    ),
+    Measurement("reset", "us/machine", "", False, bench_steps.reset, "snapshot and restore", bench_steps.snapshot),
+    Measurement(
+        _STOCK,
+        _TICKS,
+        "ratio above 1",
+        True,
+        bench_steps.engine,
+        f"EnvPool, CartPole-v1, {BATCH}",
+        bench_peers.envpool_cartpole,
     ),
     Measurement(
-        "SB3 PPO",
+        "CartPole-v1, AsyncVectorEnv of 64",
         "steps/s",
-        "ratio at least 0.90",
+        "",
         True,
-        bench_learning.placement,
-        "the same PPO, constant arrays",
-        bench_learning.constant,
+        bench_peers.cartpole_async,
+        _STOCK,
+        bench_steps.engine,
+    ),
+    Measurement(
+        "engine, 1 machine",
+        _TICKS,
+        "",
+        True,
+        partial(bench_steps.engine, batch=1),
+        "the same model, not compiled",
+        bench_peers.uncompiled,
     ),
     Measurement(
         "import tiergym",
         "s",
-        "below 0.5",
+        "at most 0.3",
         False,
         bench_start.import_tiergym,
         "import numpy",
@@ -107,56 +186,122 @@ PLAN: tuple[Measurement, ...] = (
     Measurement(
         "process with one tick, nothing compiled",
         "s",
-        "below 60",
+        "at most 15",
         False,
         bench_start.cold_start,
-        "compiled code in its cache",
+        "compiled code in its cache (at most 0.8)",
         bench_start.warm_start,
+    ),
+    Measurement(
+        "SB3 PPO as shipped, with the environment",
+        "steps/s",
+        "ratio at least 0.95",
+        True,
+        bench_learning.placement,
+        "the same PPO, constant arrays",
+        bench_learning.constant,
+    ),
+    Measurement(
+        "PPO, fused policy, 1024 environments",
+        "steps/s",
+        "ratio at least 1.7",
+        True,
+        partial(bench_learning.tuned, "fused", 1024),
+        "MlpPolicy",
+        partial(bench_learning.tuned, "MlpPolicy", 1024),
+    ),
+    Measurement(
+        "PPO, fused policy, 8 environments",
+        "steps/s",
+        "ratio at least 3",
+        True,
+        partial(bench_learning.tuned, "fused", 8),
+        "MlpPolicy",
+        partial(bench_learning.tuned, "MlpPolicy", 8),
+    ),
+    Measurement(
+        "12 policies on 16 scenarios, 64 episodes",
+        "s",
+        "at most 120",
+        False,
+        bench_evaluation.matrix,
+        "the policy `online` alone",
+        bench_evaluation.reference,
+        once=True,
     ),
 )
 
 
-def bench(repetitions: int = 5, on_row: Callable[[str], None] = lambda name: None) -> list[Row]:
-    """Measure everything; `on_row` is told what comes next. Some minutes for five repetitions on 2 cores."""
+def bench(repetitions: int = 5, quick: bool = False, on_row: Callable[[str], None] = lambda name: None) -> Results:
+    """Measure everything; `on_row` is told what comes next. A quarter of an hour for five repetitions on 2 cores.
+
+    `quick`: each row once, without curves and counted instructions.
+    """
+    repetitions = 1 if quick else repetitions
     rows = []
     for measurement in PLAN:
         on_row(measurement.name)
-        rows.append(_measure(measurement, repetitions))
+        rows.append(_measure(measurement, 1 if measurement.once else repetitions))
     size = float(machine_dtype(REGIONS).itemsize)
     rows.append(Row(f"state of one machine, {REGIONS} regions", "bytes", size, size, size, target="at most 16384"))
-    return rows
+    if quick:
+        return Results(repetitions, rows, [], None)
+    threads = len(os.sched_getaffinity(0))
+    curves = list(points(repetitions, threads, on_row))
+    on_row("bounds")
+    return Results(repetitions, rows, curves, roofline(threads, REGIONS))
 
 
-def report(rows: Sequence[Row], repetitions: int) -> Table:
+def report(results: Results) -> Table:
     """The rows as a table."""
     table = new_table(
-        f"speed: medians of {repetitions} repetitions",
+        f"speed: medians of {results.repetitions} repetitions",
         "ratio: how many times better than the reference, which is measured in turns with it",
     )
     for column in ("what", "median", "lowest to highest", "unit", "reference", "its median", "ratio", "target"):
         table.add_column(column, justify="right" if "median" in column or column in ("ratio", "unit") else "left")
-    for row in rows:
-        table.add_row(
-            row.name,
-            number(row.value),
-            f"{number(row.low)} to {number(row.high)}",
-            row.unit,
-            row.reference,
-            "" if row.reference_value is None else number(row.reference_value),
-            "" if row.ratio is None else f"{row.ratio:.2f}",
-            row.target,
-        )
+    for row in results.rows:
+        table.add_row(*cells(row))
     return table
 
 
-def document(rows: Sequence[Row], repetitions: int) -> dict[str, Any]:
-    """The rows as JSON, with the machine they were measured on."""
-    machine = {"python": platform.python_version(), "architecture": platform.machine(), "cores": os.cpu_count()}
-    return {"schema": 1, "repetitions": repetitions, "machine": machine, "rows": [asdict(row) for row in rows]}
+def cells(row: Row) -> tuple[str, ...]:
+    """A row's texts, one per column of `report`."""
+    if row.value is None or row.low is None or row.high is None:
+        return row.name, "", row.note, row.unit, row.reference, "", "", row.target
+    return (
+        row.name,
+        number(row.value),
+        f"{number(row.low)} to {number(row.high)}",
+        row.unit,
+        row.reference,
+        "" if row.reference_value is None else number(row.reference_value),
+        "" if row.ratio is None else f"{row.ratio:.2f}",
+        row.target,
+    )
+
+
+def document(results: Results) -> dict[str, Any]:
+    """Everything as JSON, with the machine that it was measured on."""
+    return {"schema": 2, "machine": machine(), **asdict(results)}
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers depend on."""
+    processor = platform.processor() or platform.machine()
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            processor = line.partition(":")[2].strip()
+            break
+    cores = len(os.sched_getaffinity(0))
+    return {"python": platform.python_version(), "processor": processor, "cores": cores}
 
 
 def _measure(plan: Measurement, repetitions: int) -> Row:
-    work, reference = plan.build(), plan.build_reference()
+    try:
+        work, reference = plan.build(), plan.build_reference()
+    except NotInstalledError as error:
+        return Row(plan.name, plan.unit, None, None, None, plan.reference, target=plan.target, note=str(error))
     values, references = [], []
     for _ in range(repetitions):
         # In turns, so that a change of the machine's load falls on both.

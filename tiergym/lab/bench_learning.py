@@ -12,11 +12,14 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from tiergym.lab import learner
 from tiergym.lab.bench_steps import SCENARIO
-from tiergym.lab.recipe import Recipe, load_recipe
+from tiergym.lab.recipe import Recipe, load_recipe, make_recipe
 from tiergym.lab.training_env import TrainingVecEnv
 
 RECIPE = "ppo"
 ROLLOUTS = 8
+"""Rollouts of one repetition."""
+ROLLOUT_STEPS = {8: 2048, 1024: 32768}
+"""Steps of a rollout by the number of environments, where few and many were measured."""
 
 
 class ConstantVecEnv(VecEnv):
@@ -76,14 +79,29 @@ def constant() -> Callable[[], float]:
     return _rate(recipe, learner.build(recipe, 0, env))
 
 
+def tuned(policy: str, envs: int) -> Callable[[], float]:
+    """Steps per second of PPO on constant arrays with `policy` ("fused" or SB3's own class) and few large minibatches,
+    which is how either is fastest."""
+    document = load_recipe(RECIPE).document()
+    rollout = ROLLOUT_STEPS[envs]
+    document |= {"policy": policy, "envs": envs, "threads": 1 if envs < 32 else 2}
+    document["hyperparameters"] = document["hyperparameters"] | {
+        "n_steps": rollout // envs,
+        "batch_size": min(rollout, 8192),
+    }
+    recipe = make_recipe(RECIPE, document, "bench")
+    env = ConstantVecEnv(TrainingVecEnv(SCENARIO, envs, seed=0))
+    return _rate(recipe, learner.build(recipe, 0, env))
+
+
 def _rate(recipe: Recipe, model: BaseAlgorithm) -> Callable[[], float]:
-    th.set_num_threads(recipe.threads)
     # Without a logger of its own SB3 leaves a folder in the temporary directory per call of learn().
     model.set_logger(Logger(None, []))
     steps = ROLLOUTS * recipe.hyperparameters["n_steps"] * recipe.envs
     model.learn(steps // ROLLOUTS)
 
     def once() -> float:
+        th.set_num_threads(recipe.threads)
         started = perf_counter()
         model.learn(steps, reset_num_timesteps=False)  # goes on where it is, as in the middle of a training
         return steps / (perf_counter() - started)

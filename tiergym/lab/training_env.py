@@ -89,7 +89,8 @@ class TrainingVecEnv(PlacementSB3VecEnv):
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Everything that the next steps depend on; a copy."""
-        return {name: array.copy() for name, array in self._arrays().items()}
+        own = {"returns": self._returns.copy(), "lengths": self._lengths.copy()}
+        return {**self._episodes.machines.snapshot(), **own}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """Continue from a `state` of machines of the same scenarios; returns the observations, float32 (N, N_OBS).
@@ -97,14 +98,9 @@ class TrainingVecEnv(PlacementSB3VecEnv):
         Raises `UserError` where the state is of other machines.
         """
         super().reset()
-        for name, array in self._arrays().items():
-            saved = state[name]
-            if saved.shape != array.shape or saved.dtype != array.dtype:
-                raise UserError(f"machines' state: {name} is {saved.shape}; allowed: {array.shape}, as in this tiergym")
-            array[...] = saved
+        try:
+            self._episodes.machines.restore(state)
+        except ValueError as error:
+            raise UserError(f"machines' state: {error}") from error
+        self._returns[:], self._lengths[:] = state["returns"], state["lengths"]
         return self._episodes.machines.obs.copy()
-
-    def _arrays(self) -> dict[str, NDArray[Any]]:
-        machines = self._episodes.machines
-        arrays = {"records": machines.records, "obs": machines.obs, "masks": machines.masks}
-        return {**arrays, "returns": self._returns, "lengths": self._lengths}

@@ -2,8 +2,8 @@
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
-from tiergym.sim.cost import MAX_OVERHEAD, solve_throughput, sum_accesses
-from tiergym.sim.curves import multiplier, peak_bytes_per_s
+from tiergym.sim.cost import MAX_OVERHEAD, load_at, solve_throughput, sum_accesses
+from tiergym.sim.curves import multiplier
 
 
 @jit
@@ -52,7 +52,7 @@ def settle(m):
     m.lost[n.LOST_OOM] += 1.0 - up
     m.throughput = up * x
     for tier in range(n.N_TIERS):
-        load = (x * m.demand_bytes_per_s[tier] + m.fixed_bytes_per_s[tier]) / peak_bytes_per_s(m, tier)
+        load = load_at(m, tier, x)
         m.utilisation[tier] = min(load, 1.0)
         idle = m.dram_latency_ns if tier == n.FAST else m.slow_latency_ns
         m.latency_ns[tier] = idle * multiplier(m, tier, load)

@@ -81,9 +81,10 @@ register_model(_PartType)(models.OpaqueModel)
 class Compiled:
     """A compiled function: an entry when Python calls it, a part when another compiled function does."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], inline: bool = False) -> None:
         functools.update_wrapper(self, function)
         self.py_func = function
+        self._inline = inline
 
     def __call__(self, *args: Any) -> Any:
         """Compile for the types of `args`, or load from the cache, and call."""
@@ -106,7 +107,7 @@ class Compiled:
             "no_cfunc_wrapper": True,
             "pipeline_class": _PartCompiler,
         }
-        return numba.njit(**_OPTIONS, **only_linked)(self.py_func)
+        return numba.njit(**_OPTIONS, **only_linked, forceinline=self._inline)(self.py_func)
 
     @functools.cached_property
     def _numba_type_(self) -> types.Dispatcher:
@@ -117,3 +118,9 @@ class Compiled:
 def jit(function: F) -> F:
     """Compile a function. The uncompiled one stays reachable as `.py_func`, the reference in tests."""
     return cast(F, Compiled(function))
+
+
+def jit_inline(function: F) -> F:
+    """As `jit`, for functions that fill arrays: always inlined, since numba counts references to an array argument
+    atomically at every call that remains."""
+    return cast(F, Compiled(function, inline=True))

@@ -97,6 +97,7 @@ def sum_accesses(m):
         total = m.demand_bytes_per_s[tier]
         m.write_mix[tier] = min(1.0, 2.0 * m.write_mix[tier] / total) if total > 0.0 else 0.0
         m.fixed_bytes_per_s[tier] = m.moved_bytes[tier] / m.dt_s
+        m.inverse_peak[tier] = 1.0 / peak_bytes_per_s(m, tier)
 
 
 @jit
@@ -111,13 +112,18 @@ def add_memmap(m):
 
 
 @jit
+def load_at(m, tier, x):
+    """Share of a tier's peak bandwidth that is used at throughput x."""
+    return (x * m.demand_bytes_per_s[tier] + m.fixed_bytes_per_s[tier]) * m.inverse_peak[tier]
+
+
+@jit
 def contention(m, x):
     """Extra stalled time per second of work because latency rises with load, at throughput x."""
     total = 0.0
     for tier in range(n.N_TIERS):
         if m.stall_weight[tier] > 0.0:
-            load = (x * m.demand_bytes_per_s[tier] + m.fixed_bytes_per_s[tier]) / peak_bytes_per_s(m, tier)
-            total += m.stall_weight[tier] * (multiplier(m, tier, load) - 1.0)
+            total += m.stall_weight[tier] * (multiplier(m, tier, load_at(m, tier, x)) - 1.0)
     return total
 
 
@@ -127,9 +133,8 @@ def bandwidth_bound(m):
     bound = 1.0
     for tier in range(n.N_TIERS):
         if m.demand_bytes_per_s[tier] > 0.0:
-            peak = peak_bytes_per_s(m, tier)
-            room = max(peak - m.fixed_bytes_per_s[tier], 0.05 * peak)
-            bound = min(bound, room / m.demand_bytes_per_s[tier])
+            room = max(1.0 - m.fixed_bytes_per_s[tier] * m.inverse_peak[tier], 0.05)
+            bound = min(bound, room / (m.demand_bytes_per_s[tier] * m.inverse_peak[tier]))
     return bound
 
 

@@ -11,6 +11,7 @@ from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 
 LOAD = np.array([0.0, 0.10, 0.25, 0.50, 0.60, 0.70, 0.80, 0.85, 0.90, 0.95, 0.98, 1.0])
+PER_STEP = 1.0 / np.diff(LOAD)
 DRAM_CURVES = np.array(
     [
         [  # spr: Sapphire Rapids, 8 x DDR5-4800, all-read and all-store
@@ -56,7 +57,7 @@ def measured_multiplier(curves, curve, load, mix):
     i = 0
     while i < LOAD.shape[0] - 2 and load > LOAD[i + 1]:
         i += 1
-    w = (load - LOAD[i]) / (LOAD[i + 1] - LOAD[i])
+    w = (load - LOAD[i]) * PER_STEP[i]
     read = curves[curve, 0, i] + w * (curves[curve, 0, i + 1] - curves[curve, 0, i])
     half = curves[curve, 1, i] + w * (curves[curve, 1, i + 1] - curves[curve, 1, i])
     return read + mix * (half - read)

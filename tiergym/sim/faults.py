@@ -7,7 +7,7 @@ from tiergym.sim.compile import jit
 from tiergym.sim.damon import damon_promote
 from tiergym.sim.demand import tables_wanted
 from tiergym.sim.headroom import keep_headroom
-from tiergym.sim.kswapd import kswapd_run, run_woken_kswapds
+from tiergym.sim.kswapd import kswapd_run, run_woken_kswapds, set_kswapd_pace
 from tiergym.sim.pageblocks import boost_at_random
 from tiergym.sim.pages import MARK_LOW, mark_pages, obtainable
 from tiergym.sim.promote import promote
@@ -215,6 +215,8 @@ def serve_demand(m):
     births = m.slab_births[n.SLAB_POOL_UNRECLAIM] + m.slab_births[n.SLAB_POOL_RECLAIM]
     for r in range(m.regions):
         m.region_promoted[r] = 0
+    for tier in range(n.N_TIERS):
+        set_kswapd_pace(m, tier)
     if wanted == 0 and births <= 0.0:
         reclaim_in_background(m, 1.0)
         promote(m, 1.0)

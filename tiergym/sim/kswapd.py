@@ -45,12 +45,18 @@ def node_boost(m, tier):
 
 
 @jit
-def grant_time(m, tier, share):
-    """Give this kswapd `share` of a tick of its CPU, in pages: fewer when its metadata lies on CXL (MAC)."""
+def set_kswapd_pace(m, tier):
+    """Pages that this kswapd reclaims in a tick of its CPU: fewer when its metadata lies on CXL (MAC)."""
     # Exactly 0 with all metadata in DRAM, and whole pages: a carried fraction would let a rounding error in a latency
     # decide now and then over a page.
     extra_us = metadata_us(m, tier) - m.reclaim_metadata_touches * m.dram_latency_ns * 1e-3
-    whole = math.floor(m.dt_s * 1e6 / (1e6 / m.kswapd_pages_per_s + extra_us))
+    m.kswapd_pages_per_tick[tier] = math.floor(m.dt_s * 1e6 / (1e6 / m.kswapd_pages_per_s + extra_us))
+
+
+@jit
+def grant_time(m, tier, share):
+    """Give this kswapd `share` of a tick of its CPU, in pages."""
+    whole = m.kswapd_pages_per_tick[tier]
     m.kswapd_budget[tier] = min(m.kswapd_budget[tier] + share * whole, whole)
 
 

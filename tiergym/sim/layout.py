@@ -102,6 +102,7 @@ def machine_dtype(regions: int) -> np.dtype:
         ("kernel_want", i8, (c,)),  # pages to allocate this tick, per kernel class
         ("slab_objects", f8, (2, t)),  # live objects per slab pool and tier
         ("slab_reference", f8, (2, t)),  # pages when the present slabs were last full
+        ("slab_changed", i8, (2, t)),  # whether that number is to be made anew
         ("slab_births", f8, (2,)),  # objects wanted in this tick
         ("slab_movable", f8, (2,)),  # pages on the slow tier whose caches can migrate
         ("files_objects", f8),  # shrinkable objects of dentries and inodes that the workload would keep
@@ -118,6 +119,7 @@ def machine_dtype(regions: int) -> np.dtype:
         ("kswapd_premature", i8, (t,)),  # that request was refused free CXL
         ("kswapd_requests", i8, (t,)),  # allocations that woke it since its last run
         ("kswapd_failures", i8, (t,)),
+        ("kswapd_pages_per_tick", f8, (t,)),  # of its CPU's time
         ("kswapd_budget", f8, (t,)),  # pages it may still reclaim in this tick
         ("reclaim_files_only", i8),  # the present reclaim may neither demote nor swap what swap backs
         ("reclaim_scanned", i8),  # pages that the last reclaim looked at
@@ -130,6 +132,7 @@ def machine_dtype(regions: int) -> np.dtype:
         # what the cost model is solved from: per tier, at full speed
         ("demand_bytes_per_s", f8, (t,)),
         ("fixed_bytes_per_s", f8, (t,)),
+        ("inverse_peak", f8, (t,)),  # seconds per byte at peak bandwidth
         ("write_mix", f8, (t,)),  # 0: reads only, 1: half of the traffic is writes
         ("stall_weight", f8, (t,)),  # stalled share of time at idle latency
         ("stall", f8, (n.N_CAUSES,)),  # extra stalled share by cause, against unloaded DRAM

@@ -16,7 +16,7 @@ from tiergym.sim.pages import (
 )
 from tiergym.sim.reclaim import PAGE_BYTES
 from tiergym.sim.regions import LEAF_SPAN_PAGES
-from tiergym.sim.slab import remember_occupancy, slab_class
+from tiergym.sim.slab import slab_class
 
 BUDGET_PAGES_PER_S = (2000.0, 20000.0, 200000.0)
 CALM_S = 0.5
@@ -107,8 +107,8 @@ def migrate_slab(m, pool, budget):
         m.slab_objects[pool, n.SLOW] -= objects
         m.slab_objects[pool, n.FAST] += objects
         m.slab_movable[pool] -= done
-        remember_occupancy(m, pool, n.SLOW)
-        remember_occupancy(m, pool, n.FAST)
+        m.slab_changed[pool, n.SLOW] = 1
+        m.slab_changed[pool, n.FAST] = 1
         m.counters[n.C_MIGRATE_SLAB] += done
     return budget - done
 

@@ -61,6 +61,15 @@ def remember_occupancy(m, pool, tier):
 
 
 @jit
+def once_full(m, pool, tier):
+    """`slab_reference`, made anew where pages or objects were added since it was last asked for."""
+    if m.slab_changed[pool, tier] == 1:
+        m.slab_changed[pool, tier] = 0
+        remember_occupancy(m, pool, tier)
+    return m.slab_reference[pool, tier]
+
+
+@jit
 def fill_holes(m, pool, objects, slow_first, use_slow):
     """Place new objects in partial slabs; returns the objects that still need new pages."""
     per_page = int(m.slab_objects_per_page)
@@ -76,7 +85,7 @@ def fill_holes(m, pool, objects, slow_first, use_slow):
         if put > 0.0:
             m.slab_objects[pool, tier] += put
             objects -= put
-            remember_occupancy(m, pool, tier)
+            m.slab_changed[pool, tier] = 1
     return objects
 
 
@@ -86,7 +95,7 @@ def add_slab_pages(m, pool, tier, pages, objects):
     m.slab_objects[pool, tier] += objects
     if tier == n.SLOW:
         m.slab_movable[pool] += pages * m.slab_movable_share
-    remember_occupancy(m, pool, tier)
+    m.slab_changed[pool, tier] = 1
 
 
 @jit
@@ -96,10 +105,11 @@ def free_objects(m, pool, tier, objects):
     objects = min(objects, m.slab_objects[pool, tier])
     if objects <= 0.0:
         return 0
+    reference = once_full(m, pool, tier)
     m.slab_objects[pool, tier] = max(m.slab_objects[pool, tier] - objects, 0.0)
     if m.slab_objects[pool, tier] < 1e-6:
         m.slab_objects[pool, tier] = 0.0
-    keep = occupied_pages(m.slab_reference[pool, tier], m.slab_objects[pool, tier], int(m.slab_objects_per_page))
+    keep = occupied_pages(reference, m.slab_objects[pool, tier], int(m.slab_objects_per_page))
     return free_slab_pages(m, pool, tier, max(class_on_tier(m, cls, tier) - keep, 0))
 
 
@@ -112,7 +122,7 @@ def free_in_order(m, pool, tier, objects):
         return 0
     share = objects / live
     m.slab_objects[pool, tier] = live - objects if live - objects > 1e-6 else 0.0
-    m.slab_reference[pool, tier] *= 1.0 - share
+    m.slab_reference[pool, tier] = once_full(m, pool, tier) * (1.0 - share)
     pages = class_on_tier(m, slab_class(pool), tier)
     return free_slab_pages(m, pool, tier, pages if share >= 1.0 else int(pages * share))
 

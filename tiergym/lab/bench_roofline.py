@@ -1,0 +1,98 @@
+"""How far the tick is from what the machine could do: memory traffic against bandwidth, instructions counted."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+
+import numpy as np
+
+from tiergym.env.actions import N_MASK
+from tiergym.env.observations import N_OBS
+from tiergym.env.threads import over_ranges
+from tiergym.sim import names as n
+from tiergym.sim.layout import machine_dtype
+
+COPY_BYTES = 256 << 20
+COUNTED_MACHINES = 512
+COUNTED_TICKS = (60, 300)
+"""Two runs: their difference leaves the start of Python and of the episode out."""
+
+# The cache is filled natively for a processor that valgrind knows, so that nothing is compiled under it.
+_PORTABLE = {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": ""}
+_COUNTED = """
+import sys
+import numpy as np
+from tiergym.lab import bench_steps
+bench_steps.engine(getattr(bench_steps, sys.argv[1]), batch={machines}, threads=1, ticks=int(sys.argv[2]))()
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Roofline:
+    """Bounds of one machine-tick.
+
+    bytes_per_tick: the state read and written once, and the outputs written: what a batch that exceeds the caches
+    moves at most. copy_gbps: reads and writes per second of a large copy on all threads. bound_ticks_per_s: their
+    quotient. instructions: per tick, by load, counted by callgrind; empty where valgrind is missing.
+    """
+
+    bytes_per_tick: int
+    copy_gbps: float
+    bound_ticks_per_s: float
+    instructions: dict[str, float]
+    missing: str = ""
+
+
+def roofline(threads: int, regions: int, count: bool = True) -> Roofline:
+    """Measure the bounds; counting takes some minutes."""
+    outputs = 4 * N_OBS + N_MASK + 8 * (2 + n.N_TERMS + n.N_CAUSES + n.N_COUNTERS + 2 * n.N_CLASSES)
+    moved = 2 * machine_dtype(regions).itemsize + outputs
+    gbps = copy_gbps(threads)
+    missing = "" if shutil.which("valgrind") else "valgrind is not installed"
+    counted = instructions() if count and not missing else {}
+    return Roofline(moved, gbps, gbps * 1e9 / moved, counted, missing)
+
+
+def copy_gbps(threads: int) -> float:
+    """Bytes read and written per second, in GB, by a copy that no cache holds: the best of five."""
+    source, target = np.ones(COPY_BYTES, np.uint8), np.empty(COPY_BYTES, np.uint8)
+
+    def copy(first: int, last: int) -> None:
+        np.copyto(target[first:last], source[first:last])
+
+    best = float("inf")
+    for _ in range(5):
+        started = perf_counter()
+        over_ranges(copy, COPY_BYTES, threads)
+        best = min(best, perf_counter() - started)
+    return 2e-9 * COPY_BYTES / best
+
+
+def instructions() -> dict[str, float]:
+    """Instructions per machine-tick under stock Linux and under random actions."""
+    with TemporaryDirectory(prefix="tiergym-bench-") as folder:
+        out = {}
+        for load in ("untouched", "at_random"):
+            few, many = (_count(load, ticks, Path(folder)) for ticks in COUNTED_TICKS)
+            out[load] = (many - few) / (COUNTED_MACHINES * (COUNTED_TICKS[1] - COUNTED_TICKS[0]))
+        return out
+
+
+def _count(load: str, ticks: int, folder: Path) -> int:
+    environment = os.environ | _PORTABLE | {"NUMBA_CACHE_DIR": str(folder), "OPENBLAS_NUM_THREADS": "1"}
+    program = [sys.executable, "-c", _COUNTED.format(machines=COUNTED_MACHINES), load, str(ticks)]
+    subprocess.run(program, env=environment, check=True, capture_output=True)  # fills the cache
+    valgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder / 'callgrind'}", *program]
+    done = subprocess.run(valgrind, env=environment, check=True, capture_output=True, text=True)
+    collected = re.search(r"Collected : (\d+)", done.stderr)
+    if collected is None:
+        raise RuntimeError(f"callgrind printed no count: {done.stderr[-500:]}")
+    return int(collected[1])
