@@ -21,7 +21,6 @@ from tiergym.sim.regions import fast_pages, region_class, slow_pages, swap_backe
 from tiergym.sim.slab import free_in_order, free_objects
 
 PAGE_BYTES = 4096.0
-SWAP_OUT_US = 4.0  # queueing one page to swap; the write itself is asynchronous
 WRITEBACK_US = 12.0  # writing one dirty file page back, amortised over its batch
 REFERENCED_SCANS = 8  # looks at a referenced page until priority has risen so far that it goes all the same
 SHRINK_BATCH = 32  # pages' worth of objects that a shrinker frees at least (SHRINK_BATCH is 128 objects)
