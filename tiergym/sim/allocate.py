@@ -8,7 +8,7 @@ from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.kswapd import charge_reclaim, kswapd_run, wake_demotion_target, wake_kswapd
 from tiergym.sim.oom import out_of_memory
-from tiergym.sim.pageblocks import fill_kernel_blocks
+from tiergym.sim.pageblocks import fill_kernel_blocks, steal_kernel_blocks
 from tiergym.sim.pages import (
     MARK_LOW,
     MARK_MIN,
@@ -124,8 +124,11 @@ def request(m, want, cls, nodes, slow_first, movable, direct, may_kill, restrict
 @jit
 def hand_out(m, cls):
     """The granted pages become pages of class `cls`."""
-    if cls >= n.FIRST_KERNEL_CLASS and m.grant_pages[kernel_zone(m)] > 0:
-        fill_kernel_blocks(m, m.grant_pages[kernel_zone(m)])
+    if m.grant_pages[kernel_zone(m)] > 0:
+        if cls >= n.FIRST_KERNEL_CLASS:
+            fill_kernel_blocks(m, m.grant_pages[kernel_zone(m)])
+        else:
+            steal_kernel_blocks(m)
     for z in range(n.N_ZONES):
         pages = m.grant_pages[z]
         if pages > 0:

@@ -9,7 +9,7 @@ import math
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
-from tiergym.sim.kswapd import wake_kswapd
+from tiergym.sim.kswapd import node_deficit, wake_kswapd
 from tiergym.sim.pages import PAGEBLOCK_PAGES, kernel_zone
 from tiergym.sim.random_bits import uniform
 
@@ -50,3 +50,14 @@ def fill_kernel_blocks(m, pages):
         return
     m.kernel_block_free = 0
     boost_watermark(m, z)
+
+
+@jit
+def steal_kernel_blocks(m):
+    """User pages have left DRAM's highest zone fewer free pages than lie in the kernel's blocks: they stole some there.
+
+    While another zone of the node is above high, the boost's run finds nothing it may do for them and takes it back.
+    """
+    z = kernel_zone(m)
+    if m.free_pages[z] < m.kernel_block_free and m.boost_pages[z] == 0 and node_deficit(m, n.FAST) > 0:
+        boost_watermark(m, z)
