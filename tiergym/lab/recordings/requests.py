@@ -22,7 +22,9 @@ SYSTEM = "system"
 
 # A small process beside what it touches, as /proc/<pid>/status shows it for a static program: page tables of its text,
 # data, stack and kernel-shared top level; anonymous pages of an exec'd image, and those of a forked child.
-IMAGE_TABLES = 11
+IMAGE_TABLES = 9  # beside the top levels, which every region counts for itself
+FORKED_TABLES = 11
+SHELL_SHARE = 0.5  # of an image: what a forked shell writes to it has for itself
 IMAGE_PAGES = 15
 FORKED_PAGES = 5
 HEAP_PAGES_PER_S = 1.0  # stack and heap of a process that runs (estimate)
@@ -36,7 +38,7 @@ MOUNT_SLAB_RECLAIM_BYTES = 18 * 4096
 MOUNT_CACHE_PAGES = 100
 DISK_FILES_PER_CACHE_PAGE = 16  # inodes of 256 bytes in the inode table
 TEST_PROCESSES = 4
-TEST_SYSFS_BYTES = 6 * 4096  # dentries and inodes of the files under /sys/devices/system/memory
+TEST_SYSFS_BYTES = 8 * 4096  # dentries and inodes of the files under /sys/devices/system/memory
 STACKS_PER_TABLE = 64  # user stacks of 32 KiB
 POLICIES = {("bind", 0): "bind_fast", ("bind", 1): "bind_slow", ("pref", 1): "prefer_slow"}
 
@@ -151,7 +153,7 @@ def _system_regions(t_s: Series, start: Start, tasks: list[Task]) -> list[Region
     # The classic LRU keeps what is on its active list, and an initramfs is; generations go by age alone.
     active_files = 0.0 if start.generations or not start.active_anon else 1.0
     per_table = max(anon, 1) / max(sum(start.tables) - 2, 1)
-    images = process_count(t_s, tasks) * IMAGE_PAGES
+    images = process_count(t_s, tasks, shell=SHELL_SHARE) * IMAGE_PAGES
     heaps = zero.copy()
     for task in tasks:
         heaps += np.maximum(t_s - task.start_s, 0.0) * HEAP_PAGES_PER_S * alive(t_s, task)
@@ -194,7 +196,7 @@ def _add_task(requests: Requests, process: str, task: Task, touched: Series) -> 
         requests.threads[process] = touched
         requests.slab_unreclaim += touched * PROCESS_SLAB_BYTES
         requests.regions.append(
-            RegionRequest(name, process, touched * pages, density=min(pages / IMAGE_TABLES / 512, 1.0))
+            RegionRequest(name, process, touched * pages, density=min(pages / FORKED_TABLES / 512, 1.0))
         )
 
 
@@ -237,15 +239,16 @@ def _add_offline_tests(requests: Requests, recording: Recording) -> None:
         requests.slab_pinned += (requests.t_s >= begin) * TEST_SYSFS_BYTES
 
 
-def process_count(t_s: Series, tasks: list[Task]) -> Series:
+def process_count(t_s: Series, tasks: list[Task], shell: float = 1.0) -> Series:
     """Processes of the workload beyond those of the first sample.
 
     A command is two: the one that works and the one that waits for it; behind `&` a shell is a third. The script
-    itself is either within a command or sleeps, and its sleep is a process that the first sample has.
+    itself is either within a command or sleeps, and its sleep is a process that the first sample has. A shell
+    behind `&` counts as `shell` of one.
     """
     count, foreground = np.zeros(len(t_s)), np.zeros(len(t_s), np.bool_)
     for task in tasks:
-        count += alive(t_s, task) * (2.0 + task.background)
+        count += alive(t_s, task) * (2.0 + task.background * shell)
         foreground |= alive(t_s, task) & (not task.background)
     return count - foreground
 
