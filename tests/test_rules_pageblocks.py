@@ -40,3 +40,15 @@ def test_a_boost_alone_takes_file_pages_and_nothing_that_swap_backs():
         lab = Lab(scenario(regions=[region], pools=THREADS, demotion="on", swap_mib=64, **dma, **SMALL_GAPS)).ticks(13)
         kinds[kind] = lab.total("pgsteal_kswapd_fast")
     assert kinds["anon"] == 0 < kinds["cache"]
+
+
+def test_user_pages_that_steal_kernel_blocks_boost_a_node_that_is_short():
+    """Large refills of a small machine take what lies free in the kernel's blocks too (recordings a_llama_anon_tier_on)."""
+    stream = {"mib": 1400, "grow_s": 6}
+    small: dict[str, Any] = {"dram_mib": 256, "slow_mib": 2048, "pcp_batch_pages": 0, "pcp_scale": 5, "cpus": 2}
+    boosted, off = (
+        Lab(scenario(regions=[stream], demotion="on", boost_factor=factor, **small)).ticks(30) for factor in (15000, 0)
+    )
+    assert boosted.m["pcp_refill_pages"][n.NORMAL] > boosted.m["low_pages"][n.NORMAL]
+    assert boosted.total("kswapd_wakeups_fast") > 0 == off.total("kswapd_wakeups_fast")
+    assert boosted.total("pgdemote_kswapd") > 0 == off.total("pgdemote_kswapd")

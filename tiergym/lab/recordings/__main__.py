@@ -33,7 +33,9 @@ def write(
     outcomes = validate(read_all(folder))
     scores = [outcome.score for outcome in outcomes]
     files.write_text(path, report.page(scores))
-    files.write_bytes(path.with_suffix(".png"), plots.plate_png(outcomes, PLATE))
+    there = {outcome.recording.name for outcome in outcomes if outcome.replay is not None}
+    if shown := [panel for panel in PLATE if panel[0] in there]:
+        files.write_bytes(path.with_suffix(".png"), plots.plate_png(outcomes, shown))
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ def _run(score: Score) -> dict[str, Any]:
 _HEAD = """\
 # The model against recordings of a real kernel
 
-Made by `tiergym validate recordings` and `python -m tiergym.lab.recordings tests/data/recordings docs/validation.md`.
+Made by `tiergym validate recordings` and `python -m tiergym.lab.recordings FOLDER PAGE`.
 
 **{summary}.**
 
@@ -134,11 +134,8 @@ and the requests alone; never the measured placement.
   pages), in percent. Samples from 2 s after an OOM kill on, and during tests of offlining, are left out. The tolerance
   is 5 %, or the spread of a run's replicates (`__r2`, `__r3`) where that is larger. `*`: out of tolerance; `**`: above
   15 % or that spread.
-- **Event**: judged against the tolerance beside it; `shown` where nothing is required. [model.md](model.md) says
-  what is missing in the model where one is missed.
-
-All these runs were at hand while the model was made: none is held out. What was chosen with their help are the sizes in
-`tiergym/lab/recordings/requests.py` and the pace of the emulator in `machine.py`, one value for all runs.
+- **Event**: judged against the tolerance beside it; `shown` where nothing is required. [model.md](model.md),
+  section 16, says what is missing where one is missed, and what the model owes to these runs.
 """
 
 
