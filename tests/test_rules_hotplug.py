@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.builders import Lab, scenario
+from tests.builders import PAGES_PER_MIB, Lab, assert_books_balance, scenario
 from tiergym.sim import names as n
 
 MOVABLE = {"zone": "movable"}
@@ -167,3 +167,35 @@ def test_prefer_slow_is_masked_without_a_normal_zone():
     normal = Lab(scenario(pools=STACKS), modes={"place.kstack": "prefer_slow"}).ticks(20)
     assert normal.machines.masks[0, n.PREFER_SLOW]
     assert normal.on(n.KSTACK, n.SLOW) == 1200
+
+
+def test_offline_in_place_keeps_the_memmap_and_online_brings_the_blocks_back():
+    """Writing offline to memory<n>/state: the block stays plugged, so its struct pages stay allocated."""
+    events = [{"kind": "offline", "at_s": 1, "mib": 2048}, {"kind": "online", "at_s": 3, "mib": 128}]
+    lab = Lab(scenario(events=events)).ticks(6)
+    memmap = lab.on(n.MEMMAP, n.FAST)
+    assert memmap == 2048 * PAGES_PER_MIB // 64
+    assert lab.m["managed_pages"][n.SLOW_NORMAL] == 0
+    lab.ticks(10)
+    assert lab.m["managed_pages"][n.SLOW_NORMAL] == 2048 * PAGES_PER_MIB
+    assert lab.on(n.MEMMAP, n.FAST) == memmap
+    assert_books_balance(lab.machines.records)
+
+
+def test_offline_in_place_tries_as_many_blocks_as_asked():
+    """A test of offlining asks block by block: one that fails is not made up for by another."""
+    table = {"mib": 16, "density": 1 / 512, "grow_s": 0}
+    full = {"mib": 1024, "grow_s": 0}
+    events = [{"kind": "offline", "at_s": 2, "mib": 2048}]
+    lab = Lab(scenario(regions=[full, table], events=events)).ticks(12)
+    assert lab.total("blocks_offlined") + lab.total("blocks_failed") == 16
+    assert lab.total("blocks_failed") >= 1
+
+
+def test_data_fills_the_lowest_blocks_so_the_highest_go_offline_though_dram_is_full():
+    """Recordings h_unplug_on: with DRAM full and a block's worth of data on CXL, the empty blocks go all the same."""
+    spilled = {"mib": 1024 + 100, "grow_s": 0}
+    events = [{"kind": "offline", "at_s": 2, "mib": 2048}]
+    lab = Lab(scenario(regions=[spilled], events=events), modes=MOVABLE).ticks(12)
+    assert lab.total("blocks_offlined") >= 14
+    assert 1 <= lab.total("blocks_failed") <= 2

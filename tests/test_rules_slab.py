@@ -72,3 +72,26 @@ def test_page_cache_brings_its_xarray():
     cache = {"kind": "cache", "mib": 800, "access_hz": 1, "grow_s": 1}
     lab = Lab(scenario(regions=[cache])).ticks(8)
     assert lab.on(n.SLAB_RECLAIM, n.FAST) == math.ceil(800 * 256 / 63 * 584 / 4096)
+
+
+@pytest.mark.parametrize(("deaths", "freed"), [("random", 0.3), ("oldest_first", 0.55), ("newest_first", 0.55)])
+def test_objects_that_die_in_order_give_their_pages_back(deaths, freed):
+    """Neighbours die together (rm -rf, a whole crowd of threads): pages return in proportion, not by f^n."""
+    pool = {"count": 200_000, "grow_s": 1, "hold_s": 1, "shrink_s": 1, "low_share": 0.4, "deaths": deaths}
+    lab = Lab(scenario(pools={"files": pool})).ticks(4)
+    most = lab.on(n.SLAB_RECLAIM, n.FAST)
+    lab.ticks(12)
+    share = 1 - lab.on(n.SLAB_RECLAIM, n.FAST) / most
+    assert share < freed if deaths == "random" else share > freed
+
+
+def test_no_shrinker_takes_pinned_files():
+    """Dentries of a tmpfs hold a reference (simple_dir_operations): the shrinker skips them."""
+    tables = {"mib": 200, "density": 1 / 512, "grow_s": 10, "start_s": 2, "kind": "zero"}
+    shrunk = {}
+    for pinned in (0, 1):
+        pool = {"count": 400_000, "grow_s": 1, "pinned_share": pinned}
+        hog = {"mib": 450, "grow_s": 1}
+        lab = Lab(scenario(regions=[hog, tables], pools={"files": pool}, slow_mib=0)).ticks(60)
+        shrunk[pinned] = lab.total("slab_shrunk")
+    assert shrunk[1] == 0 < shrunk[0]

@@ -26,7 +26,8 @@ def boost_watermark(m, z):
         return
     most = max(int(m.high_pages[z] * m.boost_factor / 10000.0), PAGEBLOCK_PAGES)
     m.boost_pages[z] = min(m.boost_pages[z] + PAGEBLOCK_PAGES, most)
-    wake_kswapd(m, n.FAST, n.KERNEL_OTHER, False, 1)
+    if m.kswapd_awake[n.FAST] == 0:  # else it works for whoever woke it
+        wake_kswapd(m, n.FAST, n.KERNEL_OTHER, False, 1)
 
 
 @jit

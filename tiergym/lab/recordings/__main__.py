@@ -1,4 +1,4 @@
-"""`python -m tiergym.lab.recordings tests/data/recordings docs/validation.md`: runs all and writes the page and plate."""
+"""`python -m tiergym.lab.recordings tests/data/recordings docs/validation.md`: writes the page and its plate."""
 
 from __future__ import annotations
 

@@ -100,6 +100,12 @@ def switches(recording: Recording) -> dict[str, str]:
     return {}
 
 
+def thp_came_late(recording: Recording) -> bool:
+    """Whether huge pages were off while the blocks came online, and were switched on before the run."""
+    off_at_boot = command_line(recording).get("transparent_hugepage") == "never"
+    return off_at_boot and switches(recording).get("thp", "never") != "never"
+
+
 def slow_is_lower_tier(recording: Recording) -> bool:
     """Whether the memory tiers printed before the run put node 1 below node 0 (a demotion target)."""
     tiers = [line.split() for line in recording.meta.get("guest_report", []) if line.startswith("tier ")]

@@ -13,13 +13,13 @@ from tiergym.env.actions import from_modes
 from tiergym.env.machines import Machines
 from tiergym.errors import UserError
 from tiergym.lab.recordings.format import Recording
-from tiergym.lab.recordings.machine import Start, action_modes, first_sample, sections
+from tiergym.lab.recordings.machine import Start, action_modes, first_sample, sections, thp_came_late
 from tiergym.lab.recordings.requests import SYSTEM, Requests, read_requests
 from tiergym.sim import demand
 from tiergym.sim import names as n
 from tiergym.sim import parameters as p
 from tiergym.sim.layout import REGION_SIZES
-from tiergym.sim.watermarks import PCPTYPES
+from tiergym.sim.watermarks import PCPTYPES, init_per_zone_wmark_min
 from tiergym.specs import Scenario
 from tiergym.specs.reading import complete_sections
 from tiergym.specs.table import build_table
@@ -63,7 +63,7 @@ class Replay:
     free: NDArray[np.int64]
     pcp: NDArray[np.int64]
     counters: NDArray[np.int64]
-    marks: dict[int, tuple[int, int, int, int]]
+    marks: dict[int, tuple[int, ...]]
     blocks: int
     memmap: int
     refill: int
@@ -121,7 +121,13 @@ def replay(recording: Recording) -> Replay:
     record, action = machines.records[0], from_modes(action_modes(recording))[None]
     record["ticks"] = LONG
     record["pool_count"][:] = 0
+    thp = float(record["thp"])
+    if thp_came_late(recording):
+        record["thp"] = 0.0
     machines.step(action)  # the blocks come online
+    if record["thp"] != thp:
+        record["thp"] = thp
+        init_per_zone_wmark_min(record)  # khugepaged starts (set_recommended_min_free_kbytes)
     marks = {
         zone: tuple(int(record[f"{name}_pages"][zone]) for name in ("managed", "min", "low", "high"))
         for zone in range(n.N_ZONES)
@@ -142,15 +148,16 @@ def replay(recording: Recording) -> Replay:
     for k in range(1, samples):
         before = record.copy()
         record["dt_s"] = requests.t_s[k] - requests.t_s[k - 1]
-        _ask(record, start, requests, k, _others_at(requests, len(out.kills), k))
+        others = _others_at(requests, len(out.kills), k)
+        _ask(record, start, requests, k, others)
         machines.step(action)
         _note(out, k, record, machines.counters[0])
         if machines.counters[0][n.C_OOM]:
-            out.kills.append(_kill(k, before, record, requests))
+            out.kills.append(_kill(k, others, before, record, requests))
         for tag in {tag for when, what, tag in requests.blocks if when == k and what == "offline"}:
             so_far = out.offline.get(tag, (0, 0))
-            now = [int(machines.counters[0][c]) for c in (n.C_BLOCKS_OFFLINED, n.C_BLOCKS_FAILED)]
-            out.offline[tag] = (so_far[0] + now[0], so_far[1] + now[1])
+            here = [int(machines.counters[0][c]) for c in (n.C_BLOCKS_OFFLINED, n.C_BLOCKS_FAILED)]
+            out.offline[tag] = (so_far[0] + here[0], so_far[1] + here[1])
     return out
 
 
@@ -192,11 +199,10 @@ def install(record: Any, start: Start, requests: Requests) -> None:
         for z, took in put(n.PT_LEAF, node, tables - upper):
             record["region_leaf"][0, z] += took
         put(n.KSTACK, node, start.stacks[node])
-        for pool, cls, pages in ((0, n.SLAB_UNRECLAIM, start.slab_unreclaim), (1, n.SLAB_RECLAIM, start.slab_reclaim)):
-            put(cls, node, pages[node])
-            per_page = float(record["slab_objects_per_page"])
-            record["slab_objects"][pool, node] = pages[node] * per_page
-            record["slab_reference"][pool, node] = pages[node]
+        for pool, cls, slab in ((0, n.SLAB_UNRECLAIM, start.slab_unreclaim), (1, n.SLAB_RECLAIM, start.slab_reclaim)):
+            put(cls, node, slab[node])
+            record["slab_objects"][pool, node] = slab[node] * float(record["slab_objects_per_page"])
+            record["slab_reference"][pool, node] = slab[node]
     for z in range(n.N_ZONES):
         if z == n.SLOW_MOVABLE:
             record["free_pages"][z] += left[z]
@@ -274,7 +280,7 @@ def _note(out: Replay, k: int, record: Any, counters: NDArray[np.int64]) -> None
     out.counters[k] = counters + (out.counters[k - 1] if k else 0)
 
 
-def _kill(k: int, before: Any, record: Any, requests: Requests) -> Kill:
+def _kill(k: int, others: int, before: Any, record: Any, requests: Requests) -> Kill:
     """The kill of sample k's tick. Touched: halfway between what was there before it and what the tick asked for."""
     request = "user" if record["oom_class"] in (n.ANON, n.FILE) else "kernel"
     nodes = 2 if record["managed_pages"][NODE_ZONES[1]].sum() > 0 else 1
@@ -283,5 +289,5 @@ def _kill(k: int, before: Any, record: Any, requests: Requests) -> Kill:
     for r, region in enumerate(requests.regions):
         if region.process != SYSTEM:
             had = int(before["region_pages"][r].sum() + before["region_out_pages"][r])
-            touched += (had + region.target[k]) / 2
+            touched += (had + region.target[k if requests.is_killed(region.process) else others]) / 2
     return Kill(k, request, constraint, int(touched))

@@ -32,8 +32,8 @@ def summary(counts: Summary) -> str:
     share = counts.within / counts.cells if counts.cells else 0.0
     failed = f"; {counts.failed} runs could not be simulated" if counts.failed else ""
     return (
-        f"{counts.within} of {counts.cells} cells ({share:.1%}) within {CELL_TOLERANCE:.0%} or the spread of replicates "
-        f"(required {CELLS_WITHIN:.0%}), {counts.above} above {CELL_LIMIT:.0%}; "
+        f"{counts.within} of {counts.cells} cells ({share:.1%}) within {CELL_TOLERANCE:.0%} or the spread of "
+        f"replicates (required {CELLS_WITHIN:.0%}), {counts.above} above {CELL_LIMIT:.0%}; "
         f"{counts.rows - counts.missed} of {counts.rows} required events met{failed}"
     )
 
@@ -127,12 +127,13 @@ Made by `tiergym validate recordings` and `python -m tiergym.lab.recordings test
 **{summary}.**
 
 A recording is a run of a stock Debian kernel in an emulated machine: what a workload asked for, and where every class
-of page landed. The model gets the machine (sizes, zones, kernel version and settings), the pages of the first sample, and
-the requests alone; never the measured placement.
+of page landed. The model gets the machine (sizes, zones, kernel version and settings), the pages of the first sample,
+and the requests alone; never the measured placement.
 
-- **Cell**: mean over samples of |simulated - measured|, over the peak of the class on both nodes (at least 256 pages), in
-  percent. Samples from 2 s after an OOM kill on, and during tests of offlining, are left out. The tolerance is 5 %, or the
-  spread of a run's replicates (`__r2`, `__r3`) where that is larger. `*`: out of tolerance; `**`: above 15 %.
+- **Cell**: mean over samples of |simulated - measured|, over the peak of the class on both nodes (at least 256
+  pages), in percent. Samples from 2 s after an OOM kill on, and during tests of offlining, are left out. The tolerance
+  is 5 %, or the spread of a run's replicates (`__r2`, `__r3`) where that is larger. `*`: out of tolerance; `**`: above
+  15 % or that spread.
 - **Event**: judged against the tolerance beside it; `shown` where nothing is required. [model.md](model.md) says
   what is missing in the model where one is missed.
 

@@ -61,8 +61,9 @@ class RegionRequest:
 
 @dataclass(slots=True)
 class Requests:
-    """Everything at the sample times `t_s`. `threads` are by process; `slab_*` are bytes beyond threads and cached pages; dentries
-    of a tmpfs are pinned.
+    """Everything at the sample times `t_s`.
+
+    `threads` are by process; `slab_*` are bytes beyond threads and cached pages; dentries of a tmpfs are pinned.
 
     `blocks` lists (sample, what, tag): one block of node 1 is to go "offline", or all are to come "online".
     """
@@ -228,7 +229,7 @@ def _add_processes(requests: Requests, tasks: list[Task]) -> None:
 
 
 def _add_offline_tests(requests: Requests, recording: Recording) -> None:
-    """A test of offlining runs programs that look at each block in sysfs: processes while it lasts, objects for good."""
+    """A test of offlining runs programs that read sysfs block by block: processes while it lasts, objects for good."""
     for _, begin, end in offline_tests(recording):
         during = (requests.t_s >= begin) & (requests.t_s <= end)
         requests.threads[SYSTEM] += during * TEST_PROCESSES
@@ -316,7 +317,7 @@ def _not_deleted(recording: Recording, folder: str) -> Series:
 
 
 def _block_requests(recording: Recording) -> list[tuple[int, str, str]]:
-    """When a block of node 1 was to go offline (in a test, by tag) or all online again: the first sample from then on."""
+    """When a block of node 1 was to go offline (in a test, by tag) or all online again: the first sample after it."""
     found = []
     for event in recording.events:
         if event.event == "offline_block":

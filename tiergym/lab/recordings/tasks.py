@@ -71,11 +71,11 @@ def details(text: str) -> dict[str, str]:
 
 def script_commands(script: str) -> list[tuple[str, dict[str, str], bool]]:
     """(command, arguments, in the background) of every `w` line."""
-    found = []
-    for line in re.split(r"[\n;]", script):
-        if match := re.match(r"\s*w\s+(\w+)(.*)", line):
-            found.append((match[1], details(match[2]), line.rstrip().endswith("&")))
-    return found
+    return [
+        (match[1], details(match[2]), line.rstrip().endswith("&"))
+        for line in re.split(r"[\n;]", script)
+        if (match := re.match(r"\s*w\s+(\w+)(.*)", line))
+    ]
 
 
 def read_tasks(recording: Recording) -> list[Task]:

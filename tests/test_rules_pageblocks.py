@@ -1,0 +1,42 @@
+"""Pageblocks of the kernel's own: what stealing one from user pages does (mm/page_alloc.c: steal_suitable_fallback)."""
+
+from typing import Any
+
+from tests.builders import Lab, scenario
+from tiergym.sim import names as n
+
+THREADS = {"threads": {"count": 600, "start_s": 2, "grow_s": 4}}
+SMALL_GAPS: dict[str, Any] = {"min_free_kib": 1024, "pcp_batch_pages": 1}
+
+
+def test_kernel_pages_fill_their_own_blocks_in_silence():
+    """With whole blocks free nobody is boosted and nobody woken."""
+    lab = Lab(scenario(pools=THREADS, demotion="on")).ticks(40)
+    assert lab.m["boost_pages"].max() == 0
+    assert lab.total("kswapd_wakeups_fast") == 0
+
+
+def test_a_stolen_block_boosts_the_marks_of_a_full_zone():
+    """boost_watermark: one pageblock, at most watermark_boost_factor of high; off with a factor of 0 (F6)."""
+    full = {"mib": 985, "grow_s": 0}
+    boosted, off = (
+        Lab(scenario(regions=[full], pools=THREADS, boost_factor=factor, **SMALL_GAPS)) for factor in (15000, 0)
+    )
+    highest = 0
+    for _ in range(40):
+        boosted.ticks(1)
+        highest = max(highest, int(boosted.m["boost_pages"][n.NORMAL]))
+    off.ticks(40)
+    assert 512 <= highest <= max(512, 1.5 * int(boosted.m["high_pages"][n.NORMAL]))
+    assert off.m["boost_pages"].max() == 0 == off.total("kswapd_wakeups_fast")
+
+
+def test_a_boost_alone_takes_file_pages_and_nothing_that_swap_backs():
+    """balance_pgdat with nr_boost_reclaim: may_swap is off, so only the file LRU is scanned."""
+    dma = {"dma_mib": 15}  # its free pages keep the node balanced
+    kinds = {}
+    for kind in ("cache", "anon"):
+        region = {"mib": 970, "grow_s": 0, "kind": kind}
+        lab = Lab(scenario(regions=[region], pools=THREADS, demotion="on", swap_mib=64, **dma, **SMALL_GAPS)).ticks(13)
+        kinds[kind] = lab.total("pgsteal_kswapd_fast")
+    assert kinds["anon"] == 0 < kinds["cache"]
