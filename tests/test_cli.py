@@ -218,6 +218,17 @@ def test_a_quick_bench_makes_a_page(cli: Cli, monkeypatch: pytest.MonkeyPatch, t
     text = performance.page({**document, "curves": curves, "bounds": bounds})
     assert "| 1 | 1,234 | 1,234 | 13.9kB |" in text
     assert "10,000 instructions per tick" in text
+    times = {
+        "agent": "ppo",
+        "scenarios": ["llama-1to2"],
+        "returns": {"online": -36.0, "restrict": -16.0},
+        "reached_s": {"online": [1.0, 3.0, 2.0], "restrict": [None, None, None]},
+        "final_return": [-15.0] * 3,
+        "steps_per_s": [5e4] * 3,
+    }
+    text = performance.page(document, [times])
+    assert "| ppo | llama-1to2 | online | -36.00 | 2.0 s | 3 of 3 | 50,000 |" in text
+    assert "| restrict | -16.00 | never | 0 of 3 |" in text
 
 
 def test_bench_curves_split_what_they_scale():

@@ -24,7 +24,7 @@ from tiergym.env import actions as act
 from tiergym.env.observations import N_OBS
 from tiergym.errors import UserError
 from tiergym.files import read_toml
-from tiergym.lab import callbacks, checkpoint, learner, run_dir
+from tiergym.lab import callbacks, checkpoint, learner, run_dir, time_to_score
 from tiergym.lab.algorithms import ALGORITHMS
 from tiergym.lab.export import export_run
 from tiergym.lab.recipe import Recipe, list_recipes, load_recipe, make_recipe
@@ -479,3 +479,12 @@ def test_only_the_newest_checkpoint_keeps_what_is_large(scenario, tmp_path):
     large = [(path / "replay_buffer.npz").exists() and (path / "machines.npz").exists() for path in found]
     assert large == [False] * (len(found) - 1) + [True]
     assert all(earlier.name < later.name for earlier, later in pairwise(found))
+
+
+def test_time_to_score_stops_where_every_rule_is_reached(one_thread):
+    recipe = make_recipe("x", {**small("ppo").document(), "envs": 8, "steps": 4096}, "x")
+    times = time_to_score.measure(recipe, ["traditional-kvstore"], 2, 60.0)
+    assert set(times.returns) >= {"online", "adaptive"} and len(times.final_return) == 2
+    # One tier: every policy is stock Linux, so nothing beats it and every other rule is reached untrained.
+    assert times.reached_s["online"] == [None, None]
+    assert all(s is not None and s < 5 for s in times.reached_s["adaptive"])

@@ -1,9 +1,13 @@
-"""The benchmark's JSON as a page: `python -m tiergym.lab.performance bench.json > docs/performance.md`."""
+"""The benchmark's JSON as a page: `python -m tiergym.lab.performance bench.json times.json ... > docs/performance.md`.
+
+The first file is of `tiergym bench`, the others, if any, are of `python -m tiergym.lab.time_to_score`.
+"""
 
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from tiergym.lab import bench
@@ -27,13 +31,23 @@ COUNTED = """callgrind counts {untouched:,.0f} instructions per tick under stock
 random actions: {dominates} dominate."""
 
 
-def page(document: Mapping[str, Any]) -> str:
+LEARNING = """## Time to a score
+
+Seconds of training until the deterministic policy's mean return over the scenarios reaches a rule's (`online`: passes
+it), on evaluation seeds, evaluations not counted: the median over training seeds, and how many of them got there.
+0 s: the untrained network already does, because its modes differ from stock Linux's.
+"""
+
+
+def page(document: Mapping[str, Any], times: Sequence[Mapping[str, Any]] = ()) -> str:
     """The whole page."""
     parts = [INTRODUCTION.format(**document["machine"], repetitions=document["repetitions"]), rows(document["rows"])]
     if document["curves"]:
         parts += ["## Curves\n\nNanoseconds per machine-tick under stock Linux.", *curves(document["curves"])]
     if document["bounds"]:
         parts.append(bounds(document))
+    if times:
+        parts += [LEARNING, learning(times)]
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)
 
 
@@ -92,5 +106,26 @@ def bounds(document: Mapping[str, Any]) -> str:
     )
 
 
+def learning(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Time to each rule's score: recipes and scenarios down, rules across."""
+    lines = []
+    for entry in entries:
+        names = entry["scenarios"]
+        place = names[0] if len(names) == 1 else f"mixture of {len(names)} scenarios"
+        for rule, seconds in entry["reached_s"].items():
+            there = [s for s in seconds if s is not None]
+            shown = f"{median(there):.1f} s" if there else "never"
+            steps = f"{median(entry['steps_per_s']):,.0f}"
+            target = f"{entry['returns'][rule]:.2f}"
+            lines.append([entry["agent"], place, rule, target, shown, f"{len(there)} of {len(seconds)}", steps])
+    return table(("agent", "scenarios", "rule", "its return", "reached after", "seeds", "steps/s"), lines)
+
+
+def main(bench_json: str, *times_json: str) -> None:
+    """Print the page."""
+    document, *times = (json.loads(Path(name).read_text(encoding="utf-8")) for name in (bench_json, *times_json))
+    sys.stdout.write(page(document, times))
+
+
 if __name__ == "__main__":
-    sys.stdout.write(page(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))
+    main(*sys.argv[1:])

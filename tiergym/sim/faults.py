@@ -73,6 +73,7 @@ def rounds_for(m, wanted, births):
     for z in range(n.FIRST_SLOW_ZONE):
         gap += m.high_pages[z] - m.low_pages[z]
     pages = 2 * wanted + int(births) + gap // 4  # at most one table per page, one slab page per object
+    wanted += int(births / m.slab_objects_per_page)
     if nobody_reclaims(m, pages):
         return 1 if pages < gap else FEW_ROUNDS
     return min(min(1 + FEW_ROUNDS * wanted // gap, FEW_ROUNDS) + wanted // (2 * gap), MAX_ROUNDS)
