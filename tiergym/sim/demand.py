@@ -104,10 +104,13 @@ def advance_processes(m):
 def demand_regions(m):
     """Size and heat of every region now; shrinking and turnover are carried out, growth is wanted."""
     now = (m.tick + 1) * m.dt_s
+    m.unreferenced_regions = 0
     for r in range(m.regions):
         source = drifted(m, r, now)
         if source != m.region_heat_from[r]:
             set_heat(m, r, source)
+        if m.region_hz[r] == 0.0:
+            m.unreferenced_regions += 1
         q = int(m.region_process[r])
         target = 0
         if m.process_down_s[q] <= 0.0:

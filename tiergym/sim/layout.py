@@ -76,6 +76,7 @@ def machine_dtype(regions: int) -> np.dtype:
         ("region_out_pages", i8, (r,)),  # swapped or dropped, still mapped
         ("region_out_premature", i8, (r,)),  # of these, evicted prematurely
         ("region_want", i8, (r,)),  # pages to touch for the first time in this tick
+        ("unreferenced_regions", i8),  # whose pages nobody references (access_hz is 0)
         ("region_since", i8, (r,)),  # number of the tick in which it was last empty and began to grow
         ("region_refault", i8, (r,)),  # evicted pages touched again in this tick
         ("region_heat_from", i8, (r,)),  # whose heat it has (drift)

@@ -149,6 +149,8 @@ def reclaim_tail(m, tier, want, premature):
     Returns (demoted, evicted, of these dirty).
     """
     demoted, evicted, dirty = 0, 0, 0.0
+    if m.unreferenced_regions == 0:
+        return demoted, evicted, dirty
     before = -1
     while demoted + evicted < want:
         oldest = m.tick + 1
