@@ -43,7 +43,7 @@ def test_a_boost_alone_takes_file_pages_and_nothing_that_swap_backs():
 
 
 def test_user_pages_that_steal_kernel_blocks_boost_a_node_that_is_short():
-    """Large refills of a small machine take what lies free in the kernel's blocks too (recordings a_llama_anon_tier_on)."""
+    """Large refills of a small machine take what lies free in the kernel's blocks too (a_llama_anon_tier_on)."""
     stream = {"mib": 1400, "grow_s": 6}
     small: dict[str, Any] = {"dram_mib": 256, "slow_mib": 2048, "pcp_batch_pages": 0, "pcp_scale": 5, "cpus": 2}
     boosted, off = (
