@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from numba.core.runtime import _nrt_python, rtsys
+from numba.core.runtime import _nrt_python  # type: ignore[attr-defined]
+from numba.core.runtime.nrt import rtsys
 
 from tiergym.env.actions import NVEC
 from tiergym.env.kernel import step_range
