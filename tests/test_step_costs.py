@@ -1,0 +1,54 @@
+"""What a step costs, counted and not timed: no allocation, no compilation, and state that fits."""
+
+import numpy as np
+import pytest
+from numba.core.runtime import _nrt_python  # type: ignore[attr-defined]
+from numba.core.runtime.nrt import rtsys
+
+from tiergym.env.actions import NVEC
+from tiergym.env.kernel import step_range
+from tiergym.env.machines import Machines
+from tiergym.sim.layout import machine_dtype
+from tiergym.specs import list_scenarios, load_scenario
+
+
+def stepped(machines: Machines, ticks: int) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(ticks):
+        machines.step(rng.integers(0, NVEC, (machines.num_envs, len(NVEC))))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_step_allocates_nothing(threads: int) -> None:
+    """Not even where episodes end: numba's own allocations are counted."""
+    machines = Machines([load_scenario("kvstore-1to2")], 256, threads=threads)
+    machines.reset(np.arange(256, dtype=np.uint64))
+    machines.records["ticks"] = 6
+    stepped(machines, 1)
+    enabled = _nrt_python.memsys_stats_enabled()
+    _nrt_python.memsys_enable_stats()
+    try:
+        before = rtsys.get_allocation_stats()
+        stepped(machines, 12)
+        after = rtsys.get_allocation_stats()
+    finally:
+        if not enabled:
+            _nrt_python.memsys_disable_stats()
+    # Each call of compiled code wraps its 14 array arguments: one reference-counted head each, no data.
+    heads = 14 * 12 * threads
+    assert after.mi_alloc - before.mi_alloc == after.mi_free - before.mi_free
+    assert after.alloc - before.alloc == heads
+
+
+def test_another_scenario_compiles_nothing() -> None:
+    """One version of the step per size of the region axis, whatever runs."""
+    for name in list_scenarios()[:6]:
+        machines = Machines([load_scenario(name)], 2, threads=1)
+        machines.reset(np.arange(2, dtype=np.uint64))
+        stepped(machines, 1)
+    compiled = {signature[2].dtype.size for signature in step_range.entry.signatures}  # type: ignore[attr-defined]
+    assert len(compiled) == len(step_range.entry.signatures) <= 3  # type: ignore[attr-defined]
+
+
+def test_state_of_a_machine_is_small() -> None:
+    assert machine_dtype(16).itemsize <= 16384
