@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tiergym.lab.recordings.format import Event, Recording
 
@@ -52,7 +52,6 @@ class Task:
     freed_s: float = float("inf")
     exit_s: float = float("inf")
     killed: bool = False
-    phases: list[tuple[float, str]] = field(default_factory=list)
 
     @property
     def counter(self) -> str:
@@ -101,8 +100,6 @@ def read_tasks(recording: Recording) -> list[Task]:
                 task.freed_s = event.t_s
         elif event.event == "child_exit":
             _end(tasks, event, found)
-        elif event.event.startswith("phase:") and tasks:
-            tasks[-1].phases.append((event.t_s, event.event))
     for task in tasks:
         if task.shrink_s < float("inf") and task.freed_s == float("inf"):
             task.freed_s = task.exit_s
