@@ -44,6 +44,9 @@ EMULATED_DEMOTE_US = 141
 EMULATED_SWAP_OUT_US = 3300
 """One page to swap on the emulated disk: the recording with the most swap wrote about 300 pages a second."""
 
+LEAST_MANAGED = 0.65
+"""Below this share of managed pages the size in meta.json is not the size that the kernel works with."""
+
 TIERING_VALUE = {0: "off", 1: "normal", 2: "tiering", 3: "tiering"}
 
 
@@ -142,7 +145,8 @@ def sections(recording: Recording) -> dict[str, Any]:
     fast = sum(start.managed[zone] for zone in range(n.FIRST_SLOW_ZONE))
     settings, command = switches(recording), command_line(recording)
     present = float(recording.meta["dram_mib"]) * PAGES_PER_MIB
-    fast_mib = max(present, fast) / PAGES_PER_MIB
+    # Present pages count for auto_movable only; a guest that most of its memory was taken from has no use for them.
+    fast_mib = (max(present, fast) if fast > LEAST_MANAGED * present else fast) / PAGES_PER_MIB
     machine = {
         "dram_mib": fast_mib,
         "dma_mib": start.managed[n.DMA] / PAGES_PER_MIB,
