@@ -1,7 +1,7 @@
 """How unevenly machines work in one tick: what a GPU's warps would wait for. `python experiments/divergence.py`
 
-A tick's work grows with its sub-rounds (`faults:rounds_for`), plus about one round's worth for the rest. A warp of 32
-machines takes as long as its slowest, so the factor is the mean over warps of the maximum, over the mean of all machines.
+A tick's work grows with its sub-rounds (`faults:rounds_for`), plus about one round's worth for the rest. A warp of
+32 machines takes as long as its slowest, so the factor is the mean over warps of the maximum, over that of machines.
 """
 
 import numpy as np
