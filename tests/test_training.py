@@ -481,8 +481,9 @@ def test_only_the_newest_checkpoint_keeps_what_is_large(scenario, tmp_path):
     assert all(earlier.name < later.name for earlier, later in pairwise(found))
 
 
-def test_time_to_score_stops_where_every_rule_is_reached(one_thread):
-    recipe = make_recipe("x", {**small("ppo").document(), "envs": 8, "steps": 4096}, "x")
+def test_time_to_score_knows_who_was_reached(one_thread, monkeypatch):
+    monkeypatch.setattr(time_to_score, "EPISODES", 2)
+    recipe = make_recipe("x", {**small("ppo").document(), "envs": 8, "steps": 256}, "x")
     times = time_to_score.measure(recipe, ["traditional-kvstore"], 2, 60.0)
     assert set(times.returns) >= {"online", "adaptive"} and len(times.final_return) == 2
     # One tier: every policy is stock Linux, so nothing beats it and every other rule is reached untrained.
