@@ -21,6 +21,8 @@ BATCH = 1024
 SLOW_MIB = 16384
 TICKS_PER_POINT = 200_000
 """Machine-ticks of one repetition, at least."""
+LARGE = 16384
+"""Batches from this size on are measured once: an episode of them is millions of ticks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,5 +98,5 @@ def _point(curve: str, x: int, threads: int, scenario: Scenario, batch: int, rep
     episode = bench_steps.ENGINE_TICKS
     episodes = max(1, TICKS_PER_POINT // (batch * episode))
     run = bench_steps.engine(scenarios=[scenario], batch=batch, threads=threads, ticks=episodes * episode)
-    rate = median(run() for _ in range(repetitions))
+    rate = median(run() for _ in range(repetitions if batch < LARGE else 1))
     return Point(curve, x, threads, 1e9 / rate, machine_dtype(scenario.regions).itemsize)

@@ -14,7 +14,7 @@ from tiergym.env.machines import Machines
 from tiergym.errors import UserError
 from tiergym.lab.recordings.format import Recording
 from tiergym.lab.recordings.machine import Start, action_modes, first_sample, sections, thp_came_late
-from tiergym.lab.recordings.requests import SYSTEM, Requests, read_requests
+from tiergym.lab.recordings.requests import SYSTEM, Requests, between_samples, read_requests
 from tiergym.sim import demand
 from tiergym.sim import names as n
 from tiergym.sim import parameters as p
@@ -38,6 +38,8 @@ NODE_ZONES = (slice(0, n.FIRST_SLOW_ZONE), slice(n.FIRST_SLOW_ZONE, n.N_ZONES))
 LONG = 1_000_000_000
 PAGE_BYTES = 4096
 WAIT_FOR_KILL_S = 0.5
+STEPS = 4
+"""Ticks from one sample to the next: a workload in a hurry touches a quarter of DRAM between two samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,8 @@ def scenario_of(recording: Recording, requests: Requests) -> Scenario:
 
 def replay(recording: Recording) -> Replay:
     """Simulate a recording. Raises `UserError` for a machine or a workload that the model does not have."""
-    requests, start = read_requests(recording), first_sample(recording)
+    recorded, start = read_requests(recording), first_sample(recording)
+    requests = between_samples(recorded, STEPS)
     machines = Machines([scenario_of(recording, requests)], 1, threads=1, noiseless=True)
     machines.reset(np.zeros(1, np.uint64))
     record, action = machines.records[0], from_modes(action_modes(recording))[None]
@@ -133,7 +136,7 @@ def replay(recording: Recording) -> Replay:
         for zone in range(n.N_ZONES)
     }
     install(record, start, requests)
-    samples = len(requests.t_s)
+    samples = len(recorded.t_s)
     out = Replay(
         np.zeros((samples, len(CLASSES), 2), np.int64),
         np.zeros((samples, 2), np.int64),
@@ -145,16 +148,17 @@ def replay(recording: Recording) -> Replay:
         int(record["pcp_refill_pages"][: n.FIRST_SLOW_ZONE].max()),
     )
     _note(out, 0, record, np.zeros(n.N_COUNTERS, np.int64))
-    for k in range(1, samples):
+    for step in range(1, len(requests.t_s)):
         before = record.copy()
-        record["dt_s"] = requests.t_s[k] - requests.t_s[k - 1]
-        others = _others_at(requests, len(out.kills), k)
-        _ask(record, start, requests, k, others)
+        record["dt_s"] = requests.t_s[step] - requests.t_s[step - 1]
+        others = _others_at(requests, len(out.kills), step)
+        _ask(record, start, requests, step, others)
         machines.step(action)
-        _note(out, k, record, machines.counters[0])
+        sample = -(-step // STEPS)
+        _note(out, sample, record, machines.counters[0], first=step % STEPS == 1 or STEPS == 1)
         if machines.counters[0][n.C_OOM]:
-            out.kills.append(_kill(k, others, before, record, requests))
-        for tag in {tag for when, what, tag in requests.blocks if when == k and what == "offline"}:
+            out.kills.append(_kill(sample, step, others, before, record, requests))
+        for tag in {tag for when, what, tag in requests.blocks if when == step and what == "offline"}:
             so_far = out.offline.get(tag, (0, 0))
             here = [int(machines.counters[0][c]) for c in (n.C_BLOCKS_OFFLINED, n.C_BLOCKS_FAILED)]
             out.offline[tag] = (so_far[0] + here[0], so_far[1] + here[1])
@@ -270,18 +274,18 @@ def _others_at(requests: Requests, kills: int, k: int) -> int:
     return k
 
 
-def _note(out: Replay, k: int, record: Any, counters: NDArray[np.int64]) -> None:
-    """Copy the state after sample k's tick."""
+def _note(out: Replay, k: int, record: Any, counters: NDArray[np.int64], first: bool = True) -> None:
+    """Copy the state after a tick of sample k; `first`: its counters go on from the sample before."""
     for node, zones in enumerate(NODE_ZONES):
         for c, name in enumerate(CLASSES):
             out.pages[k, c, node] = sum(int(record["used_pages"][member, zones].sum()) for member in MEMBERS[name])
         out.free[k, node] = record["free_pages"][zones].sum()
         out.pcp[k, node] = record["pcp_pages"][zones].sum()
-    out.counters[k] = counters + (out.counters[k - 1] if k else 0)
+    out.counters[k] = counters + (out.counters[k] if not first else out.counters[k - 1] if k else 0)
 
 
-def _kill(k: int, others: int, before: Any, record: Any, requests: Requests) -> Kill:
-    """The kill of sample k's tick. Touched: halfway between what was there before it and what the tick asked for."""
+def _kill(sample: int, k: int, others: int, before: Any, record: Any, requests: Requests) -> Kill:
+    """The kill of tick k. Touched: halfway between what was there before it and what the tick asked for."""
     request = "user" if record["oom_class"] in (n.ANON, n.FILE) else "kernel"
     nodes = 2 if record["managed_pages"][NODE_ZONES[1]].sum() > 0 else 1
     constraint = "CONSTRAINT_NONE" if record["oom_nodes"] == 3 or nodes == 1 else "CONSTRAINT_MEMORY_POLICY"
@@ -290,4 +294,4 @@ def _kill(k: int, others: int, before: Any, record: Any, requests: Requests) -> 
         if region.process != SYSTEM:
             had = int(before["region_pages"][r].sum() + before["region_out_pages"][r])
             touched += (had + region.target[k if requests.is_killed(region.process) else others]) / 2
-    return Kill(k, request, constraint, int(touched))
+    return Kill(sample, request, constraint, int(touched))

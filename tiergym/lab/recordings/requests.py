@@ -7,7 +7,7 @@ only as the state in the first sample.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +83,34 @@ class Requests:
     def is_killed(self, process: str) -> bool:
         """Whether the recorded OOM killer took a process."""
         return process != SYSTEM and self.tasks[int(process[1:])].killed
+
+
+def between_samples(requests: Requests, steps: int) -> Requests:
+    """The requests at `steps` times from one sample to the next, in straight lines between them."""
+    samples = np.arange(len(requests.t_s))
+    ticks = np.arange((len(samples) - 1) * steps + 1) / steps
+
+    def finer(series: Series) -> Series:
+        return np.interp(ticks, samples, series)
+
+    return replace(
+        requests,
+        t_s=finer(requests.t_s),
+        regions=[
+            replace(
+                region,
+                target=finer(region.target),
+                access_hz=None if region.access_hz is None else finer(region.access_hz),
+                left=None if region.left is None else finer(region.left),
+            )
+            for region in requests.regions
+        ],
+        threads={name: finer(series) for name, series in requests.threads.items()},
+        slab_unreclaim=finer(requests.slab_unreclaim),
+        slab_reclaim=finer(requests.slab_reclaim),
+        slab_pinned=finer(requests.slab_pinned),
+        blocks=[(sample * steps, what, tag) for sample, what, tag in requests.blocks],
+    )
 
 
 def mempolicy(task: Task) -> str:
