@@ -10,6 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
+RANGES_PER_THREAD = 4
+
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
@@ -21,9 +23,19 @@ os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 def over_ranges(work: Callable[[int, int], object], count: int, threads: int) -> None:
-    """Call `work(first, last)` for `threads` ranges that make up `count`, one of them on the caller's thread."""
-    bounds = [count * k // threads for k in range(threads + 1)]
-    others = [_pool(threads - 1).submit(work, *bounds[k : k + 2]) for k in range(1, threads)]
-    work(0, bounds[1])
+    """Call `work(first, last)` for ranges that make up `count`, on the caller's thread and on others.
+
+    Whoever is free takes the next range: a thread that wakes late, or is kept from its core, holds nobody up.
+    """
+    ranges = threads * RANGES_PER_THREAD
+    bounds = [count * k // ranges for k in range(ranges + 1)]
+    left = iter(range(ranges))  # each number goes to one thread: the interpreter lock makes `next` atomic
+
+    def take() -> None:
+        for k in left:
+            work(bounds[k], bounds[k + 1])
+
+    others = [_pool(threads - 1).submit(take) for _ in range(threads - 1)]
+    take()
     for other in others:
         other.result()

@@ -42,6 +42,8 @@ class TrainingVecEnv(PlacementSB3VecEnv):
     @property
     def last_metrics(self) -> dict[str, NDArray[Any]]:
         """As in `PlacementSB3VecEnv`, but means over the ticks of the last decision."""
+        if self.hold_ticks == 1:
+            return super().last_metrics
         return {name: sums / self.hold_ticks for name, sums in self._sums.items()}
 
     def reset(self) -> NDArray[np.float32]:
@@ -68,6 +70,8 @@ class TrainingVecEnv(PlacementSB3VecEnv):
     def step_wait(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
         """One decision of every machine: observations, rewards, dones and infos."""
         obs, rewards, dones, infos = self._tick()
+        if self.hold_ticks == 1:
+            return obs, rewards, dones, infos
         self._sums = super().last_metrics
         for _ in range(self.hold_ticks - 1):
             obs, more, ended, later = self._tick()

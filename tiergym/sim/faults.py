@@ -28,6 +28,8 @@ MAX_ROUNDS = 64
 @jit
 def part(total, k, rounds):
     """The k-th of `rounds` whole parts of `total`; they add up to it."""
+    if total == 0:
+        return 0
     return total * (k + 1) // rounds - total * k // rounds
 
 
@@ -223,7 +225,7 @@ def serve_demand(m):
         promote(m, 1.0)
         damon_promote(m, 1.0)
         return
-    placed = kernel_pages_in_dram(m)
+    placed = kernel_pages_in_dram(m) if m.boost_hz > 0.0 else 0
     rounds = rounds_for(m, wanted, births)
     for k in range(rounds):
         reclaim_in_background(m, 1.0 / rounds)
@@ -245,5 +247,5 @@ def serve_demand(m):
             bear_objects(m, pool, m.slab_births[pool] / rounds)
         promote(m, 1.0 / rounds)
         damon_promote(m, 1.0 / rounds)
-    if kernel_pages_in_dram(m) > placed:
+    if m.boost_hz > 0.0 and kernel_pages_in_dram(m) > placed:
         boost_at_random(m)

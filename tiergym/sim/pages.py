@@ -49,8 +49,9 @@ def take_from_zone(m, z, want, floor):
     if left == 0:
         return got
     batch = m.pcp_refill_pages[z]
-    to_mark = (m.free_pages[z] - floor + batch - 1) // batch
-    refills = min((left + batch - 1) // batch, to_mark)
+    refills = (left + batch - 1) // batch
+    if m.free_pages[z] - floor < refills * batch:
+        refills = min(refills, (m.free_pages[z] - floor + batch - 1) // batch)
     moved = min(refills * batch, m.free_pages[z])
     m.free_pages[z] -= moved
     usable = min(left, moved)
