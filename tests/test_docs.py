@@ -11,6 +11,7 @@ The blocks of one page run in order, in one empty folder.
 
 import ast
 import importlib
+import json
 import os
 import re
 import shlex
@@ -25,7 +26,7 @@ import typer
 
 from tiergym.env.actions import N_MASK, NVEC
 from tiergym.env.observations import N_OBS
-from tiergym.lab import reference
+from tiergym.lab import performance, reference
 from tiergym.lab.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -225,6 +226,13 @@ def test_results_of_the_readme_are_those_of_the_results_page() -> None:
     assert match is not None
     for row in re.findall(r"(?m)^\|.*$", match[1]):
         assert row in (ROOT / "docs" / "results.md").read_text().splitlines(), row
+
+
+def test_the_performance_page_is_made_of_its_measurements() -> None:
+    measured = ROOT / "experiments" / "performance"
+    times = [json.loads(path.read_text()) for path in sorted(measured.glob("times-*.json"))]
+    page = performance.page(json.loads((measured / "bench.json").read_text()), times)
+    assert (ROOT / "docs" / "performance.md").read_text() == page
 
 
 def test_pages_name_no_place_of_one_machine() -> None:
