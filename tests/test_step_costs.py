@@ -8,6 +8,7 @@ from numba.core.runtime.nrt import rtsys
 from tiergym.env.actions import NVEC
 from tiergym.env.kernel import step_range
 from tiergym.env.machines import Machines
+from tiergym.env.threads import RANGES_PER_THREAD
 from tiergym.sim.layout import machine_dtype
 from tiergym.specs import list_scenarios, load_scenario
 
@@ -35,7 +36,7 @@ def test_a_step_allocates_nothing(threads: int) -> None:
         if not enabled:
             _nrt_python.memsys_disable_stats()
     # Each call of compiled code wraps its 14 array arguments: one reference-counted head each, no data.
-    heads = 14 * 12 * threads
+    heads = 14 * 12 * (1 if threads == 1 else threads * RANGES_PER_THREAD)
     assert after.mi_alloc - before.mi_alloc == after.mi_free - before.mi_free
     assert after.alloc - before.alloc == heads
 
