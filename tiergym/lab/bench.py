@@ -202,6 +202,15 @@ PLAN: tuple[Measurement, ...] = (
         bench_learning.constant,
     ),
     Measurement(
+        f"the same, {BATCH} machines",
+        "steps/s",
+        "ratio at least 0.90",
+        True,
+        partial(bench_learning.placement, BATCH),
+        "the same PPO, constant arrays",
+        partial(bench_learning.constant, BATCH),
+    ),
+    Measurement(
         "PPO, fused policy, 1024 environments",
         "steps/s",
         "ratio at least 1.7",

@@ -63,18 +63,21 @@ class ConstantVecEnv(VecEnv):
         return [False] * self.num_envs
 
 
-def placement() -> Callable[[], float]:
-    """Steps per second of PPO learning on the scenario, in the environment that `tiergym.lab.train` uses."""
-    recipe = load_recipe(RECIPE)
+def placement(envs: int | None = None) -> Callable[[], float]:
+    """Steps per second of PPO learning on the scenario, in the environment that `tiergym.lab.train` uses.
+
+    `envs` machines in place of the recipe's, with rollouts of the same size.
+    """
+    recipe = load_recipe(RECIPE).resized(envs, None)
     env = TrainingVecEnv(SCENARIO, recipe.envs, seed=0)
     model = learner.build(recipe, 0, env)
     env.gamma, env.values = recipe.hyperparameters["gamma"], learner.values_of(model)
     return _rate(recipe, model)
 
 
-def constant() -> Callable[[], float]:
+def constant(envs: int | None = None) -> Callable[[], float]:
     """Steps per second of the same PPO on constant arrays."""
-    recipe = load_recipe(RECIPE)
+    recipe = load_recipe(RECIPE).resized(envs, None)
     env = ConstantVecEnv(TrainingVecEnv(SCENARIO, recipe.envs, seed=0))
     return _rate(recipe, learner.build(recipe, 0, env))
 
