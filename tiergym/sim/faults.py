@@ -67,9 +67,8 @@ def rounds_for(m, wanted, births):
     """Sub-rounds of a tick: enough that one does not outrun DRAM's low-to-high gap by more than twice.
 
     A page table is wanted every 512 pages, so kswapd, once woken, works beside the whole stream of faults; coarser
-    rounds would let a tick's data pass it by, and finer ticks would then demote more. Against rounds eight times as
-    fine, throughput differs by 0.1 % on average and 1 % at most, over all scenarios and rules; at half as many it
-    differs by 40 % in one. A demand that is small against the gap, or that meets nobody who reclaims, needs few.
+    rounds would let a tick's data pass it by, and finer ticks would then demote more. A demand that is small against
+    the gap, or that meets nobody who reclaims, needs few. What this costs in accuracy: experiments/sub_rounds.py.
     """
     gap = 1
     for z in range(n.FIRST_SLOW_ZONE):
