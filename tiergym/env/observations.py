@@ -12,6 +12,7 @@ from typing import Final
 from tiergym.env.actions import ENTRIES as ACTION_ENTRIES
 from tiergym.env.modes import MODE_COUNTS
 from tiergym.sim import names as n
+from tiergym.sim.blocks import count_blocks
 from tiergym.sim.compile import jit, jit_inline
 from tiergym.sim.kswapd import MAX_RECLAIM_RETRIES
 from tiergym.sim.pages import class_on_tier, node_free, node_managed
@@ -190,20 +191,11 @@ def fill_sampled(m, obs, i, noiseless):
 @jit_inline
 def fill_blocks(m, obs, i):
     """Block states of the slow node."""
-    offline, normal, movable, pinned = 0, 0, 0, 0
-    for b in range(m.blocks):
-        state = m.block_state[b]
-        if state == n.BLOCK_ADDED or state == n.BLOCK_OFFLINE:
-            offline += 1
-        elif state == n.BLOCK_NORMAL:
-            normal += 1
-            pinned += 1 if m.block_unmovable[b] > 0 else 0
-        elif state == n.BLOCK_MOVABLE:
-            movable += 1
-    obs[i] = ratio(offline, m.blocks)
-    obs[i + 1] = ratio(normal, m.blocks)
-    obs[i + 2] = ratio(movable, m.blocks)
-    obs[i + 3] = ratio(pinned, m.blocks)
+    count_blocks(m)
+    obs[i] = ratio(m.blocks_offline, m.blocks)
+    obs[i + 1] = ratio(m.blocks_normal, m.blocks)
+    obs[i + 2] = ratio(m.blocks_movable, m.blocks)
+    obs[i + 3] = ratio(m.blocks_pinned, m.blocks)
     return i + 4
 
 
