@@ -105,6 +105,12 @@ def ratio(part, whole):
 
 
 @jit
+def inverse(whole):
+    """1 / whole; 0 of nothing. Parts of one whole share one division."""
+    return 1.0 / whole if whole > 0 else 0.0
+
+
+@jit
 def squash(x, scale):
     """x / (x + scale): 0 at 0, one half at `scale`, below 1."""
     return x / (x + scale) if x > 0.0 else 0.0
@@ -134,9 +140,9 @@ def fill_pages(m, obs, i):
     )
     i += 3
     for tier in range(n.N_TIERS):
-        managed = node_managed(m, tier)
+        per_page = inverse(node_managed(m, tier))
         for cls in range(n.N_CLASSES):
-            obs[i] = ratio(class_on_tier(m, cls, tier), managed)
+            obs[i] = min(class_on_tier(m, cls, tier) * per_page, 1.0)
             i += 1
     for cls in range(n.FIRST_KERNEL_CLASS, n.N_CLASSES):
         slow = class_on_tier(m, cls, n.SLOW)
@@ -192,10 +198,11 @@ def fill_sampled(m, obs, i, noiseless):
 def fill_blocks(m, obs, i):
     """Block states of the slow node."""
     count_blocks(m)
-    obs[i] = ratio(m.blocks_offline, m.blocks)
-    obs[i + 1] = ratio(m.blocks_normal, m.blocks)
-    obs[i + 2] = ratio(m.blocks_movable, m.blocks)
-    obs[i + 3] = ratio(m.blocks_pinned, m.blocks)
+    per_block = inverse(m.blocks)
+    obs[i] = m.blocks_offline * per_block
+    obs[i + 1] = m.blocks_normal * per_block
+    obs[i + 2] = m.blocks_movable * per_block
+    obs[i + 3] = m.blocks_pinned * per_block
     return i + 4
 
 

@@ -28,8 +28,8 @@ MAX_ROUNDS = 64
 @jit
 def part(total, k, rounds):
     """The k-th of `rounds` whole parts of `total`; they add up to it."""
-    if total == 0:
-        return 0
+    if total == 0 or rounds == 1:
+        return total
     return total * (k + 1) // rounds - total * k // rounds
 
 

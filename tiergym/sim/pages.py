@@ -49,7 +49,7 @@ def take_from_zone(m, z, want, floor):
     if left == 0:
         return got
     batch = m.pcp_refill_pages[z]
-    refills = (left + batch - 1) // batch
+    refills = 1 if left <= batch else (left + batch - 1) // batch  # most requests are small, and divisions slow
     if m.free_pages[z] - floor < refills * batch:
         refills = min(refills, (m.free_pages[z] - floor + batch - 1) // batch)
     moved = min(refills * batch, m.free_pages[z])
