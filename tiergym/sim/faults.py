@@ -43,8 +43,8 @@ def fast_room(m):
 
 
 @jit
-def nobody_reclaims(m, pages):
-    """Whether `pages` requests are served without waking or meeting a kswapd.
+def nobody_reclaims(m, pages, room):
+    """Whether `pages` requests are served without waking or meeting a kswapd, DRAM having `room` above low.
 
     Either DRAM has them above low, or everything may fall back to a slow tier that has them above low, and nothing
     else frees DRAM meanwhile.
@@ -53,7 +53,7 @@ def nobody_reclaims(m, pages):
         return False
     if m.numa_balancing > 0.0 or m.damon_promotion > 0.5:
         return False
-    if fast_room(m) >= pages:
+    if room >= pages:
         return True
     for entry in range(n.A_KERNEL_OTHER + 1):
         if m.action[entry] != n.FALLBACK:
@@ -68,15 +68,17 @@ def rounds_for(m, wanted, births):
 
     A page table is wanted every 512 pages, so kswapd, once woken, works beside the whole stream of faults; coarser
     rounds would let a tick's data pass it by, and finer ticks would then demote more. A demand that is small against
-    the gap, or that meets nobody who reclaims, needs few. What this costs in accuracy: experiments/sub_rounds.py.
+    the gap, or that meets nobody who reclaims, needs few; one where all of it goes to the same tier, because no order
+    among the requests then matters. What this costs in accuracy: experiments/sub_rounds.py.
     """
     gap = 1
     for z in range(n.FIRST_SLOW_ZONE):
         gap += m.high_pages[z] - m.low_pages[z]
     pages = 2 * wanted + int(births) + gap // 4  # at most one table per page, one slab page per object
     wanted += int(births / m.slab_objects_per_page)
-    if nobody_reclaims(m, pages):
-        return 1 if pages < gap else FEW_ROUNDS
+    room = fast_room(m)
+    if nobody_reclaims(m, pages, room):
+        return FEW_ROUNDS if pages >= gap and wanted // FEW_ROUNDS < room < pages else 1
     return min(min(1 + FEW_ROUNDS * wanted // gap, FEW_ROUNDS) + wanted // (8 * gap), MAX_ROUNDS)
 
 
