@@ -59,6 +59,7 @@ def machine_dtype(regions: int) -> np.dtype:
         ("kernel_block_free", i8),  # free pages in the pageblocks of DRAM's kernel pages
         ("pcp_idle_pages", i8, (z,)),  # of these, on lists of CPUs that allocate nothing
         ("pcp_refill_pages", i8, (z,)),
+        ("rcu_cached_pages", i8),  # kernel pages of DRAM that the next reclaim gets back
         ("used_pages", i8, (c, z)),
         ("min_pages", i8, (z,)),
         ("low_pages", i8, (z,)),

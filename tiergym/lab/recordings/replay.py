@@ -14,7 +14,7 @@ from tiergym.env.machines import Machines
 from tiergym.errors import UserError
 from tiergym.lab.recordings.format import Recording
 from tiergym.lab.recordings.machine import Start, action_modes, first_sample, sections, thp_came_late
-from tiergym.lab.recordings.requests import SYSTEM, Requests, between_samples, read_requests
+from tiergym.lab.recordings.requests import SLEEPING_TEXT, SYSTEM, Requests, between_samples, read_requests
 from tiergym.sim import demand
 from tiergym.sim import names as n
 from tiergym.sim import parameters as p
@@ -38,6 +38,9 @@ NODE_ZONES = (slice(0, n.FIRST_SLOW_ZONE), slice(n.FIRST_SLOW_ZONE, n.N_ZONES))
 LONG = 1_000_000_000
 PAGE_BYTES = 4096
 WAIT_FOR_KILL_S = 0.5
+RCU_CACHED_PAGES_PER_CPU = 5
+"""What kvfree_rcu() keeps ready (kernel/rcu/tree.c: rcu_min_cached_objs): recordings free ten pages of two CPUs in the
+first run of kswapd, and none again."""
 STEPS = 4
 """Ticks from one sample to the next: a workload in a hurry touches a quarter of DRAM between two samples."""
 
@@ -212,6 +215,7 @@ def install(record: Any, start: Start, requests: Requests) -> None:
             record["free_pages"][z] += left[z]
         else:
             used[n.KERNEL_OTHER, z] += left[z]
+    record["rcu_cached_pages"] = RCU_CACHED_PAGES_PER_CPU * int(record["cpus"])
     record["boot_kernel_mib"] = int(used[n.KERNEL_OTHER].sum()) / 256
 
 
@@ -238,6 +242,10 @@ def _ask(record: Any, start: Start, requests: Requests, k: int, others: int) -> 
     for r, region in enumerate(requests.regions):
         at = k if requests.is_killed(region.process) else others
         record["region_size"][r] = int(region.target[at] + 0.5)
+        if region.name == SLEEPING_TEXT:
+            # Text outlives pages of a process that sleeps: a walk of page tables that finds text referenced skips
+            # the tables of who has not run since the last one (mm/vmscan.c: should_skip_mm).
+            record["region_since"][r] = record["tick"] if _somebody_sleeps(record, requests, k) else 1
         if region.left is not None:
             record["region_density"][r] = region.density * max(float(region.left[at]), 1 / 512)
         hz = 0.0 if region.access_hz is None else max(0.0, float(region.access_hz[at]))
@@ -263,6 +271,17 @@ def _ask(record: Any, start: Start, requests: Requests, k: int, others: int) -> 
     for e, what in enumerate(dict.fromkeys(asked)):
         record["event_kind"][e] = n.EVENT_OFFLINE if what == "offline" else n.EVENT_ONLINE
         record["event_mib"][e] = asked.count(what) * float(record["block_mib"])
+
+
+def _somebody_sleeps(record: Any, requests: Requests, k: int) -> bool:
+    """Whether a process holds pages of DRAM at sample k and has neither referenced nor touched any since the last."""
+    return any(
+        region.process != SYSTEM
+        and record["region_pages"][r, : n.FIRST_SLOW_ZONE].any()
+        and record["region_access_hz"][r] == 0.0
+        and region.target[k] == region.target[max(k - STEPS, 0)]
+        for r, region in enumerate(requests.regions)
+    )
 
 
 def _others_at(requests: Requests, kills: int, k: int) -> int:
