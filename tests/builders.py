@@ -175,6 +175,14 @@ def assert_books_balance(records: NDArray[np.void]) -> None:
     np.testing.assert_array_equal(records["swap_free_pages"] + swapped, swap)
     assert (records["region_out_premature"] <= records["region_out_pages"]).all()
     online = records["block_state"] >= n.BLOCK_NORMAL
+    counted = records["blocks_changed"] == 0
+    for field, inside in (
+        ("blocks_offline", np.isin(records["block_state"], (n.BLOCK_ADDED, n.BLOCK_OFFLINE))),
+        ("blocks_normal", records["block_state"] == n.BLOCK_NORMAL),
+        ("blocks_movable", records["block_state"] == n.BLOCK_MOVABLE),
+        ("blocks_pinned", (records["block_state"] == n.BLOCK_NORMAL) & (records["block_unmovable"] > 0)),
+    ):
+        np.testing.assert_array_equal(records[field][counted], inside.sum(axis=1)[counted], field)
     usable = np.where(online, records["block_pages"][:, None] - records["block_memmap"], 0)
     for zone, state in ((n.SLOW_NORMAL, n.BLOCK_NORMAL), (n.SLOW_MOVABLE, n.BLOCK_MOVABLE)):
         in_zone = (usable * (records["block_state"] == state)).sum(axis=1)

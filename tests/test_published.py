@@ -20,7 +20,7 @@ from tiergym.lab.published.judge import Tolerance, rank_correlation, ranks, slop
 from tiergym.lab.published.measures import MEASURES
 from tiergym.lab.published.report import document, page
 from tiergym.lab.published.results import FITTED, MET, MISSED, Result, validate
-from tiergym.sim.curves import LOAD, dram_multiplier
+from tiergym.sim.curves import DRAM_CURVES, LOAD, measured_piece
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = ROOT / "envs" / "published"
@@ -150,7 +150,9 @@ def test_mlp_of_spec_follows_from_its_local_run() -> None:
         ipc, mpki, read, write = (float(row[key]) for key in ("ipc", "llc_mpki", "read_gbps", "write_gbps"))
         mix = 2 * write / (read + write)
         traffic = ipc * 2.8 * 16 * mpki / 1000 * 64 * (1 + write / read)
-        under_load = dram_multiplier(3, traffic / (112 - 14.5 * mix), mix)
+        load = traffic / (112 - 14.5 * mix)
+        start, at_start, slope = measured_piece(DRAM_CURVES, 3, load, mix)
+        under_load = at_start + slope * (load - start)
         stall = mpki / 1000 * 119 if row["resident"] == "yes" else (1 / ipc - 0.548) / under_load
         unloaded_cpi = 1 / ipc - stall * (under_load - 1)
         region = found[row["program"]]

@@ -14,10 +14,10 @@ from tiergym.sim.curves import (
     DRAM_CURVES,
     LOAD,
     REMOTE_CURVES,
-    dram_multiplier,
+    measured_piece,
     multiplier,
     peak_bytes_per_s,
-    slow_multiplier,
+    slow_piece,
 )
 from tiergym.sim.layout import new_machines
 from tiergym.sim.parameters import MACHINE
@@ -26,26 +26,32 @@ LOADS = np.linspace(0, 1.2, 241)
 MOVABLE = {"zone": "movable"}
 
 
+def on(piece, load):
+    """Latency over idle at `load` on the line through a piece."""
+    start, value, slope = piece
+    return value + slope * (load - start)
+
+
 @pytest.mark.parametrize("curve", range(len(DRAM_CURVES)))
 def test_dram_latency_rises_with_load(curve):
     """FACTS-hardware A3: measured curves, at every mix of reads and writes."""
     for mix in (0.0, 0.3, 1.0):
-        multiples = np.array([dram_multiplier(curve, load, mix) for load in LOADS])
+        multiples = np.array([on(measured_piece(DRAM_CURVES, curve, load, mix), load) for load in LOADS])
         assert multiples[0] == 1
         assert (np.diff(multiples) >= 0).all()
     for half_writes in (0, 1):
-        at_points = [dram_multiplier(curve, load, float(half_writes)) for load in LOAD]
+        at_points = [on(measured_piece(DRAM_CURVES, curve, load, float(half_writes)), load) for load in LOAD]
         np.testing.assert_allclose(at_points, DRAM_CURVES[curve, half_writes], rtol=1e-15)
 
 
 @given(knee=st.floats(0.05, 0.99), ceiling=st.floats(1, 20))
 def test_cxl_latency_is_flat_to_its_knee_and_rises_to_its_ceiling(knee, ceiling):
     """FACTS-hardware A4."""
-    multiples = np.array([slow_multiplier(knee, ceiling, load) for load in LOADS])
+    multiples = np.array([on(slow_piece(knee, ceiling, load), load) for load in LOADS])
     assert multiples[0] == 1
     assert (np.diff(multiples) >= -1e-12).all()
     assert multiples[-1] == pytest.approx(ceiling)
-    assert slow_multiplier(knee, ceiling, knee) <= 1.05 + 1e-12
+    assert on(slow_piece(knee, ceiling, knee), knee) <= 1.05 + 1e-12
 
 
 def cost_machine(dram_load, slow_load, fixed, weights, mix, knee, ceiling):
@@ -73,7 +79,7 @@ def test_another_socket_s_dram_has_its_measured_curve(curve):
         np.testing.assert_allclose(
             [multiplier(m, n.SLOW, load) for load in LOAD], REMOTE_CURVES[curve, int(half_writes)], rtol=1e-15
         )
-        assert by_knee == [slow_multiplier(0.6, 4, load) for load in LOAD]
+        assert by_knee == [on(slow_piece(0.6, 4, load), load) for load in LOAD]
 
 
 def test_work_that_wants_more_than_dram_s_bandwidth_gets_all_of_it():
@@ -109,7 +115,8 @@ cost_machines = st.builds(
 def test_the_equation_is_solved(m, stall, overhead):
     """Work and its stalls fill the tick, unless bandwidth runs out first; nothing is left over."""
     x = solve_throughput(m, stall, overhead)
-    residual = x * (1 + stall + contention(m, x)) + overhead - 1
+    fixed, rising = contention(m, x)
+    residual = x * (1 + stall + fixed + rising * x) + overhead - 1
     bound = bandwidth_bound(m)
     assert 0 < x <= bound <= 1
     assert abs(residual) < 1e-9 or (x == bound and residual < 0)

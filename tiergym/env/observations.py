@@ -12,6 +12,7 @@ from typing import Final
 from tiergym.env.actions import ENTRIES as ACTION_ENTRIES
 from tiergym.env.modes import MODE_COUNTS
 from tiergym.sim import names as n
+from tiergym.sim.blocks import count_blocks
 from tiergym.sim.compile import jit, jit_inline
 from tiergym.sim.kswapd import MAX_RECLAIM_RETRIES
 from tiergym.sim.pages import class_on_tier, node_free, node_managed
@@ -104,6 +105,12 @@ def ratio(part, whole):
 
 
 @jit
+def inverse(whole):
+    """1 / whole; 0 of nothing. Parts of one whole share one division."""
+    return 1.0 / whole if whole > 0 else 0.0
+
+
+@jit
 def squash(x, scale):
     """x / (x + scale): 0 at 0, one half at `scale`, below 1."""
     return x / (x + scale) if x > 0.0 else 0.0
@@ -133,9 +140,9 @@ def fill_pages(m, obs, i):
     )
     i += 3
     for tier in range(n.N_TIERS):
-        managed = node_managed(m, tier)
+        per_page = inverse(node_managed(m, tier))
         for cls in range(n.N_CLASSES):
-            obs[i] = ratio(class_on_tier(m, cls, tier), managed)
+            obs[i] = min(class_on_tier(m, cls, tier) * per_page, 1.0)
             i += 1
     for cls in range(n.FIRST_KERNEL_CLASS, n.N_CLASSES):
         slow = class_on_tier(m, cls, n.SLOW)
@@ -190,20 +197,12 @@ def fill_sampled(m, obs, i, noiseless):
 @jit_inline
 def fill_blocks(m, obs, i):
     """Block states of the slow node."""
-    offline, normal, movable, pinned = 0, 0, 0, 0
-    for b in range(m.blocks):
-        state = m.block_state[b]
-        if state == n.BLOCK_ADDED or state == n.BLOCK_OFFLINE:
-            offline += 1
-        elif state == n.BLOCK_NORMAL:
-            normal += 1
-            pinned += 1 if m.block_unmovable[b] > 0 else 0
-        elif state == n.BLOCK_MOVABLE:
-            movable += 1
-    obs[i] = ratio(offline, m.blocks)
-    obs[i + 1] = ratio(normal, m.blocks)
-    obs[i + 2] = ratio(movable, m.blocks)
-    obs[i + 3] = ratio(pinned, m.blocks)
+    count_blocks(m)
+    per_block = inverse(m.blocks)
+    obs[i] = m.blocks_offline * per_block
+    obs[i + 1] = m.blocks_normal * per_block
+    obs[i + 2] = m.blocks_movable * per_block
+    obs[i + 3] = m.blocks_pinned * per_block
     return i + 4
 
 

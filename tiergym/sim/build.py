@@ -35,6 +35,7 @@ def build_blocks(m):
     for e in range(m.event_kind.shape[0]):
         if m.event_kind[e] == n.EVENT_HOT_ADD:
             later += int(m.event_mib[e] / m.block_mib + 0.5 / m.block_pages)
+    m.blocks_changed = 1
     for b in range(m.blocks):
         m.block_state[b] = n.BLOCK_ADDED if b < m.blocks - later else n.BLOCK_ABSENT
 

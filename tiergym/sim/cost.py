@@ -8,9 +8,11 @@ time per tier at idle latency, which loaded latency multiplies. load_t = (x * de
 there is one root; nothing is carried from the last tick (damped iterations were seen to be chaotic).
 """
 
+import math
+
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
-from tiergym.sim.curves import multiplier, peak_bytes_per_s
+from tiergym.sim.curves import curve_piece, peak_bytes_per_s
 from tiergym.sim.pages import class_on_tier
 from tiergym.sim.regions import fast_pages, slow_pages
 
@@ -119,12 +121,18 @@ def load_at(m, tier, x):
 
 @jit
 def contention(m, x):
-    """Extra stalled time per second of work because latency rises with load, at throughput x."""
-    total = 0.0
+    """Extra stalled time per second of work because latency rises with load, around throughput x.
+
+    Returns (a, b): it is a + b * x on the linear pieces of both tiers' curves that x lies on.
+    """
+    fixed, rising = 0.0, 0.0
     for tier in range(n.N_TIERS):
-        if m.stall_weight[tier] > 0.0:
-            total += m.stall_weight[tier] * (multiplier(m, tier, load_at(m, tier, x)) - 1.0)
-    return total
+        weight = m.stall_weight[tier]
+        if weight > 0.0:
+            start, value, slope = curve_piece(m, tier, load_at(m, tier, x))
+            fixed += weight * (value - 1.0 + slope * (load_at(m, tier, 0.0) - start))
+            rising += weight * slope * m.demand_bytes_per_s[tier] * m.inverse_peak[tier]
+    return fixed, rising
 
 
 @jit
@@ -140,36 +148,27 @@ def bandwidth_bound(m):
 
 @jit
 def solve_throughput(m, stall, overhead):
-    """The root of the equation above in (0, bandwidth bound], by the Illinois method (safeguarded secant).
+    """The root of the equation above in (0, bandwidth bound].
 
-    Without contention the root would be (1 - overhead) / (1 + stall); with as much of it as there, less: both bounds
-    are close where tiers are not saturated.
+    Around any x it is quadratic, as latency is piecewise linear in load: the root of the piece at the upper bound, of
+    the piece there, and so on, until it lies on its own piece. The bracket halves where pieces lead out of it.
     """
     room = 1.0 - overhead
-    high = min(bandwidth_bound(m), room / (1.0 + stall))
-    extra = contention(m, high)
-    f_high = high * (1.0 + stall + extra) - room
-    if f_high <= 0.0:
-        return high
-    low = min(room / (1.0 + stall + extra), high)
-    f_low = low * (1.0 + stall + contention(m, low)) - room
-    side = 0
-    x = low
-    for _ in range(60):
-        if abs(f_low) < TOLERANCE or high - low < TOLERANCE:
+    low, high = 0.0, min(bandwidth_bound(m), room / (1.0 + stall))
+    x = high
+    for step in range(60):
+        fixed, rising = contention(m, x)
+        linear = 1.0 + stall + fixed
+        left = x * (linear + rising * x) - room
+        if abs(left) < TOLERANCE or (step == 0 and left < 0.0):
             break
-        x = (low * f_high - high * f_low) / (f_high - f_low)
-        f = x * (1.0 + stall + contention(m, x)) - room
-        if abs(f) < TOLERANCE:
-            break
-        if f > 0.0:
-            high, f_high = x, f
-            if side == 1:
-                f_low *= 0.5
-            side = 1
+        if left > 0.0:
+            high = x
         else:
-            low, f_low = x, f
-            if side == -1:
-                f_high *= 0.5
-            side = -1
+            low = x
+        if high - low < TOLERANCE:
+            break
+        x = 2.0 * room / (linear + math.sqrt(linear * linear + 4.0 * rising * room))
+        if x <= low or x >= high:
+            x = 0.5 * (low + high)
     return x

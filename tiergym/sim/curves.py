@@ -51,46 +51,52 @@ KNEE_RISE = 1.05
 
 
 @jit
-def measured_multiplier(curves, curve, load, mix):
-    """Latency over idle of a measured curve at utilisation `load`; `mix`: from reads only (0) to half writes (1)."""
-    load = min(max(load, 0.0), 1.0)
+def measured_piece(curves, curve, load, mix):
+    """The piece of a measured curve around utilisation `load`: (where it starts, latency over idle there, slope).
+
+    `mix`: from reads only (0) to half writes (1).
+    """
+    if load > 1.0:
+        return 1.0, curves[curve, 0, -1] + mix * (curves[curve, 1, -1] - curves[curve, 0, -1]), 0.0
     i = 0
     while i < LOAD.shape[0] - 2 and load > LOAD[i + 1]:
         i += 1
-    w = (load - LOAD[i]) * PER_STEP[i]
-    read = curves[curve, 0, i] + w * (curves[curve, 0, i + 1] - curves[curve, 0, i])
-    half = curves[curve, 1, i] + w * (curves[curve, 1, i + 1] - curves[curve, 1, i])
-    return read + mix * (half - read)
+    start = curves[curve, 0, i] + mix * (curves[curve, 1, i] - curves[curve, 0, i])
+    end = curves[curve, 0, i + 1] + mix * (curves[curve, 1, i + 1] - curves[curve, 0, i + 1])
+    return LOAD[i], start, (end - start) * PER_STEP[i]
 
 
 @jit
-def dram_multiplier(curve, load, mix):
-    """DRAM latency over idle at utilisation `load` and a mix of reads and writes."""
-    return measured_multiplier(DRAM_CURVES, curve, load, mix)
-
-
-@jit
-def slow_multiplier(knee, ceiling, load):
-    """CXL latency over idle at utilisation `load`."""
-    load = min(max(load, 0.0), 1.0)
+def slow_piece(knee, ceiling, load):
+    """The piece of CXL's curve around utilisation `load`, as `measured_piece`."""
+    if load > 1.0:
+        return 1.0, ceiling, 0.0
     rise = min(KNEE_RISE, ceiling)
     if load <= knee:
-        return 1.0 + (rise - 1.0) * load / knee
-    middle = 0.5 * (1.0 + knee)
+        return 0.0, 1.0, (rise - 1.0) / knee
+    half = 0.5 * (1.0 - knee)
     at_middle = rise + 0.25 * (ceiling - rise)
-    if load <= middle:
-        return rise + (at_middle - rise) * (load - knee) / (middle - knee)
-    return at_middle + (ceiling - at_middle) * (load - middle) / (1.0 - middle)
+    if load <= knee + half:
+        return knee, rise, (at_middle - rise) / half
+    return knee + half, at_middle, (ceiling - at_middle) / half
+
+
+@jit
+def curve_piece(m, tier, load):
+    """The linear piece of a machine's tier around utilisation `load`: (where it starts, latency over idle there,
+    slope)."""
+    if tier == n.FAST:
+        return measured_piece(DRAM_CURVES, int(m.dram_curve), load, m.write_mix[n.FAST])
+    if m.slow_curve > 0.5:
+        return measured_piece(REMOTE_CURVES, int(m.slow_curve) - 1, load, m.write_mix[n.SLOW])
+    return slow_piece(m.slow_knee, m.slow_ceiling, load)
 
 
 @jit
 def multiplier(m, tier, load):
-    """Latency over idle of a machine's tier."""
-    if tier == n.FAST:
-        return dram_multiplier(int(m.dram_curve), load, m.write_mix[n.FAST])
-    if m.slow_curve > 0.5:
-        return measured_multiplier(REMOTE_CURVES, int(m.slow_curve) - 1, load, m.write_mix[n.SLOW])
-    return slow_multiplier(m.slow_knee, m.slow_ceiling, load)
+    """Latency over idle of a machine's tier at utilisation `load`."""
+    start, value, slope = curve_piece(m, tier, load)
+    return value + slope * (load - start)
 
 
 @jit

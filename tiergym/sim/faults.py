@@ -9,7 +9,7 @@ from tiergym.sim.demand import tables_wanted
 from tiergym.sim.headroom import keep_headroom
 from tiergym.sim.kswapd import kswapd_run, run_woken_kswapds, set_kswapd_pace
 from tiergym.sim.pageblocks import boost_at_random
-from tiergym.sim.pages import MARK_LOW, mark_pages, obtainable
+from tiergym.sim.pages import MARK_LOW, kernel_pages_in_zone, mark_pages, obtainable
 from tiergym.sim.promote import promote
 from tiergym.sim.regions import (
     LEAF_SPAN_PAGES,
@@ -28,8 +28,8 @@ MAX_ROUNDS = 64
 @jit
 def part(total, k, rounds):
     """The k-th of `rounds` whole parts of `total`; they add up to it."""
-    if total == 0:
-        return 0
+    if total == 0 or rounds == 1:
+        return total
     return total * (k + 1) // rounds - total * k // rounds
 
 
@@ -194,11 +194,7 @@ def bear_objects(m, pool, objects):
 @jit
 def kernel_pages_in_dram(m):
     """Kernel pages of DRAM, to see whether this tick placed new ones."""
-    total = 0
-    for cls in range(n.FIRST_KERNEL_CLASS, n.N_CLASSES):
-        for z in range(n.FIRST_SLOW_ZONE):
-            total += m.used_pages[cls, z]
-    return total
+    return kernel_pages_in_zone(m, n.DMA) + kernel_pages_in_zone(m, n.DMA32) + kernel_pages_in_zone(m, n.NORMAL)
 
 
 @jit

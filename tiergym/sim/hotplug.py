@@ -61,6 +61,7 @@ def online_block(m, b, nodes):
     m.free_pages[zone] += usable
     m.block_memmap[b] = memmap if on_memory else 0
     m.block_unmovable[b] = 0
+    m.blocks_changed = 1
     m.block_state[b] = n.BLOCK_NORMAL if zone == n.SLOW_NORMAL else n.BLOCK_MOVABLE
     m.counters[n.C_BLOCKS_ONLINED] += 1
     init_per_zone_wmark_min(m)  # block by block, as each sum is over the marks before it
@@ -161,6 +162,7 @@ def offline_block(m, b):
     m.free_pages[z] -= usable
     m.managed_pages[z] -= usable
     m.block_state[b] = n.BLOCK_OFFLINE
+    m.blocks_changed = 1
     init_per_zone_wmark_min(m)
     return True
 
@@ -172,6 +174,7 @@ def remove_block(m, b):
         free_memmap(m, m.block_pages // STRUCT_PAGES_PER_PAGE)
     m.block_memmap[b] = 0
     m.block_state[b] = n.BLOCK_ABSENT
+    m.blocks_changed = 1
 
 
 @jit
@@ -200,6 +203,7 @@ def hot_add(m, blocks):
     for b in range(m.blocks):
         if blocks > 0 and m.block_state[b] == n.BLOCK_ABSENT:
             m.block_state[b] = n.BLOCK_ADDED
+            m.blocks_changed = 1
             blocks -= 1
     online_arrived(m)
 

@@ -155,6 +155,11 @@ def machine_dtype(regions: int) -> np.dtype:
         # blocks of the slow tier
         ("blocks", i8),
         ("block_pages", i8),
+        ("blocks_offline", i8),  # as `count_blocks` last found them; absent ones are none of these
+        ("blocks_normal", i8),
+        ("blocks_movable", i8),
+        ("blocks_pinned", i8),  # of the normal ones, with an unmovable page
+        ("blocks_changed", i8),  # since then
         ("block_state", "<i4", (MAX_BLOCKS,)),
         ("block_unmovable", "<i4", (MAX_BLOCKS,)),
         ("block_memmap", "<i4", (MAX_BLOCKS,)),

@@ -49,7 +49,7 @@ def take_from_zone(m, z, want, floor):
     if left == 0:
         return got
     batch = m.pcp_refill_pages[z]
-    refills = (left + batch - 1) // batch
+    refills = 1 if left <= batch else (left + batch - 1) // batch  # most requests are small, and divisions slow
     if m.free_pages[z] - floor < refills * batch:
         refills = min(refills, (m.free_pages[z] - floor + batch - 1) // batch)
     moved = min(refills * batch, m.free_pages[z])
@@ -117,6 +117,15 @@ def charge_class(m, cls, z, pages):
 
 
 @jit
+def kernel_pages_in_zone(m, z):
+    """Kernel pages in a zone."""
+    total = 0
+    for cls in range(n.FIRST_KERNEL_CLASS, n.N_CLASSES):
+        total += m.used_pages[cls, z]
+    return total
+
+
+@jit
 def free_class(m, cls, z, pages):
     """Pages of a class go back to the free list of their zone."""
     m.used_pages[cls, z] -= pages
@@ -124,7 +133,8 @@ def free_class(m, cls, z, pages):
     m.counters[n.C_PGFREE] += pages
     if cls >= n.FIRST_KERNEL_CLASS:
         if z == n.SLOW_NORMAL:
-            unpin_blocks(m, pages)
+            if pages > 0:
+                unpin_blocks(m, pages, pages + kernel_pages_in_zone(m, z))
         elif z == kernel_zone(m):
             m.kernel_block_free = min(m.kernel_block_free + pages, PAGEBLOCK_PAGES)
 
