@@ -19,7 +19,8 @@ def trim_pcp(m, tier, freed):
     for z in range(n.N_ZONES):
         if (z >= n.FIRST_SLOW_ZONE) == (tier == n.SLOW) and m.managed_pages[z] > 0:
             batch = m.pcp_refill_pages[z] >> int(m.pcp_scale)
-            pages = min(freed * max(batch - 1, 0), max(m.pcp_idle_pages[z] - KEPT_BATCHES * batch, 0))
+            idle = m.pcp_idle_pages[z] - m.pcp_kernel_pages[z]
+            pages = min(freed * max(batch - 1, 0), max(idle - KEPT_BATCHES * batch, 0))
             m.pcp_idle_pages[z] -= pages
             m.pcp_pages[z] -= pages
             m.free_pages[z] += pages

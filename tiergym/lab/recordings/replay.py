@@ -175,8 +175,10 @@ def install(record: Any, start: Start, requests: Requests) -> None:
         # Some kernels compute their marks before the last boot memory is freed.
         for mark, pages in start.marks[z].items():
             record[f"{mark}_pages"][z] = pages
-        # Every CPU holds its part, per migrate type; a workload uses one list of one CPU at a time.
-        record["pcp_idle_pages"][z] = start.pcp[z] - start.pcp[z] // (int(record["cpus"]) * PCPTYPES)
+        # Every CPU holds its part, per migrate type; a workload uses one CPU's lists at a time.
+        listed = start.pcp[z] // (int(record["cpus"]) * PCPTYPES)
+        record["pcp_idle_pages"][z], record["pcp_kernel_pages"][z] = start.pcp[z] - listed, listed
+    record["pcp_by_type"] = 1
     used = record["used_pages"]
     memmap = used[n.MEMMAP].copy()
     used[:] = 0
