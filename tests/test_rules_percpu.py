@@ -4,6 +4,7 @@ import pytest
 
 from tests.builders import Lab, assert_books_balance, scenario
 from tiergym.sim import names as n
+from tiergym.sim.percpu import KEPT_BATCHES
 from tiergym.sim.watermarks import zone_batchsize
 
 DATA = {"mib": 1500, "grow_s": 8}
@@ -40,4 +41,61 @@ def test_idle_lists_help_nobody_until_they_are_drained():
     lab.ticks(30)
     assert lab.m["pcp_pages"][n.NORMAL] >= 500
     assert lab.region_on(0, n.SLOW) > 0
+    assert_books_balance(lab.machines.records)
+
+
+@pytest.mark.parametrize(("scale", "taken"), [(0, 0), (5, 10 * 62)])
+def test_pages_freed_while_kswapd_works_take_a_batch_off_their_list(scale, taken):
+    """nr_pcp_high with ZONE_RECLAIM_ACTIVE, since 6.7. kvfree_rcu()'s spare pages are freed by the first run of kswapd,
+    which finds nothing else: in recordings DRAM gains 308 to 310 pages by ten of them, with batches of 31."""
+    stacks = {"threads": {"count": 1000, "start_s": 10, "grow_s": 250}}
+    lab = Lab(scenario(regions=[DATA], pools=stacks, pcp_batch_pages=0, pcp_scale=scale), modes={"zone": "movable"})
+    lab.ticks(1)
+    for field in ("pcp_pages", "pcp_idle_pages"):
+        lab.m[field][n.NORMAL] += 2000
+    lab.m["free_pages"][n.NORMAL] -= 2010
+    lab.m["used_pages"][n.KERNEL_OTHER, n.NORMAL] += 10
+    lab.machines.records["rcu_cached_pages"][0] = 10
+    while lab.m["rcu_cached_pages"] > 0:
+        assert lab.m["pcp_idle_pages"][n.NORMAL] == 2000
+        lab.ticks(1)
+        assert lab.m["tick"] < 100
+    assert lab.m["pcp_idle_pages"][n.NORMAL] == 2000 - taken
+    assert lab.total("pgsteal_kswapd_fast") == 0
+    assert_books_balance(lab.machines.records)
+
+
+def test_a_long_reclaim_leaves_four_batches_on_an_idle_list():
+    """nr_pcp_high: batch << 2 while ZONE_RECLAIM_ACTIVE."""
+    stacks = {"threads": {"count": 2000, "start_s": 10, "grow_s": 10}}
+    kernel = {"pcp_batch_pages": 0, "pcp_scale": 5, "demotion": "on"}
+    lab = Lab(scenario(regions=[DATA], pools=stacks, **kernel), modes={"zone": "movable"}).ticks(1)
+    for field in ("pcp_pages", "pcp_idle_pages"):
+        lab.m[field][n.NORMAL] += 2000
+    lab.m["free_pages"][n.NORMAL] -= 2000
+    lab.ticks(100)
+    assert lab.total("pgdemote_kswapd") > 0
+    assert lab.m["pcp_idle_pages"][n.NORMAL] in (0, KEPT_BATCHES * 63)  # 0: direct reclaim has drained it besides
+    assert_books_balance(lab.machines.records)
+
+
+@pytest.mark.parametrize("by_type", [0, 1])
+def test_kernel_pages_come_off_lists_of_their_own(by_type):
+    """rmqueue_pcplist: a list holds pages of one migrate type. DRAM that user pages have left just above min serves
+    kernel requests from their list, and the pages stranded on the other help them not."""
+    stacks = {"threads": {"count": 400, "start_s": 10, "grow_s": 10}}
+    lab = Lab(scenario(regions=[DATA], pools=stacks, pcp_batch_pages=63), modes={"zone": "movable"}).ticks(36)
+    lab.machines.records["pcp_by_type"][0] = by_type
+    lab.m["pcp_idle_pages"][n.NORMAL] = lab.m["pcp_kernel_pages"][n.NORMAL] = 0
+    stranded, free = 500, int(lab.m["free_pages"][n.NORMAL])
+    lab.m["free_pages"][n.NORMAL] -= stranded - int(lab.m["pcp_pages"][n.NORMAL])
+    lab.m["pcp_pages"][n.NORMAL] = stranded
+    assert_books_balance(lab.machines.records)
+    before = lab.on(n.KSTACK, n.FAST)
+    lab.ticks(8)
+    born = lab.on(n.KSTACK, n.FAST) - before
+    assert 0 < born < stranded
+    users = lab.m["pcp_pages"][n.NORMAL] - lab.m["pcp_idle_pages"][n.NORMAL]
+    assert users == (stranded if by_type else stranded - born)
+    assert free > lab.m["min_pages"][n.NORMAL]
     assert_books_balance(lab.machines.records)

@@ -2,7 +2,7 @@
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
-from tiergym.sim.pages import free_class, kernel_zone
+from tiergym.sim.pages import kernel_zone
 
 KEPT_BATCHES = 4  # nr_pcp_high: batch << 2
 
@@ -20,7 +20,7 @@ def trim_pcp(m, tier, freed):
         if (z >= n.FIRST_SLOW_ZONE) == (tier == n.SLOW) and m.managed_pages[z] > 0:
             batch = m.pcp_refill_pages[z] >> int(m.pcp_scale)
             idle = m.pcp_idle_pages[z] - m.pcp_kernel_pages[z]
-            pages = min(freed * max(batch - 1, 0), max(idle - KEPT_BATCHES * batch, 0))
+            pages = min(freed * batch, max(idle - KEPT_BATCHES * batch, 0))
             m.pcp_idle_pages[z] -= pages
             m.pcp_pages[z] -= pages
             m.free_pages[z] += pages
@@ -29,9 +29,10 @@ def trim_pcp(m, tier, freed):
 @jit
 def drop_rcu_cache(m):
     """The first reclaim of DRAM frees the pages that kvfree_rcu() keeps ready (kernel/rcu/tree.c:
-    kfree_rcu_shrink_scan). Returns their number."""
-    pages = m.rcu_cached_pages
-    if pages > 0:
-        free_class(m, n.KERNEL_OTHER, kernel_zone(m), pages)
-        m.rcu_cached_pages = 0
+    kfree_rcu_shrink_scan), onto the lists of idle CPUs. Returns their number."""
+    pages, z = m.rcu_cached_pages, kernel_zone(m)
+    m.rcu_cached_pages = 0
+    m.used_pages[n.KERNEL_OTHER, z] -= pages
+    m.pcp_pages[z] += pages
+    m.pcp_idle_pages[z] += pages
     return pages

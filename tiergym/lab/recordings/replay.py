@@ -39,8 +39,8 @@ LONG = 1_000_000_000
 PAGE_BYTES = 4096
 WAIT_FOR_KILL_S = 0.5
 RCU_CACHED_PAGES_PER_CPU = 5
-"""What kvfree_rcu() keeps ready (kernel/rcu/tree.c: rcu_min_cached_objs): recordings free ten pages of two CPUs in the
-first run of kswapd, and none again."""
+"""What kvfree_rcu() keeps ready (kernel/rcu/tree.c: rcu_min_cached_objs): in recordings of two CPUs the first run of
+kswapd that scans frees ten pages, the others none."""
 STEPS = 4
 """Ticks from one sample to the next: a workload in a hurry touches a quarter of DRAM between two samples."""
 
@@ -217,8 +217,9 @@ def install(record: Any, start: Start, requests: Requests) -> None:
             record["free_pages"][z] += left[z]
         else:
             used[n.KERNEL_OTHER, z] += left[z]
-    record["rcu_cached_pages"] = RCU_CACHED_PAGES_PER_CPU * int(record["cpus"])
-    record["boot_kernel_mib"] = int(used[n.KERNEL_OTHER].sum()) / 256
+    cached = min(RCU_CACHED_PAGES_PER_CPU * int(record["cpus"]), int(used[n.KERNEL_OTHER, : n.FIRST_SLOW_ZONE].max()))
+    record["rcu_cached_pages"] = cached
+    record["boot_kernel_mib"] = (int(used[n.KERNEL_OTHER].sum()) - cached) / 256
 
 
 def _regions_at_start(requests: Requests, start: Start, node: int) -> list[tuple[int, int, int]]:
@@ -245,8 +246,9 @@ def _ask(record: Any, start: Start, requests: Requests, k: int, others: int) -> 
         at = k if requests.is_killed(region.process) else others
         record["region_size"][r] = int(region.target[at] + 0.5)
         if region.name == SLEEPING_TEXT:
-            # Text outlives pages of a process that sleeps: a walk of page tables that finds text referenced skips
-            # the tables of who has not run since the last one (mm/vmscan.c: should_skip_mm).
+            # Mapped text survives one turn of the generations, since its first fault marked it accessed, and so do the
+            # pages of whoever runs, behind it. Who sleeps is skipped (mm/vmscan.c: walk_mm, should_skip_mm): its pages
+            # go before the text.
             record["region_since"][r] = record["tick"] if _somebody_sleeps(record, requests, k) else 1
         if region.left is not None:
             record["region_density"][r] = region.density * max(float(region.left[at]), 1 / 512)
