@@ -64,7 +64,7 @@ def nobody_reclaims(m, pages):
 
 @jit
 def rounds_for(m, wanted, births):
-    """Sub-rounds of a tick: enough that one does not outrun DRAM's low-to-high gap by more than four times.
+    """Sub-rounds of a tick: enough that one does not outrun DRAM's low-to-high gap by more than eight times.
 
     A page table is wanted every 512 pages, so kswapd, once woken, works beside the whole stream of faults; coarser
     rounds would let a tick's data pass it by, and finer ticks would then demote more. A demand that is small against
@@ -77,7 +77,7 @@ def rounds_for(m, wanted, births):
     wanted += int(births / m.slab_objects_per_page)
     if nobody_reclaims(m, pages):
         return 1 if pages < gap else FEW_ROUNDS
-    return min(min(1 + FEW_ROUNDS * wanted // gap, FEW_ROUNDS) + wanted // (4 * gap), MAX_ROUNDS)
+    return min(min(1 + FEW_ROUNDS * wanted // gap, FEW_ROUNDS) + wanted // (8 * gap), MAX_ROUNDS)
 
 
 @jit
