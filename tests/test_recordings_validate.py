@@ -14,8 +14,8 @@ from tiergym.lab.recordings import plots, report
 from tiergym.lab.recordings.format import read_recording
 from tiergym.lab.recordings.machine import ZONE_OF, kernel_version, sections, switches
 from tiergym.lab.recordings.progress import task_progress
-from tiergym.lab.recordings.replay import replay
-from tiergym.lab.recordings.requests import read_requests
+from tiergym.lab.recordings.replay import CLASSES, replay
+from tiergym.lab.recordings.requests import SLEEPING_TEXT, read_requests
 from tiergym.lab.recordings.score import CELLS_WITHIN, base_name, cell_errors, measured_pages
 from tiergym.lab.recordings.tasks import read_tasks, script_commands
 from tiergym.lab.recordings.validate import Outcome, read_all, summarise, validate
@@ -143,6 +143,27 @@ def test_a_killed_process_would_have_gone_on() -> None:
     recording = read_recording(RUNS / "g_oom_default_mov")
     (region,) = [region for region in read_requests(recording).regions if region.process == "p0"]
     assert region.target.max() > recording.column("w.anon_touched_pages").max() * 1.2
+
+
+@pytest.mark.parametrize(
+    ("run", "referenced"),
+    [("b_sparse_write_dem_mov", False), ("a_llama_anon_tier_mov", True), ("v_lruold_llama_tier_on", True)],
+)
+def test_text_of_programs_that_sleep_goes_with_its_generation(run: str, referenced: bool) -> None:
+    """Beside data without accessed bits (NUMA balancing) and on the classic active list it stays."""
+    regions = {region.name: region for region in read_requests(read_recording(RUNS / run)).regions}
+    text = regions[SLEEPING_TEXT]
+    assert text.target[0] > 100
+    assert (text.access_hz is not None and text.access_hz.any()) == referenced
+
+
+@pytest.mark.parametrize(("run", "leaves"), [("b_sparse_write_dem_mov", True), ("f_pressure_anon_dem_mov", False)])
+def test_pages_of_a_process_that_sleeps_go_before_text(run: str, leaves: bool) -> None:
+    """One demotes beside the process that grows, the other beside one that holds what it touched long ago."""
+    simulated, text = replay(read_recording(RUNS / run)), 400
+    before, after = simulated.pages[0, CLASSES.index("file"), 0], simulated.pages[-1, CLASSES.index("file"), 0]
+    unmapped = before - 659  # pages of files that the first sample counts as mapped
+    assert (before - after > unmapped + text // 2) == leaves
 
 
 def test_replicates_widen_the_tolerance(outcomes: list[Outcome]) -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from tests.builders import Lab, assert_books_balance, scenario
 from tiergym.sim import names as n
+from tiergym.sim.percpu import KEPT_BATCHES
 from tiergym.sim.watermarks import zone_batchsize
 
 DATA = {"mib": 1500, "grow_s": 8}
@@ -40,4 +41,60 @@ def test_idle_lists_help_nobody_until_they_are_drained():
     lab.ticks(30)
     assert lab.m["pcp_pages"][n.NORMAL] >= 500
     assert lab.region_on(0, n.SLOW) > 0
+    assert_books_balance(lab.machines.records)
+
+
+@pytest.mark.parametrize(("scale", "taken"), [(0, 0), (5, 10 * 63)])
+def test_pages_freed_while_kswapd_works_take_a_batch_off_their_list(scale, taken):
+    """nr_pcp_high with ZONE_RECLAIM_ACTIVE, since 6.7. kvfree_rcu()'s spare pages are freed by the first run of kswapd,
+    which finds nothing else: in recordings DRAM gains 308 to 310 pages by ten of them, with batches of 31."""
+    stacks = {"threads": {"count": 1000, "start_s": 10, "grow_s": 250}}
+    lab = Lab(scenario(regions=[DATA], pools=stacks, pcp_batch_pages=0, pcp_scale=scale), modes={"zone": "movable"})
+    lab.ticks(1)
+    for field in ("pcp_pages", "pcp_idle_pages"):
+        lab.m[field][n.NORMAL] += 2000
+    lab.m["free_pages"][n.NORMAL] -= 2010
+    lab.m["used_pages"][n.KERNEL_OTHER, n.NORMAL] += 10
+    lab.machines.records["rcu_cached_pages"][0] = 10
+    while lab.m["rcu_cached_pages"] > 0:
+        assert lab.m["pcp_idle_pages"][n.NORMAL] == 2000
+        lab.ticks(1)
+        assert lab.m["tick"] < 100
+    assert lab.m["pcp_idle_pages"][n.NORMAL] == 2010 - taken  # the ten are listed first
+    assert lab.total("pgsteal_kswapd_fast") == 0
+    assert_books_balance(lab.machines.records)
+
+
+def test_a_long_reclaim_leaves_four_batches_on_an_idle_list():
+    """nr_pcp_high: batch << 2 while ZONE_RECLAIM_ACTIVE."""
+    stacks = {"threads": {"count": 2000, "start_s": 10, "grow_s": 10}}
+    machine = scenario(regions=[DATA], pools=stacks, pcp_batch_pages=0, pcp_scale=5, demotion="on")
+    lab = Lab(machine, modes={"zone": "movable"}).ticks(1)
+    for field in ("pcp_pages", "pcp_idle_pages"):
+        lab.m[field][n.NORMAL] += 2000
+    lab.m["free_pages"][n.NORMAL] -= 2000
+    lab.ticks(100)
+    assert lab.total("pgdemote_kswapd") > 0
+    assert lab.m["pcp_idle_pages"][n.NORMAL] in (0, KEPT_BATCHES * 63)  # 0: direct reclaim has drained it besides
+    assert_books_balance(lab.machines.records)
+
+
+@pytest.mark.parametrize("by_type", [0, 1])
+def test_kernel_pages_come_off_lists_of_their_own(by_type):
+    """rmqueue_pcplist: a list holds pages of one migrate type. Kernel pages come off theirs, and what user pages have
+    left on the other helps them not."""
+    stacks = {"threads": {"count": 100, "start_s": 1, "grow_s": 10}}
+    lab = Lab(scenario(pools=stacks, pcp_batch_pages=63)).ticks(1)
+    lab.machines.records["pcp_by_type"][0] = by_type
+    before, listed = int(lab.m["pcp_pages"][n.NORMAL]), 800
+    lab.m["pcp_pages"][n.NORMAL] += 2 * listed  # for user pages and for kernel pages
+    lab.m["free_pages"][n.NORMAL] -= 2 * listed
+    lab.m["pcp_idle_pages"][n.NORMAL] = lab.m["pcp_kernel_pages"][n.NORMAL] = listed
+    free = int(lab.m["free_pages"][n.NORMAL])
+    lab.ticks(50)
+    born = lab.on(n.KSTACK, n.FAST) + lab.on(n.SLAB_UNRECLAIM, n.FAST)
+    assert 400 <= born < listed and lab.m["free_pages"][n.NORMAL] == free
+    users = int(lab.m["pcp_pages"][n.NORMAL] - lab.m["pcp_idle_pages"][n.NORMAL])
+    assert (users == before + listed) == bool(by_type)
+    assert (lab.m["pcp_kernel_pages"][n.NORMAL] < listed) == bool(by_type)
     assert_books_balance(lab.machines.records)

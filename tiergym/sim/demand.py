@@ -204,9 +204,10 @@ def demand_pools(m):
     free_kernel_pages(m, n.KSTACK, dead)
     m.kernel_want[n.KSTACK] = max(stacks - (have - dead), 0)
 
-    other = m.pool_now[n.POOL_BUFFERS] + int(m.boot_kernel_mib * 256)
+    boot = int(m.boot_kernel_mib * 256) + m.rcu_cached_pages
+    other = m.pool_now[n.POOL_BUFFERS] + boot
     have = class_on_tier(m, n.KERNEL_OTHER, n.FAST) + class_on_tier(m, n.KERNEL_OTHER, n.SLOW)
-    floating = max(have - int(m.boot_kernel_mib * 256), 0)
+    floating = max(have - boot, 0)
     dead = max(have - other, int(floating * m.pool_turnover[n.POOL_BUFFERS]))
     free_kernel_pages(m, n.KERNEL_OTHER, dead)
     m.kernel_want[n.KERNEL_OTHER] = max(other - (have - dead), 0)

@@ -5,6 +5,7 @@ import math
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.pages import MARK_LOW, node_managed, slow_free_above
+from tiergym.sim.percpu import drop_rcu_cache, trim_pcp
 from tiergym.sim.reclaim import metadata_us, reclaim_node
 
 MAX_RECLAIM_RETRIES = 16
@@ -120,6 +121,7 @@ def kswapd_run(m, tier):
     m.reclaim_files_only = 1 if boosted else 0
     freed, demoted, seconds = reclaim_node(m, tier, min(max(want, MIN_BATCH_PAGES), budget), premature)
     m.reclaim_files_only = 0
+    trim_pcp(m, tier, freed + (drop_rcu_cache(m) if tier == n.FAST else 0))
     end_boost(m, tier)
     if tier == n.FAST:
         wake_demotion_target(m)

@@ -58,7 +58,10 @@ def machine_dtype(regions: int) -> np.dtype:
         ("pcp_pages", i8, (z,)),
         ("kernel_block_free", i8),  # free pages in the pageblocks of DRAM's kernel pages
         ("pcp_idle_pages", i8, (z,)),  # of these, on lists of CPUs that allocate nothing
+        ("pcp_by_type", i8),  # 1: kernel pages come off lists of their own
+        ("pcp_kernel_pages", i8, (z,)),  # on that list; a user page's request counts them as idle
         ("pcp_refill_pages", i8, (z,)),
+        ("rcu_cached_pages", i8),  # kernel pages of DRAM that the next reclaim gets back
         ("used_pages", i8, (c, z)),
         ("min_pages", i8, (z,)),
         ("low_pages", i8, (z,)),

@@ -72,6 +72,16 @@ def obtainable(m, z, floor):
 
 
 @jit
+def turn_pcp(m):
+    """Let the lists of kernel and of user pages change places: each helps requests of its own migrate type alone
+    (mm/page_alloc.c: rmqueue_pcplist)."""
+    for z in range(n.N_ZONES):
+        own = m.pcp_pages[z] - m.pcp_idle_pages[z]
+        m.pcp_idle_pages[z] = m.pcp_pages[z] - m.pcp_kernel_pages[z]
+        m.pcp_kernel_pages[z] = own
+
+
+@jit
 def take_from_zonelist(m, want, level, nodes, slow_first, movable):
     """Walk the zonelist (mm/page_alloc.c: get_page_from_freelist) and add what is got to `grant_pages`.
 
@@ -79,6 +89,9 @@ def take_from_zonelist(m, want, level, nodes, slow_first, movable):
     and NORMAL; `slow_first` turns the nodes round. Waking kswapd is not part of the walk. Returns the pages got.
     """
     left = want
+    turned = not movable and m.pcp_by_type == 1
+    if turned:
+        turn_pcp(m)
     for step in range(2):
         slow = (step == 1) != slow_first
         if slow and nodes & NODE_SLOW:
@@ -98,6 +111,8 @@ def take_from_zonelist(m, want, level, nodes, slow_first, movable):
                 left -= got
         if left == 0:
             break
+    if turned:
+        turn_pcp(m)
     return want - left
 
 
@@ -146,6 +161,7 @@ def drain_pcp(m):
         m.free_pages[z] += m.pcp_pages[z]
         m.pcp_pages[z] = 0
         m.pcp_idle_pages[z] = 0
+        m.pcp_kernel_pages[z] = 0
 
 
 @jit

@@ -55,7 +55,8 @@ class Start:
     """Pages in the first sample. Arrays over nodes (0: DRAM, 1: slow): `classes` by name of a class of the model.
 
     `free` and `pcp` are per zone of the model. `unevictable` pages are on no list that reclaim looks at (mlock);
-    `mapped` counts file pages that some process maps. `generations`: the multi-generational LRU is on.
+    `mapped` counts file pages that some process maps. `generations`: the multi-generational LRU is on; `balancing`:
+    NUMA balancing is.
     """
 
     managed: Mapping[int, int]
@@ -72,6 +73,7 @@ class Start:
     mapped: int
     active_anon: int
     generations: bool
+    balancing: bool
 
 
 def kernel_version(recording: Recording) -> tuple[int, int]:
@@ -214,6 +216,7 @@ def first_sample(recording: Recording) -> Start:
         unevictable=nodes("nr_unevictable")[0],
         mapped=sum(nodes("nr_mapped")),
         active_anon=sum(nodes("nr_active_anon")),
+        balancing=switches(recording).get("numa_balancing", "0") != "0",
         generations=int(switches(recording).get("lru_gen", "0x0000"), 16) & 1 == 1,
     )
 

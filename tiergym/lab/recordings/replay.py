@@ -14,7 +14,7 @@ from tiergym.env.machines import Machines
 from tiergym.errors import UserError
 from tiergym.lab.recordings.format import Recording
 from tiergym.lab.recordings.machine import Start, action_modes, first_sample, sections, thp_came_late
-from tiergym.lab.recordings.requests import SYSTEM, Requests, between_samples, read_requests
+from tiergym.lab.recordings.requests import SLEEPING_TEXT, SYSTEM, Requests, between_samples, read_requests
 from tiergym.sim import demand
 from tiergym.sim import names as n
 from tiergym.sim import parameters as p
@@ -38,6 +38,9 @@ NODE_ZONES = (slice(0, n.FIRST_SLOW_ZONE), slice(n.FIRST_SLOW_ZONE, n.N_ZONES))
 LONG = 1_000_000_000
 PAGE_BYTES = 4096
 WAIT_FOR_KILL_S = 0.5
+RCU_CACHED_PAGES_PER_CPU = 5
+"""What kvfree_rcu() keeps ready (kernel/rcu/tree.c: rcu_min_cached_objs): in recordings of two CPUs the first run of
+kswapd that scans frees ten pages, the others none."""
 STEPS = 4
 """Ticks from one sample to the next: a workload in a hurry touches a quarter of DRAM between two samples."""
 
@@ -172,8 +175,10 @@ def install(record: Any, start: Start, requests: Requests) -> None:
         # Some kernels compute their marks before the last boot memory is freed.
         for mark, pages in start.marks[z].items():
             record[f"{mark}_pages"][z] = pages
-        # Every CPU holds its part, per migrate type; a workload uses one list of one CPU at a time.
-        record["pcp_idle_pages"][z] = start.pcp[z] - start.pcp[z] // (int(record["cpus"]) * PCPTYPES)
+        # Every CPU holds its part, per migrate type; a workload uses one CPU's lists at a time.
+        listed = start.pcp[z] // (int(record["cpus"]) * PCPTYPES)
+        record["pcp_idle_pages"][z], record["pcp_kernel_pages"][z] = start.pcp[z] - listed, listed
+    record["pcp_by_type"] = 1
     used = record["used_pages"]
     memmap = used[n.MEMMAP].copy()
     used[:] = 0
@@ -212,7 +217,9 @@ def install(record: Any, start: Start, requests: Requests) -> None:
             record["free_pages"][z] += left[z]
         else:
             used[n.KERNEL_OTHER, z] += left[z]
-    record["boot_kernel_mib"] = int(used[n.KERNEL_OTHER].sum()) / 256
+    cached = min(RCU_CACHED_PAGES_PER_CPU * int(record["cpus"]), int(used[n.KERNEL_OTHER, : n.FIRST_SLOW_ZONE].max()))
+    record["rcu_cached_pages"] = cached
+    record["boot_kernel_mib"] = (int(used[n.KERNEL_OTHER].sum()) - cached) / 256
 
 
 def _regions_at_start(requests: Requests, start: Start, node: int) -> list[tuple[int, int, int]]:
@@ -238,6 +245,11 @@ def _ask(record: Any, start: Start, requests: Requests, k: int, others: int) -> 
     for r, region in enumerate(requests.regions):
         at = k if requests.is_killed(region.process) else others
         record["region_size"][r] = int(region.target[at] + 0.5)
+        if region.name == SLEEPING_TEXT:
+            # Mapped text survives one turn of the generations, since its first fault marked it accessed, and so do the
+            # pages of whoever runs, behind it. Who sleeps is skipped (mm/vmscan.c: walk_mm, should_skip_mm): its pages
+            # go before the text.
+            record["region_since"][r] = record["tick"] if _somebody_sleeps(record, requests, k) else 1
         if region.left is not None:
             record["region_density"][r] = region.density * max(float(region.left[at]), 1 / 512)
         hz = 0.0 if region.access_hz is None else max(0.0, float(region.access_hz[at]))
@@ -263,6 +275,17 @@ def _ask(record: Any, start: Start, requests: Requests, k: int, others: int) -> 
     for e, what in enumerate(dict.fromkeys(asked)):
         record["event_kind"][e] = n.EVENT_OFFLINE if what == "offline" else n.EVENT_ONLINE
         record["event_mib"][e] = asked.count(what) * float(record["block_mib"])
+
+
+def _somebody_sleeps(record: Any, requests: Requests, k: int) -> bool:
+    """Whether a process holds pages of DRAM at sample k and has neither referenced nor touched any since the last."""
+    return any(
+        region.process != SYSTEM
+        and record["region_pages"][r, : n.FIRST_SLOW_ZONE].any()
+        and record["region_access_hz"][r] == 0.0
+        and region.target[k] == region.target[max(k - STEPS, 0)]
+        for r, region in enumerate(requests.regions)
+    )
 
 
 def _others_at(requests: Requests, kills: int, k: int) -> int:

@@ -19,6 +19,8 @@ from tiergym.lab.recordings.tasks import Task, details, offline_tests, read_task
 
 Series = NDArray[np.float64]
 SYSTEM = "system"
+SLEEPING_TEXT = "tmpfs_mapped"
+"""Region of the text that programs map which do not run."""
 
 # A small process beside what it touches, as /proc/<pid>/status shows it for a static program: page tables of its text,
 # data, stack and kernel-shared top level; anonymous pages of an exec'd image, and those of a forked child.
@@ -39,6 +41,7 @@ MOUNT_CACHE_PAGES = 100
 DISK_FILES_PER_CACHE_PAGE = 16  # inodes of 256 bytes in the inode table
 TEST_PROCESSES = 4
 TEST_SYSFS_BYTES = 8 * 4096  # dentries and inodes of the files under /sys/devices/system/memory
+RUNNING_TEXT_PAGES = 40  # text of the sampler and its shell, which stays however long reclaim goes on (recordings)
 STACKS_PER_TABLE = 64  # user stacks of 32 KiB
 POLICIES = {("bind", 0): "bind_fast", ("bind", 1): "bind_slow", ("pref", 1): "prefer_slow"}
 
@@ -178,8 +181,11 @@ def _system_regions(t_s: Series, start: Start, tasks: list[Task]) -> list[Region
     locked_anon = min(start.unevictable, anon)
     locked_files = min(start.unevictable - locked_anon, files)
     mapped_files = max(0, min(start.mapped, files) - locked_files)
+    running = min(RUNNING_TEXT_PAGES, mapped_files)
     # The classic LRU keeps what is on its active list, and an initramfs is; generations go by age alone.
     active_files = 0.0 if start.generations or not start.active_anon else 1.0
+    # Pages that NUMA balancing has unmapped for a hint fault have no accessed bit; beside them text looks referenced.
+    text_hz = 1.0 if active_files or start.balancing else 0.0
     per_table = max(anon, 1) / max(sum(start.tables) - 2, 1)
     images = process_count(t_s, tasks, shell=SHELL_SHARE) * IMAGE_PAGES
     heaps = zero.copy()
@@ -190,8 +196,9 @@ def _system_regions(t_s: Series, start: Start, tasks: list[Task]) -> list[Region
         RegionRequest(
             "tmpfs", SYSTEM, zero + files - locked_files - mapped_files, kind="shmem", access_hz=zero + active_files
         ),
-        # Programs that run: text and libraries, which an initramfs keeps in a tmpfs.
-        RegionRequest("tmpfs_mapped", SYSTEM, zero + mapped_files, kind="shmem", access_hz=zero + 1.0),
+        # Text and libraries, which an initramfs keeps in a tmpfs: of the programs that run, and of those that sleep.
+        RegionRequest("tmpfs_running", SYSTEM, zero + running, kind="shmem", access_hz=zero + 1.0),
+        RegionRequest(SLEEPING_TEXT, SYSTEM, zero + mapped_files - running, kind="shmem", access_hz=zero + text_hz),
         RegionRequest("tmpfs_locked", SYSTEM, zero + locked_files, kind="shmem", mlocked=True),
         RegionRequest("images", SYSTEM, images, density=IMAGE_PAGES / IMAGE_TABLES / 512, access_hz=zero + 1.0),
         RegionRequest("heaps", SYSTEM, heaps, access_hz=zero + 1.0),
