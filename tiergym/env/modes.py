@@ -12,11 +12,10 @@ MODE_OFFSETS = np.array(OFFSETS, dtype=np.int64)
 
 @jit_inline
 def possible_kinds(m):
-    """What decides about modes: (whether there is a slow tier, whether kernel pages may be asked from it, whether stacks
-    move).
+    """What decides about modes: is there a slow tier, may kernel pages be asked from it, do stacks move.
 
     Without a slow tier nothing can be placed or moved, and every entry stays at mode 0; `prefer_slow` needs a NORMAL
-    slow zone (or blocks that may still come online as one); stacks move only where the machine says that its kernel can.
+    slow zone (or blocks that may still come online as one); stacks move only where the kernel can (`stack_migration`).
     """
     slow = m.blocks > 0
     return slow, slow and (m.managed_pages[n.SLOW_NORMAL] > 0 or m.tick == 0), slow and m.stack_migration > 0.5

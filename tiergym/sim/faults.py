@@ -64,10 +64,10 @@ def nobody_reclaims(m, pages, room):
 
 @jit
 def rounds_for(m, wanted, births):
-    """Sub-rounds of a tick: enough that one does not outrun DRAM's low-to-high gap by more than eight times.
+    """Sub-rounds of a tick: enough that one does not outrun DRAM's low-to-high gap by more than twice.
 
     A page table is wanted every 512 pages, so kswapd, once woken, works beside the whole stream of faults; coarser
-    rounds would let a tick's data pass it by, and finer ticks would then demote more. A demand that is small against
+    rounds let a tick's data pass it by (with four gaps to a round, demotion loses 40 %). A demand that is small against
     the gap, or that meets nobody who reclaims, needs few; one where all of it goes to the same tier, because no order
     among the requests then matters. What this costs in accuracy: experiments/sub_rounds.py.
     """
@@ -78,8 +78,8 @@ def rounds_for(m, wanted, births):
     wanted += int(births / m.slab_objects_per_page)
     room = fast_room(m)
     if nobody_reclaims(m, pages, room):
-        return FEW_ROUNDS if pages >= gap and wanted // FEW_ROUNDS < room < pages else 1
-    return min(min(1 + FEW_ROUNDS * wanted // gap, FEW_ROUNDS) + wanted // (8 * gap), MAX_ROUNDS)
+        return FEW_ROUNDS if pages >= gap and 0 < room < pages else 1
+    return min(min(1 + FEW_ROUNDS * wanted // gap, FEW_ROUNDS) + wanted // (2 * gap), MAX_ROUNDS)
 
 
 @jit
