@@ -1,7 +1,8 @@
 """How long learning takes to beat a rule: wall time of training until its deterministic policy scores as much.
 
-`python -m tiergym.lab.time_to_score AGENT SCENARIO[,SCENARIO...] [SEEDS] [BUDGET_S] > times.json`. What is compared is
-the mean return over the scenarios, on evaluation seeds that no training sees; the time of evaluations does not count.
+`python -m tiergym.lab.time_to_score AGENT SUITE|SCENARIO[,SCENARIO...] [SEEDS] [BUDGET_S] > times.json`. What is
+compared is the mean return over the scenarios, on evaluation seeds that no training sees; the time of evaluations does
+not count. The suite `tuning` is the largest mixture that may be trained on.
 """
 
 from __future__ import annotations
@@ -26,13 +27,15 @@ from tiergym.lab.recipe import Recipe, load_recipe
 from tiergym.lab.training_env import TrainingVecEnv
 from tiergym.policy.base import Policy
 from tiergym.policy.load import list_policies, load_policy
-from tiergym.specs import Scenario, list_scenarios, load_scenario
+from tiergym.specs import Scenario, list_suites, load_scenario, load_suite
 
 REFERENCE = "online"
 TUNED = "adaptive"
 """The rule whose thresholds were chosen on scenarios."""
 CHANCE = "random"
 EPISODES = 32
+"""Of a score, shared among scenarios, but at least FEW_EPISODES of each."""
+FEW_EPISODES = 8
 EVERY = 1.05
 """Training is scored when it has taken this much longer than at the last time: times are known to 5 %."""
 
@@ -73,9 +76,10 @@ class _Network:
 def score(policy: Policy, scenarios: Sequence[Scenario]) -> float:
     """Mean return over the scenarios, on evaluation seeds."""
     returns = []
+    episodes = max(EPISODES // len(scenarios), min(FEW_EPISODES, EPISODES))
     for scenario in scenarios:
-        policy.reset(EPISODES, 0)
-        totals, _ = run_episodes(policy, scenario, evaluation_seeds(0, EPISODES))
+        policy.reset(episodes, 0)
+        totals, _ = run_episodes(policy, scenario, evaluation_seeds(0, episodes))
         returns.append(float(totals.reward.mean()))
     return float(np.mean(returns))
 
@@ -141,8 +145,8 @@ def measure(recipe: Recipe, names: Sequence[str], seeds: int, budget_s: float) -
 
 
 def main(agent: str, scenarios: str, seeds: str = "5", budget_s: str = "300") -> None:
-    """Print the times as JSON; `all` stands for every shipped scenario."""
-    names = list_scenarios() if scenarios == "all" else scenarios.split(",")
+    """Print the times as JSON."""
+    names = load_suite(scenarios) if scenarios in list_suites() else scenarios.split(",")
     times = measure(load_recipe(agent), names, int(seeds), float(budget_s))
     sys.stdout.write(json.dumps(asdict(times), indent=1) + "\n")
 
