@@ -277,3 +277,40 @@ def test_strict_floating_point() -> None:
     total, infinite = compensated(x)
     assert total == 100.0
     assert infinite == np.inf
+
+
+LAYOUTS = """
+    import sys
+    import numpy as np
+    from tiergym.sim.compile import jit
+
+    @jit
+    def read(m, depth):
+        return m.last if depth == 0 else read(m, depth - 1)  # recursive: it is never inlined away
+
+    @jit
+    def total(machines):
+        found = 0
+        for i in range(machines.shape[0]):
+            found += read(machines[i], 1)
+        return found
+
+    for size in sys.argv[1:]:
+        machines = np.zeros(2, [("pad", "<i8", (int(size),)), ("last", "<i8")])
+        machines["last"] = 7
+        print(total(machines))
+"""
+
+
+def test_code_cached_by_several_processes_is_kept_apart(tmp_path: Path) -> None:
+    """numba names records by a number of the process, so two sizes of machine may bear the same name in the cache."""
+    script = tmp_path / "layouts.py"
+    script.write_text(textwrap.dedent(LAYOUTS))
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+
+    def totals(*sizes: str) -> list[str]:
+        command = [sys.executable, str(script), *sizes]
+        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.split()
+
+    assert [*totals("1"), *totals("50")] == ["14", "14"]
+    assert totals("1", "50") == totals("50", "1") == ["14", "14"]

@@ -10,11 +10,14 @@ a whole, once, and kept in the cache (`tiergym.sim.compile_cache`).
 """
 
 import functools
+import itertools
+import secrets
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
 from numba.core import types
+from numba.core.bytecode import FunctionIdentity
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.extending import models, register_model
@@ -22,6 +25,11 @@ from numba.extending import models, register_model
 from tiergym.sim.compile_cache import cache_dir, numba_cache_at
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+# numba tells functions and records in the names of compiled code by numbers that every process counts from 1. Code that
+# two processes have put into the cache could bear one name for two sizes of machine, and a third process would run the
+# one for the other. Counted from a number of the process's own, functions never share a name.
+FunctionIdentity._unique_ids = itertools.count(secrets.randbits(48))
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "numpy"}
 

@@ -67,8 +67,8 @@ def rounds_for(m, wanted, births):
     """Sub-rounds of a tick: enough that one does not outrun DRAM's low-to-high gap by more than twice.
 
     A page table is wanted every 512 pages, so kswapd, once woken, works beside the whole stream of faults; coarser
-    rounds let a tick's data pass it by (with four gaps to a round, demotion loses 40 %). A demand that is small against
-    the gap, or that meets nobody who reclaims, needs few; one where all of it goes to the same tier, because no order
+    rounds let a tick's data pass it by (at four gaps 30 to 40 % less is demoted). A demand that is small against the
+    gap, or that meets nobody who reclaims, needs few; one where all of it goes to the same tier, because no order
     among the requests then matters. What this costs in accuracy: experiments/sub_rounds.py.
     """
     gap = 1

@@ -1,4 +1,4 @@
-"""Moving pages between free lists, per-CPU lists and classes. Nothing else changes a page count.
+"""Moving pages between free lists, per-CPU lists and classes. Only hot-plug and `percpu` change a page count too.
 
 The invariant that every function here keeps, per zone: managed = free + pcp + sum over classes.
 """
