@@ -47,7 +47,7 @@ Seconds of training until the deterministic policy's mean return over the scenar
 it), on evaluation seeds, evaluations not counted: the median over training seeds, and how many of them got there.
 0 s: the untrained network already does, because its modes differ from stock Linux's. Recipes named after a setting
 are `ppo` with that one changed, for 200,000 steps; its defaults are those that came to the tuned rule soonest among
-those that did in at least four of five seeds. The mixture is the tuning suite (held-out scenarios are never trained on):
+those that did in at least four of five seeds. The mixture is the tuning suite, as nothing trains on held-out scenarios:
 `ppo` with `steps` at 5,000,000, at most 140 s of training per seed, 8 episodes of each scenario to a score, and other
 work on the machine at times.
 """
