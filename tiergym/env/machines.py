@@ -12,7 +12,7 @@ from tiergym.env.kernel import reset_batch, step_range
 from tiergym.env.observations import N_OBS
 from tiergym.env.threads import over_ranges
 from tiergym.sim import names as n
-from tiergym.sim.layout import new_machines, parameter_names
+from tiergym.sim.layout import WORD_BYTES, new_machines, parameter_names, parameter_words, tick_words
 from tiergym.sim.parameters import REPEATED_SECTIONS, SCALAR_SECTIONS
 from tiergym.specs import Scenario, scenario_table
 
@@ -54,9 +54,11 @@ class Machines:
         self.num_envs = num_envs
         regions = max(s.regions for s in self.scenarios)
         self._tables = np.stack([scenario_table(s, regions) for s in self.scenarios])
+        self._words = parameter_words(regions)
         self._integer = _integer_parameters(regions)
         self._counts = np.array([s.counts for s in self.scenarios], dtype=np.int64)
-        self._options = np.array([noiseless, next_step], dtype=np.int64)
+        ahead = tick_words(regions, int(self._counts[:, 0].max()))
+        self._options = np.array([noiseless, next_step, ahead], dtype=np.int64)
         self.threads = numba.get_num_threads() if threads is None else threads
         self._parallel = self.threads > 1 and num_envs >= PARALLEL_FROM
         self.records = new_machines(num_envs, regions)
@@ -72,7 +74,7 @@ class Machines:
 
     def _make_views(self) -> None:
         """Named views of the buffers; a copy or a pickle makes its own."""
-        self._raw = self.records.view(np.float64).reshape(self.num_envs, self.records.dtype.itemsize // 8)
+        self._raw = self.records.view(np.float64).reshape(self.num_envs, self.records.dtype.itemsize // WORD_BYTES)
         self.throughput = self._floats[:, 0]
         self.terms = self._floats[:, 1 : 1 + n.N_TERMS]
         self.lost = self._floats[:, 1 + n.N_TERMS :]
@@ -101,6 +103,7 @@ class Machines:
         reset_batch(
             self.records,
             self._raw,
+            self._words,
             self._tables,
             self._integer,
             self._counts,
@@ -136,6 +139,7 @@ class Machines:
         arrays = (
             self.records,
             self._raw,
+            self._words,
             self._tables,
             self._integer,
             self._counts,

@@ -14,11 +14,11 @@ def working_share(m):
     """
     share = 0.0
     for q in range(m.processes):
-        if m.process_down_s[q] <= 0.0 and m.process_warm_s[q] <= 0.0:
-            share += m.process_share[q]
-        elif m.process_killed[q] == m.tick + 1 and m.process_worked[q] == 1:
-            share += 0.5 * m.process_share[q]
-        m.process_worked[q] = 1 if m.process_down_s[q] <= 0.0 and m.process_warm_s[q] <= 0.0 else 0
+        if m.process[q].down_s <= 0.0 and m.process[q].warm_s <= 0.0:
+            share += m.process[q].share
+        elif m.process[q].killed == m.tick + 1 and m.process[q].worked == 1:
+            share += 0.5 * m.process[q].share
+        m.process[q].worked = 1 if m.process[q].down_s <= 0.0 and m.process[q].warm_s <= 0.0 else 0
     return min(share, 1.0)
 
 

@@ -59,16 +59,16 @@ def share_per_tick(hz, dt_s):
 def build_workload(m):
     """Region sizes in pages, turnover per tick, heat, and every process's share of the work."""
     for r in range(m.regions):
-        m.region_size[r] = int(m.region_mib[r] * PAGES_PER_MIB + 0.5)
-        m.region_turnover[r] = share_per_tick(m.region_turnover_hz[r], m.dt_s)
+        m.region[r].size = int(m.region[r].mib * PAGES_PER_MIB + 0.5)
+        m.region[r].turnover = share_per_tick(m.region[r].turnover_hz, m.dt_s)
         set_heat(m, r, r)
     for k in range(n.N_POOLS):
         m.pool_turnover[k] = share_per_tick(m.pool_turnover_hz[k], m.dt_s)
     total = 0.0
     for q in range(m.processes):
-        total += m.process_work_share[q]
+        total += m.process[q].work_share
     for q in range(m.processes):
-        m.process_share[q] = m.process_work_share[q] / total if total > 0.0 else 1.0 / m.processes
+        m.process[q].share = m.process[q].work_share / total if total > 0.0 else 1.0 / m.processes
 
 
 @jit

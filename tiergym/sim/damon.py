@@ -34,7 +34,7 @@ def damon_promote(m, share):
     limit = int(m.promote_limit_mib_per_s * 256.0 * m.dt_s * share)
     moved = 0
     for r in range(m.regions):
-        hot = int(slow_pages(m, r) * m.region_hot[r])
+        hot = int(slow_pages(m, r) * m.region[r].hot)
         moved += promote_region(m, r, min(hot, limit - moved), MARK_MIN)
     if moved == 0:
         return

@@ -45,19 +45,19 @@ def envelope(t, start, grow, hold, shrink, low, period):
 @jit
 def drifted(m, r, now):
     """The region whose heat region r has now: regions of one drift group exchange theirs in turn."""
-    group = m.region_drift_group[r]
-    if group == 0.0 or m.region_drift_s[r] <= 0.0:
+    group = m.region[r].drift_group
+    if group == 0.0 or m.region[r].drift_s <= 0.0:
         return r
     size, place = 0, 0
     for i in range(m.regions):
-        if m.region_drift_group[i] == group:
+        if m.region[i].drift_group == group:
             if i == r:
                 place = size
             size += 1
-    turn = int(now / m.region_drift_s[r])
+    turn = int(now / m.region[r].drift_s)
     place = (place + turn) % size
     for i in range(m.regions):
-        if m.region_drift_group[i] == group:
+        if m.region[i].drift_group == group:
             if place == 0:
                 return i
             place -= 1
@@ -67,13 +67,13 @@ def drifted(m, r, now):
 @jit
 def set_heat(m, r, source):
     """Region r takes the heat of region `source`; what follows from it is computed once, here."""
-    m.region_heat_from[r] = source
-    m.region_hz[r] = m.region_access_hz[source]
-    m.region_misses[r] = m.region_misses_per_page_s[source]
-    m.region_tlb[r] = m.region_tlb_misses_per_page_s[source]
-    m.region_cold[r] = math.exp(-m.region_access_hz[source] * m.lru_window_s)
-    m.region_hot[r] = -math.expm1(-m.region_access_hz[source] * m.hot_threshold_ms * 1e-3)
-    m.region_reread[r] = -math.expm1(-m.region_access_hz[source] * m.dt_s)
+    m.region[r].heat_from = source
+    m.region[r].hz = m.region[source].access_hz
+    m.region[r].misses = m.region[source].misses_per_page_s
+    m.region[r].tlb = m.region[source].tlb_misses_per_page_s
+    m.region[r].cold = math.exp(-m.region[source].access_hz * m.lru_window_s)
+    m.region[r].hot = -math.expm1(-m.region[source].access_hz * m.hot_threshold_ms * 1e-3)
+    m.region[r].reread = -math.expm1(-m.region[source].access_hz * m.dt_s)
 
 
 @jit
@@ -81,8 +81,8 @@ def running_share(m):
     """Share of the machine's work whose processes are not down."""
     share = 0.0
     for q in range(m.processes):
-        if m.process_down_s[q] <= 0.0:
-            share += m.process_share[q]
+        if m.process[q].down_s <= 0.0:
+            share += m.process[q].share
     return share
 
 
@@ -91,13 +91,13 @@ def advance_processes(m):
     """Killed processes come back after their restart time; the rest of the tick is theirs then."""
     now = m.tick * m.dt_s
     for q in range(m.processes):
-        if m.process_down_s[q] > 0.0:
-            m.process_down_s[q] -= m.dt_s
-            if m.process_down_s[q] <= 1e-9:
-                m.process_born_s[q] = now + m.dt_s + m.process_down_s[q]
-                m.process_down_s[q] = 0.0
-        elif m.process_warm_s[q] > 0.0:
-            m.process_warm_s[q] = max(m.process_warm_s[q] - m.dt_s, 0.0)
+        if m.process[q].down_s > 0.0:
+            m.process[q].down_s -= m.dt_s
+            if m.process[q].down_s <= 1e-9:
+                m.process[q].born_s = now + m.dt_s + m.process[q].down_s
+                m.process[q].down_s = 0.0
+        elif m.process[q].warm_s > 0.0:
+            m.process[q].warm_s = max(m.process[q].warm_s - m.dt_s, 0.0)
 
 
 @jit
@@ -107,37 +107,37 @@ def demand_regions(m):
     m.unreferenced_regions = 0
     for r in range(m.regions):
         source = drifted(m, r, now)
-        if source != m.region_heat_from[r]:
+        if source != m.region[r].heat_from:
             set_heat(m, r, source)
-        if m.region_hz[r] == 0.0:
+        if m.region[r].hz == 0.0:
             m.unreferenced_regions += 1
-        q = int(m.region_process[r])
+        q = int(m.region[r].process)
         target = 0
-        if m.process_down_s[q] <= 0.0:
+        if m.process[q].down_s <= 0.0:
             share = envelope(
-                now - m.process_born_s[q],
-                m.region_start_s[r],
-                m.region_grow_s[r],
-                m.region_hold_s[r],
-                m.region_shrink_s[r],
-                m.region_low_share[r],
-                m.region_period_s[r],
+                now - m.process[q].born_s,
+                m.region[r].start_s,
+                m.region[r].grow_s,
+                m.region[r].hold_s,
+                m.region[r].shrink_s,
+                m.region[r].low_share,
+                m.region[r].period_s,
             )
-            target = int(m.region_size[r] * share + 0.5)
-        have = resident_pages(m, r) + m.region_out_pages[r]
+            target = int(m.region[r].size * share + 0.5)
+        have = resident_pages(m, r) + m.region[r].out_pages
         out = max(have - target, 0)
-        out = max(out, int(have * m.region_turnover[r]))
+        out = max(out, int(have * m.region[r].turnover))
         if out > 0:
             unmap(m, r, out)
-            have = resident_pages(m, r) + m.region_out_pages[r]
+            have = resident_pages(m, r) + m.region[r].out_pages
         if have == 0:
             trim_tables(m, r)  # what a killed process got in its last tick
-            m.region_since[r] = m.tick
-        m.region_huge[r] = min(m.region_huge[r], fast_pages(m, r))  # those that left DRAM were split
-        m.region_target_pages[r] = target
-        m.region_want[r] = max(target - have, 0)
-        again = m.region_reread[r] if m.region_kind[r] != n.KIND_ZERO else 0.0
-        m.region_refault[r] = int(m.region_out_pages[r] * again + 0.5)
+            m.region[r].since = m.tick
+        m.region[r].huge = min(m.region[r].huge, fast_pages(m, r))  # those that left DRAM were split
+        m.region[r].target_pages = target
+        m.region[r].want = max(target - have, 0)
+        again = m.region[r].reread if m.region[r].kind != n.KIND_ZERO else 0.0
+        m.region[r].refault = int(m.region[r].out_pages * again + 0.5)
 
 
 @jit
@@ -215,8 +215,8 @@ def demand_pools(m):
     object_bytes = PAGE_BYTES / m.slab_objects_per_page
     vmas = 0.0
     for q in range(m.processes):
-        if m.process_down_s[q] <= 0.0:
-            vmas += m.process_vmas[q]
+        if m.process[q].down_s <= 0.0:
+            vmas += m.process[q].vmas
     held = (
         m.pool_now[n.POOL_THREADS] * THREAD_SLAB_BYTES
         + m.pool_now[n.POOL_SOCKETS] * SOCKET_SLAB_BYTES
@@ -228,9 +228,9 @@ def demand_pools(m):
 
     cached = 0
     for r in range(m.regions):
-        if m.region_kind[r] != n.KIND_ANON and m.region_kind[r] != n.KIND_ZERO:
+        if m.region[r].kind != n.KIND_ANON and m.region[r].kind != n.KIND_ZERO:
             # A reclaimed page leaves a shadow entry, so its xarray node stays (mm/workingset.c).
-            cached += resident_pages(m, r) + m.region_out_pages[r]
+            cached += resident_pages(m, r) + m.region[r].out_pages
     m.files_shrunk *= max(0.0, 1.0 - m.pool_lookup_hz[n.POOL_FILES] * m.dt_s)
     files = m.pool_now[n.POOL_FILES] * FILE_SLAB_BYTES / object_bytes
     shrinkable = files * (1.0 - m.pool_pinned_share[n.POOL_FILES])
@@ -260,8 +260,8 @@ def demand(m):
 @jit
 def tables_wanted(m, r, chunk):
     """Leaf tables that touching `chunk` more pages of region r takes, beyond those it has."""
-    touched = resident_pages(m, r) + m.region_out_pages[r] + chunk
+    touched = resident_pages(m, r) + m.region[r].out_pages + chunk
     have = 0
     for z in range(n.N_ZONES):
-        have += m.region_leaf[r, z]
+        have += m.region[r].leaf[z]
     return max(leaf_tables_needed(m, r, touched) - have, 0)

@@ -36,8 +36,8 @@ def draw_row(row, key, index):
 
 
 @jit
-def draw_parameters(values, table, integer, key):
-    """Fill `values` (parameters,) from `table` (parameters, 8); `integer` (parameters,) says what to round."""
-    for i in range(values.shape[0]):
+def draw_parameters(raw, words, table, integer, key):
+    """Draw every row of `table` (parameters, 8) into its word of the record `raw`; `integer` says what to round."""
+    for i in range(table.shape[0]):
         x = draw_row(table[i], key, i)
-        values[i] = np.floor(x + 0.5) if integer[i] else x
+        raw[words[i]] = np.floor(x + 0.5) if integer[i] else x

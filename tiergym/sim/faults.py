@@ -89,38 +89,38 @@ def touch_tables(m, r, pages):
         return pages
     leaf, upper = 0, 0
     for z in range(n.N_ZONES):
-        leaf += m.region_leaf[r, z]
-        upper += m.region_upper[r, z]
+        leaf += m.region[r].leaf[z]
+        upper += m.region[r].upper[z]
     need = tables_wanted(m, r, pages)
     if need == 0:
         return pages
-    policy = int(m.process_mempolicy[int(m.region_process[r])])
+    policy = int(m.process[int(m.region[r].process)].mempolicy)
     need_upper = upper_tables_needed(leaf + need) - upper
     if need_upper > 0:
         got = allocate_kernel(m, n.PT_UPPER, need_upper, policy)
         for z in range(n.N_ZONES):
-            m.region_upper[r, z] += m.grant_pages[z]
+            m.region[r].upper[z] += m.grant_pages[z]
         if got < need_upper:
             return 0
     got = allocate_kernel(m, n.PT_LEAF, need, policy)
     for z in range(n.N_ZONES):
-        m.region_leaf[r, z] += m.grant_pages[z]
+        m.region[r].leaf[z] += m.grant_pages[z]
     if got == need:
         return pages
-    room = int((leaf + got) * LEAF_SPAN_PAGES * m.region_density[r]) - resident_pages(m, r) - m.region_out_pages[r]
+    room = int((leaf + got) * LEAF_SPAN_PAGES * m.region[r].density) - resident_pages(m, r) - m.region[r].out_pages
     return min(pages, max(room, 0))
 
 
 @jit
 def charge_refaults(m, r, pages):
     """Evicted pages came back: the reader waited for swap or disk (premature evictions are booked as such)."""
-    out = m.region_out_pages[r]
+    out = m.region[r].out_pages
     pages = min(pages, out)
     if pages <= 0:
         return
-    premature = m.region_out_premature[r] * pages // out
-    m.region_out_pages[r] -= pages
-    m.region_out_premature[r] -= premature
+    premature = m.region[r].out_premature * pages // out
+    m.region[r].out_pages -= pages
+    m.region[r].out_premature -= premature
     if swap_backed(m, r):
         m.swap_free_pages += pages
         m.counters[n.C_SWAPIN] += pages
@@ -136,35 +136,35 @@ def charge_refaults(m, r, pages):
 @jit
 def touch_huge(m, r, pages):
     """The part of an anonymous region's faults that huge pages serve; returns the pages got."""
-    if m.thp < 0.5 or m.region_thp_share[r] == 0.0 or m.region_kind[r] != n.KIND_ANON:
+    if m.thp < 0.5 or m.region[r].thp_share == 0.0 or m.region[r].kind != n.KIND_ANON:
         return 0
-    want = int(pages * m.region_thp_share[r])
+    want = int(pages * m.region[r].thp_share)
     if want == 0:
         return 0
     got = allocate_huge(m, n.ANON, want)
     for z in range(n.N_ZONES):
-        m.region_pages[r, z] += m.grant_pages[z]
-    m.region_huge[r] += got
+        m.region[r].pages[z] += m.grant_pages[z]
+    m.region[r].huge += got
     return got
 
 
 @jit
 def touch(m, r, new, again):
     """Region r touches `new` pages for the first time and `again` evicted ones; returns the pages it got."""
-    if new + again <= 0 or m.process_down_s[int(m.region_process[r])] > 0.0:
+    if new + again <= 0 or m.process[int(m.region[r].process)].down_s > 0.0:
         return new + again
     mapped = touch_tables(m, r, new)
     if m.kswapd_awake[n.FAST] == 1:
         kswapd_run(m, n.FAST)  # woken for a table, it works while the data faults come in
-    if m.process_down_s[int(m.region_process[r])] > 0.0:
+    if m.process[int(m.region[r].process)].down_s > 0.0:
         return new + again  # killed for its own page table
-    if m.region_kind[r] == n.KIND_ZERO:
-        m.region_out_pages[r] += mapped  # do_anonymous_page maps the shared zero page: a table entry, no page
+    if m.region[r].kind == n.KIND_ZERO:
+        m.region[r].out_pages += mapped  # do_anonymous_page maps the shared zero page: a table entry, no page
         return mapped
     huge = touch_huge(m, r, mapped)
-    got = huge + allocate_user(m, region_class(m, r), mapped - huge + again, int(m.region_mempolicy[r]))
+    got = huge + allocate_user(m, region_class(m, r), mapped - huge + again, int(m.region[r].mempolicy))
     for z in range(n.N_ZONES):
-        m.region_pages[r, z] += m.grant_pages[z]
+        m.region[r].pages[z] += m.grant_pages[z]
     charge_refaults(m, r, min(got, again))
     return got
 
@@ -211,10 +211,10 @@ def serve_demand(m):
     """All of this tick's faults and kernel allocations. Unserved faults stall their process (VM_FAULT_OOM retries)."""
     wanted = m.kernel_want[n.KSTACK] + m.kernel_want[n.KERNEL_OTHER]
     for r in range(m.regions):
-        wanted += m.region_want[r] + m.region_refault[r]
+        wanted += m.region[r].want + m.region[r].refault
     births = m.slab_births[n.SLAB_POOL_UNRECLAIM] + m.slab_births[n.SLAB_POOL_RECLAIM]
     for r in range(m.regions):
-        m.region_promoted[r] = 0
+        m.region[r].promoted = 0
     for tier in range(n.N_TIERS):
         set_kswapd_pace(m, tier)
     if wanted == 0 and births <= 0.0:
@@ -227,7 +227,7 @@ def serve_demand(m):
     for k in range(rounds):
         reclaim_in_background(m, 1.0 / rounds)
         for r in range(m.regions):
-            new, again = part(m.region_want[r], k, rounds), part(m.region_refault[r], k, rounds)
+            new, again = part(m.region[r].want, k, rounds), part(m.region[r].refault, k, rounds)
             if new + again == 0:
                 continue
             before_low = min(new, fast_room(m))
@@ -235,9 +235,9 @@ def serve_demand(m):
             if got == before_low + again:
                 got += touch(m, r, new - before_low, 0)
             if got < new + again:
-                q = int(m.region_process[r])
+                q = int(m.region[r].process)
                 unserved = 1.0 - got / (new + again)
-                m.owed_s[n.LOST_RECLAIM] += unserved * m.dt_s * m.workers * m.process_share[q] / rounds
+                m.owed_s[n.LOST_RECLAIM] += unserved * m.dt_s * m.workers * m.process[q].share / rounds
         allocate_kernel(m, n.KSTACK, part(m.kernel_want[n.KSTACK], k, rounds), n.MPOL_DEFAULT)
         allocate_kernel(m, n.KERNEL_OTHER, part(m.kernel_want[n.KERNEL_OTHER], k, rounds), n.MPOL_DEFAULT)
         for pool in range(2):

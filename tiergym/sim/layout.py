@@ -1,14 +1,15 @@
-"""The record of one simulated machine: drawn parameters first, then state, then this tick's results.
+"""The record of one simulated machine: what every tick reads and writes, then what is seldom needed.
 
 A batch of machines is one NumPy structured array of shape (N,), so `machines["free_pages"]` is the
 (N, zones) array of all machines while one machine's bytes lie together, which is what a scalar
-phase function reads. Every field but the blocks' is 8 bytes wide, so the leading parameters can also be
-seen as one float64 matrix (`parameter_view`) for the code that draws them.
+phase function reads. Processes and regions are records of their own, so that those in use lie together whatever room
+there is for more. Large batches wait for memory: `tick_words` says which part of a record to fetch for a tick.
 """
 
 from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tiergym.sim import names as n
 from tiergym.sim import parameters as p
@@ -17,6 +18,64 @@ MAX_BLOCKS = 256
 REGION_SIZES = (16, 32, 64)
 """Compiled sizes of the region axis: a scenario takes the smallest that holds it."""
 
+SELDOM = frozenset(
+    # read when a machine is built
+    "dram_mib dma_mib dma32_mib slow_mib block_mib boot_reserved_share watermark_scale_factor min_free_kib "
+    "movable_shares_min boost_factor pcp_batch_pages horizon_s event_at_s event_mib "
+    # read when something happens that does not in most ticks of most machines
+    "lru_window_s hot_threshold_ms swap_latency_us disk_latency_us scan_mib_per_s promote_limit_mib_per_s "
+    "auto_movable_numa_aware auto_movable_ratio interleave_fast interleave_slow hint_fault_us".split()
+)
+"""Parameters that lie behind what a tick fetches."""
+
+WORD_BYTES = 8
+"""Width of all fields but pages of regions and blocks."""
+
+_F8, _I8, _U8, _I4 = "<f8", "<i8", "<u8", "<i4"
+_RECORDS = {"processes": "process", "regions": "region"}
+
+PROCESS = np.dtype(
+    [(field.name, _F8) for field in p.PROCESS]
+    + [
+        ("down_s", _F8),  # time until restart; 0 when running
+        ("warm_s", _F8),  # after a restart: time until it works again
+        ("born_s", _F8),  # its clock started here
+        ("share", _F8),  # of the machine's work, normalised
+        ("killed", _I8),  # number of the tick after its last kill; 0: never
+        ("worked", _I8),  # in the last tick
+    ]
+)
+"""One process: its parameters, then its state."""
+
+REGION = np.dtype(
+    [(field.name, _F8) for field in p.REGION]
+    + [
+        ("hz", _F8),  # present heat (drift applied)
+        ("misses", _F8),
+        ("tlb", _F8),
+        ("hot", _F8),  # chance that a hint fault comes within the hot threshold
+        ("cold", _F8),  # chance that a page was not referenced in the LRU window
+        ("turnover", _F8),  # share renewed per tick
+        ("reread", _F8),  # chance per tick that an evicted page is touched
+        # Pages as int32: a region has at most 8e6 MiB.
+        ("pages", _I4, (n.N_ZONES,)),
+        ("leaf", _I4, (n.N_ZONES,)),  # leaf page tables
+        ("upper", _I4, (n.N_ZONES,)),  # upper page tables
+        ("size", _I4),  # drawn size in pages
+        ("target_pages", _I4),
+        ("huge", _I4),  # of its DRAM pages, those mapped by huge pages
+        ("out_pages", _I4),  # swapped or dropped, still mapped
+        ("out_premature", _I4),  # of these, evicted prematurely
+        ("want", _I4),  # pages to touch for the first time in this tick
+        ("refault", _I4),  # evicted pages touched again in this tick
+        ("asked", _I4),  # promotion candidates of this tick
+        ("promoted", _I4),  # pages promoted in this tick
+        ("since", _I4),  # number of the tick in which it was last empty and began to grow
+        ("heat_from", _I4),  # whose heat it has (drift)
+    ]
+)
+"""One region: its parameters, then its state."""
+
 
 def _count(section: str, regions: int) -> int:
     return {"processes": p.N_PROCESSES, "regions": regions, "pools": n.N_POOLS, "events": p.N_EVENTS}[section]
@@ -24,7 +83,7 @@ def _count(section: str, regions: int) -> int:
 
 @cache
 def parameter_names(regions: int) -> tuple[str, ...]:
-    """Names of the drawn numbers in record order, arrays spelled `region_mib[3]`."""
+    """Names of the drawn numbers in the order of a scenario's table, arrays spelled `region_mib[3]`."""
     out = [field.name for _, fields in p.SCALAR_SECTIONS for field in fields]
     for section, prefix, fields in p.REPEATED_SECTIONS:
         for field in fields:
@@ -37,13 +96,15 @@ def machine_dtype(regions: int) -> np.dtype:
     """Layout of one machine with `regions` region slots.
 
     Pages are int64 (4 KiB each), times and rates float64. Axes: zones (5), tiers (2), classes (9),
-    regions, processes (8), object pools (4), blocks (256).
+    object pools (4), events (4), blocks (256); records: processes (8), regions.
     """
-    f8, i8, u8 = "<f8", "<i8", "<u8"
-    z, t, c, r, q = n.N_ZONES, n.N_TIERS, n.N_CLASSES, regions, p.N_PROCESSES
-    fields: list[tuple] = [(f.name, f8) for _, fs in p.SCALAR_SECTIONS for f in fs]
+    f8, i8, u8, i4 = _F8, _I8, _U8, _I4
+    z, t, c = n.N_ZONES, n.N_TIERS, n.N_CLASSES
+    drawn: list[tuple] = [(f.name, f8) for _, fs in p.SCALAR_SECTIONS for f in fs]
     for section, prefix, fs in p.REPEATED_SECTIONS:
-        fields += [(prefix + f.name, f8, (_count(section, regions),)) for f in fs]
+        if section not in _RECORDS:
+            drawn += [(prefix + f.name, f8, (_count(section, regions),)) for f in fs]
+    fields = [field for field in drawn if field[0] not in SELDOM]
     fields += [
         # identity and clock
         ("key", u8),  # counter-based random numbers: one key per machine and episode
@@ -51,6 +112,7 @@ def machine_dtype(regions: int) -> np.dtype:
         ("ticks", i8),  # length of the episode in ticks
         ("scenario", i8),
         ("regions", i8),  # active region slots
+        ("unreferenced_regions", i8),  # whose pages nobody references (access_hz is 0)
         ("processes", i8),
         # zones
         ("managed_pages", i8, (z,)),
@@ -70,36 +132,6 @@ def machine_dtype(regions: int) -> np.dtype:
         ("boost_pages", i8, (z,)),
         ("reserve_kernel_pages", i8, (z,)),  # lowmem_reserve against GFP_KERNEL requests
         ("reserve_movable_pages", i8, (z,)),  # and against GFP_HIGHUSER_MOVABLE requests
-        # regions
-        ("region_target_pages", i8, (r,)),
-        ("region_pages", i8, (r, z)),
-        ("region_leaf", i8, (r, z)),  # leaf page tables
-        ("region_upper", i8, (r, z)),  # upper page tables
-        ("region_huge", i8, (r,)),  # of its DRAM pages, those mapped by huge pages
-        ("region_out_pages", i8, (r,)),  # swapped or dropped, still mapped
-        ("region_out_premature", i8, (r,)),  # of these, evicted prematurely
-        ("region_want", i8, (r,)),  # pages to touch for the first time in this tick
-        ("unreferenced_regions", i8),  # whose pages nobody references (access_hz is 0)
-        ("region_since", i8, (r,)),  # number of the tick in which it was last empty and began to grow
-        ("region_refault", i8, (r,)),  # evicted pages touched again in this tick
-        ("region_heat_from", i8, (r,)),  # whose heat it has (drift)
-        ("region_hz", f8, (r,)),  # present heat (drift applied)
-        ("region_misses", f8, (r,)),
-        ("region_tlb", f8, (r,)),
-        ("region_hot", f8, (r,)),  # chance that a hint fault comes within the hot threshold
-        ("region_asked", i8, (r,)),  # promotion candidates of this tick
-        ("region_promoted", i8, (r,)),  # pages promoted in this tick
-        ("region_cold", f8, (r,)),  # chance that a page was not referenced in the LRU window
-        ("region_size", i8, (r,)),  # drawn size in pages
-        ("region_turnover", f8, (r,)),  # share renewed per tick
-        ("region_reread", f8, (r,)),  # chance per tick that an evicted page is touched
-        # processes
-        ("process_down_s", f8, (q,)),  # time until restart; 0 when running
-        ("process_killed", i8, (q,)),  # number of the tick after its last kill; 0: never
-        ("process_worked", i8, (q,)),  # in the last tick
-        ("process_warm_s", f8, (q,)),  # after a restart: time until it works again
-        ("process_born_s", f8, (q,)),  # its clock started here
-        ("process_share", f8, (q,)),  # of the machine's work, normalised
         # kernel objects
         ("pool_now", i8, (n.N_POOLS,)),
         ("pool_turnover", f8, (n.N_POOLS,)),
@@ -162,20 +194,37 @@ def machine_dtype(regions: int) -> np.dtype:
         ("blocks_movable", i8),
         ("blocks_pinned", i8),  # of the normal ones, with an unmovable page
         ("blocks_changed", i8),  # since then
-        ("block_state", "<i4", (MAX_BLOCKS,)),
-        ("block_unmovable", "<i4", (MAX_BLOCKS,)),
-        ("block_memmap", "<i4", (MAX_BLOCKS,)),
+        ("process", PROCESS, (p.N_PROCESSES,)),
+        ("region", REGION, (regions,)),
+    ]
+    fields += [field for field in drawn if field[0] in SELDOM]
+    fields += [
+        ("block_state", i4, (MAX_BLOCKS,)),
+        ("block_unmovable", i4, (MAX_BLOCKS,)),
+        ("block_memmap", i4, (MAX_BLOCKS,)),
     ]
     return np.dtype(fields)
+
+
+@cache
+def parameter_words(regions: int) -> NDArray[np.int64]:
+    """Which word of a record each parameter is, shape (parameters,), in the order of `parameter_names`."""
+    dtype = machine_dtype(regions)
+    words = np.arange(dtype.itemsize // WORD_BYTES, dtype=np.float64).view(dtype)[0]  # a float field holds its number
+    out = [words[field.name] for _, fields in p.SCALAR_SECTIONS for field in fields]
+    for section, prefix, fields in p.REPEATED_SECTIONS:
+        for field in fields:
+            out += list(words[_RECORDS[section]][field.name] if section in _RECORDS else words[prefix + field.name])
+    return np.array(out, dtype=np.int64)
+
+
+def tick_words(regions: int, active: int) -> int:
+    """Words at the head of a record that a tick of a machine with `active` regions may touch, but for blocks."""
+    dtype = machine_dtype(regions)
+    assert dtype.fields is not None
+    return (dtype.fields["region"][1] + active * REGION.itemsize) // WORD_BYTES
 
 
 def new_machines(count: int, regions: int) -> np.ndarray:
     """`count` blank machines, shape (count,), all zero."""
     return np.zeros(count, dtype=machine_dtype(regions))
-
-
-def parameter_view(machines: np.ndarray, regions: int) -> np.ndarray:
-    """The drawn parameters of a batch as float64 of shape (N, parameters), sharing memory."""
-    assert machines.flags.c_contiguous
-    width = machines.dtype.itemsize // 8
-    return machines.view(np.float64).reshape(len(machines), width)[:, : len(parameter_names(regions))]

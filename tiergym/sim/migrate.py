@@ -46,10 +46,10 @@ def pull_up(m, cls, pages):
 @jit
 def pull_up_leaf(m, r, pages):
     """Move leaf page tables of region r to DRAM."""
-    done = pull_up(m, n.PT_LEAF, min(pages, m.region_leaf[r, n.SLOW_NORMAL]))
-    m.region_leaf[r, n.SLOW_NORMAL] -= done
+    done = pull_up(m, n.PT_LEAF, min(pages, m.region[r].leaf[n.SLOW_NORMAL]))
+    m.region[r].leaf[n.SLOW_NORMAL] -= done
     for z in range(n.FIRST_SLOW_ZONE):
-        m.region_leaf[r, z] += m.grant_pages[z]
+        m.region[r].leaf[z] += m.grant_pages[z]
     m.counters[n.C_MIGRATE_PT] += done
     return done
 
@@ -59,10 +59,10 @@ def migrate_tables_with_data(m, budget):
     """A promoted page takes its leaf table along: promotion walks the address space in order, so the pages
     promoted in a tick share tables as densely as the region's hot pages lie."""
     for r in range(m.regions):
-        moved = m.region_promoted[r]
-        if moved == 0 or m.region_leaf[r, n.SLOW_NORMAL] == 0 or budget <= 0:
+        moved = m.region[r].promoted
+        if moved == 0 or m.region[r].leaf[n.SLOW_NORMAL] == 0 or budget <= 0:
             continue
-        per_table = max(1.0, LEAF_SPAN_PAGES * m.region_density[r] * max(m.region_hot[r], 1e-3))
+        per_table = max(1.0, LEAF_SPAN_PAGES * m.region[r].density * max(m.region[r].hot, 1e-3))
         budget -= pull_up_leaf(m, r, min(budget, int(moved / per_table) + 1))
     return budget
 
@@ -71,22 +71,22 @@ def migrate_tables_with_data(m, budget):
 def migrate_idle_tables(m, budget):
     """Under low pressure, the most walked region's tables first, then the next; upper levels before all."""
     for r in range(m.regions):
-        upper = min(budget, m.region_upper[r, n.SLOW_NORMAL])
+        upper = min(budget, m.region[r].upper[n.SLOW_NORMAL])
         if upper > 0:
             done = pull_up(m, n.PT_UPPER, upper)
-            m.region_upper[r, n.SLOW_NORMAL] -= done
+            m.region[r].upper[n.SLOW_NORMAL] -= done
             for z in range(n.FIRST_SLOW_ZONE):
-                m.region_upper[r, z] += m.grant_pages[z]
+                m.region[r].upper[z] += m.grant_pages[z]
             m.counters[n.C_MIGRATE_PT] += done
             budget -= done
     for _ in range(3):
         best, most = -1, -1.0
         for r in range(m.regions):
-            if m.region_leaf[r, n.SLOW_NORMAL] > 0 and m.region_tlb[r] > most:
-                best, most = r, m.region_tlb[r]
+            if m.region[r].leaf[n.SLOW_NORMAL] > 0 and m.region[r].tlb > most:
+                best, most = r, m.region[r].tlb
         if best < 0 or budget <= 0:
             break
-        done = pull_up_leaf(m, best, min(budget, m.region_leaf[best, n.SLOW_NORMAL]))
+        done = pull_up_leaf(m, best, min(budget, m.region[best].leaf[n.SLOW_NORMAL]))
         budget -= done
         if done == 0:
             break

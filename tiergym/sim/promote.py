@@ -24,12 +24,12 @@ PLENTY_PAGES = 262144  # 1 GiB: pgdat_free_space_enough
 def promotable(m, r):
     """Hint faults skip read-only file mappings, pages without a mapping, and whatever has a mempolicy of its own
     or its task's (task_numa_work: vma_migratable, vma_policy_mof)."""
-    kind, q = m.region_kind[r], int(m.region_process[r])
+    kind, q = m.region[r].kind, int(m.region[r].process)
     if kind == n.KIND_FILE_RO or unmapped(m, r):
         return False
-    if m.region_mempolicy[r] != n.MPOL_DEFAULT or m.process_mempolicy[q] != n.MPOL_DEFAULT:
+    if m.region[r].mempolicy != n.MPOL_DEFAULT or m.process[q].mempolicy != n.MPOL_DEFAULT:
         return False
-    return m.process_down_s[q] <= 0.0
+    return m.process[q].down_s <= 0.0
 
 
 @jit
@@ -48,7 +48,7 @@ def scanned_share(m, q, share):
     """Share of process q's slow pages that `share` of a tick's scanning marks (numa_balancing_scan_size_mb)."""
     total = 0
     for r in range(m.regions):
-        if int(m.region_process[r]) == q and promotable(m, r):
+        if int(m.region[r].process) == q and promotable(m, r):
             total += slow_pages(m, r)
     if total == 0:
         return 0.0
@@ -73,13 +73,13 @@ def promote_region(m, r, pages, level):
     for z in range(n.NORMAL, -1, -1):
         mark = mark_pages(m, z, level, True)
         got = take_from_zone(m, z, min(pages - done, max(0, m.free_pages[z] - mark)), mark)
-        m.region_pages[r, z] += got
+        m.region[r].pages[z] += got
         charge_class(m, cls, z, got)
         done += got
     left = done
     for z in range(n.SLOW_MOVABLE, n.SLOW_NORMAL - 1, -1):
-        out = min(left, m.region_pages[r, z])
-        m.region_pages[r, z] -= out
+        out = min(left, m.region[r].pages[z])
+        m.region[r].pages[z] -= out
         free_class(m, cls, z, out)
         left -= out
     m.moved_bytes[n.FAST] += done * PAGE_BYTES
@@ -104,20 +104,20 @@ def promote(m, share):
     m.promote_credit = min(m.promote_credit + per_tick * share, max(per_tick, 1.0))
     total, parts = 0, 0.0
     for r in range(m.regions):
-        m.region_asked[r] = 0
+        m.region[r].asked = 0
     for q in range(m.processes):
         scanned = scanned_share(m, q, share)
         if scanned == 0.0:
             continue
         for r in range(m.regions):
-            if int(m.region_process[r]) != q or not promotable(m, r):
+            if int(m.region[r].process) != q or not promotable(m, r):
                 continue
             marked = slow_pages(m, r) * scanned
-            faults = marked * -math.expm1(-m.region_hz[r])
-            wanted = faults if plenty or not tiering else marked * m.region_hot[r]
-            m.region_asked[r] = int(wanted + 0.5)
-            parts += wanted - m.region_asked[r] if wanted < 0.5 else 0.0
-            total += m.region_asked[r]
+            faults = marked * -math.expm1(-m.region[r].hz)
+            wanted = faults if plenty or not tiering else marked * m.region[r].hot
+            m.region[r].asked = int(wanted + 0.5)
+            parts += wanted - m.region[r].asked if wanted < 0.5 else 0.0
+            total += m.region[r].asked
             m.counters[n.C_HINT_FAULTS] += int(faults)
             m.owed_s[n.LOST_MIGRATION] += faults * m.hint_fault_us * 1e-6
     m.promote_part += parts
@@ -141,10 +141,10 @@ def promote(m, share):
         room = min(limit - moved, room)
         before = moved
         for r in range(m.regions):
-            ask = m.region_asked[r] * room // total
+            ask = m.region[r].asked * room // total
             if ask > 0:
                 done = promote_region(m, r, ask, MARK_HIGH)
-                m.region_promoted[r] += done
+                m.region[r].promoted += done
                 moved += done
         if moved in (before, limit):
             break

@@ -43,11 +43,11 @@ def demote(m, r, z, pages):
     for target in range(n.SLOW_MOVABLE, n.SLOW_NORMAL - 1, -1):
         got = take_from_zone(m, target, pages - done, mark_pages(m, target, MARK_MIN, True))
         if got > 0:
-            m.region_pages[r, target] += got
+            m.region[r].pages[target] += got
             charge_class(m, cls, target, got)
             done += got
     if done > 0:
-        m.region_pages[r, z] -= done
+        m.region[r].pages[z] -= done
         free_class(m, cls, z, done)
         m.moved_bytes[n.FAST] += done * PAGE_BYTES
         m.moved_bytes[n.SLOW] += done * PAGE_BYTES
@@ -63,10 +63,10 @@ def evict(m, r, z, pages, premature):
         m.counters[n.C_SWAPOUT] += pages
     else:
         m.counters[n.C_FILE_DROPPED] += pages
-    m.region_pages[r, z] -= pages
-    m.region_out_pages[r] += pages
+    m.region[r].pages[z] -= pages
+    m.region[r].out_pages += pages
     if premature:
-        m.region_out_premature[r] += pages
+        m.region[r].out_premature += pages
     free_class(m, region_class(m, r), z, pages)
     return pages
 
@@ -87,7 +87,7 @@ def metadata_us(m, tier):
 @jit
 def evictable(m, r, tier, room):
     """Pages of region r that reclaim could take from a tier."""
-    if m.region_mlocked[r] > 0.5 or (m.reclaim_files_only == 1 and swap_backed(m, r)):
+    if m.region[r].mlocked > 0.5 or (m.reclaim_files_only == 1 and swap_backed(m, r)):
         return 0
     pages = fast_pages(m, r) if tier == n.FAST else slow_pages(m, r)
     if swap_backed(m, r) and room == 0 and m.swap_free_pages == 0:
@@ -104,7 +104,7 @@ def take_from_region(m, r, tier, pages, premature):
     demoted, evicted = 0, 0
     for step in range(2):  # first every zone's share, then the remainder where it can be had
         for z in range(first, last):
-            have = m.region_pages[r, z]
+            have = m.region[r].pages[z]
             left = pages - demoted - evicted
             if have == 0 or left == 0:
                 continue
@@ -155,24 +155,24 @@ def reclaim_tail(m, tier, want, premature):
     while demoted + evicted < want:
         oldest = m.tick + 1
         for r in range(m.regions):
-            if m.region_hz[r] == 0.0 and before < m.region_since[r] < oldest:
-                oldest = m.region_since[r]
+            if m.region[r].hz == 0.0 and before < m.region[r].since < oldest:
+                oldest = m.region[r].since
         if oldest > m.tick:
             break
         room = demotion_room(m) if tier == n.FAST else 0
         pool, left = 0, want - demoted - evicted
         for r in range(m.regions):
-            if m.region_hz[r] == 0.0 and m.region_since[r] == oldest:
+            if m.region[r].hz == 0.0 and m.region[r].since == oldest:
                 pool += evictable(m, r, tier, room)
         ask = min(left, pool)
         for r in range(m.regions):
-            if m.region_hz[r] == 0.0 and m.region_since[r] == oldest and pool > 0:
+            if m.region[r].hz == 0.0 and m.region[r].since == oldest and pool > 0:
                 share = min(want - demoted - evicted, (evictable(m, r, tier, room) * ask + pool - 1) // pool)
                 if share > 0:
                     down, out = take_from_region(m, r, tier, share, premature)
                     demoted += down
                     evicted += out
-                    dirty += out * m.region_dirty_share[r]
+                    dirty += out * m.region[r].dirty_share
         before = oldest
     return demoted, evicted, dirty
 
@@ -199,7 +199,7 @@ def reclaim_node(m, tier, want, premature):
             pages = evictable(m, r, tier, room)
             if step == 0:
                 lru += pages
-                pages = int(pages * m.region_cold[r])
+                pages = int(pages * m.region[r].cold)
             pool += pages
         if pool == 0:
             continue
@@ -210,12 +210,12 @@ def reclaim_node(m, tier, want, premature):
                 break
             pages = evictable(m, r, tier, room)
             if step == 0:
-                pages = int(pages * m.region_cold[r])
+                pages = int(pages * m.region[r].cold)
             if pages > 0:
                 down, out = take_from_region(m, r, tier, min(left, (pages * ask + pool - 1) // pool), premature)
                 demoted += down
                 freed += down + out
-                dirty += out * m.region_dirty_share[r]
+                dirty += out * m.region[r].dirty_share
         m.reclaim_scanned += (freed - before) * (1 if step == 0 else REFERENCED_SCANS)
     evicted = freed - demoted
     swapped = m.counters[n.C_SWAPOUT] - swapped

@@ -10,19 +10,19 @@ LEAF_SPAN_PAGES = 512
 @jit
 def region_class(m, r):
     """ANON or FILE."""
-    return n.ANON if m.region_kind[r] == n.KIND_ANON else n.FILE
+    return n.ANON if m.region[r].kind == n.KIND_ANON else n.FILE
 
 
 @jit
 def swap_backed(m, r):
     """Whether evicted pages of region r go to swap (anonymous memory and tmpfs, folio_test_swapbacked)."""
-    return m.region_kind[r] == n.KIND_ANON or m.region_kind[r] == n.KIND_SHMEM
+    return m.region[r].kind == n.KIND_ANON or m.region[r].kind == n.KIND_SHMEM
 
 
 @jit
 def unmapped(m, r):
     """Whether nobody maps region r: page cache of read() and write(), which has no page tables and no owner's RSS."""
-    return m.region_kind[r] == n.KIND_CACHE or m.region_kind[r] == n.KIND_SHMEM
+    return m.region[r].kind == n.KIND_CACHE or m.region[r].kind == n.KIND_SHMEM
 
 
 @jit
@@ -30,20 +30,20 @@ def resident_pages(m, r):
     """Pages of region r that are in memory."""
     total = 0
     for z in range(n.N_ZONES):
-        total += m.region_pages[r, z]
+        total += m.region[r].pages[z]
     return total
 
 
 @jit
 def fast_pages(m, r):
     """Pages of region r in DRAM."""
-    return m.region_pages[r, n.DMA] + m.region_pages[r, n.DMA32] + m.region_pages[r, n.NORMAL]
+    return m.region[r].pages[n.DMA] + m.region[r].pages[n.DMA32] + m.region[r].pages[n.NORMAL]
 
 
 @jit
 def slow_pages(m, r):
     """Pages of region r on the slow tier."""
-    return m.region_pages[r, n.SLOW_NORMAL] + m.region_pages[r, n.SLOW_MOVABLE]
+    return m.region[r].pages[n.SLOW_NORMAL] + m.region[r].pages[n.SLOW_MOVABLE]
 
 
 @jit
@@ -55,7 +55,7 @@ def leaf_tables_needed(m, r, touched):
     """
     if touched <= 0 or unmapped(m, r):
         return 0
-    per_table = LEAF_SPAN_PAGES * m.region_density[r]
+    per_table = LEAF_SPAN_PAGES * m.region[r].density
     return int((touched + per_table - 1e-9) / per_table) if per_table >= 1.0 else touched
 
 
@@ -72,19 +72,19 @@ def free_leaf(m, r, pages):
     """Unmap: leaf tables go with their range, from both tiers in proportion."""
     total = 0
     for z in range(n.N_ZONES):
-        total += m.region_leaf[r, z]
+        total += m.region[r].leaf[z]
     left = min(pages, total)
     if left <= 0:
         return
     want = left
     for z in range(n.N_ZONES):
-        out = m.region_leaf[r, z] * want // total
-        m.region_leaf[r, z] -= out
+        out = m.region[r].leaf[z] * want // total
+        m.region[r].leaf[z] -= out
         free_class(m, n.PT_LEAF, z, out)
         left -= out
     for z in range(n.N_ZONES - 1, -1, -1):
-        out = min(left, m.region_leaf[r, z])
-        m.region_leaf[r, z] -= out
+        out = min(left, m.region[r].leaf[z])
+        m.region[r].leaf[z] -= out
         free_class(m, n.PT_LEAF, z, out)
         left -= out
 
@@ -94,9 +94,9 @@ def free_upper(m, r, pages):
     """Upper page tables go when their range is gone."""
     left = pages
     for z in range(n.N_ZONES - 1, -1, -1):
-        out = min(left, m.region_upper[r, z])
+        out = min(left, m.region[r].upper[z])
         if out > 0:
-            m.region_upper[r, z] -= out
+            m.region[r].upper[z] -= out
             free_class(m, n.PT_UPPER, z, out)
             left -= out
 
@@ -111,13 +111,13 @@ def free_resident(m, r, pages):
         return
     want = left
     for z in range(n.N_ZONES):
-        out = m.region_pages[r, z] * want // total
-        m.region_pages[r, z] -= out
+        out = m.region[r].pages[z] * want // total
+        m.region[r].pages[z] -= out
         free_class(m, cls, z, out)
         left -= out
     for z in range(n.N_ZONES - 1, -1, -1):
-        out = min(left, m.region_pages[r, z])
-        m.region_pages[r, z] -= out
+        out = min(left, m.region[r].pages[z])
+        m.region[r].pages[z] -= out
         free_class(m, cls, z, out)
         left -= out
 
@@ -125,12 +125,12 @@ def free_resident(m, r, pages):
 @jit
 def forget_evicted(m, r, pages):
     """Swapped or dropped pages of an unmapped range are forgotten; anonymous ones return their swap."""
-    out = min(pages, m.region_out_pages[r])
+    out = min(pages, m.region[r].out_pages)
     if out <= 0:
         return
-    premature = m.region_out_premature[r] * out // m.region_out_pages[r]
-    m.region_out_pages[r] -= out
-    m.region_out_premature[r] -= premature
+    premature = m.region[r].out_premature * out // m.region[r].out_pages
+    m.region[r].out_pages -= out
+    m.region[r].out_premature -= premature
     if swap_backed(m, r):
         m.swap_free_pages += out
 
@@ -139,12 +139,12 @@ def forget_evicted(m, r, pages):
 def unmap(m, r, pages):
     """munmap of `pages` touched pages of region r: resident and evicted ones in proportion, then its tables."""
     resident = resident_pages(m, r)
-    touched = resident + m.region_out_pages[r]
+    touched = resident + m.region[r].out_pages
     pages = min(pages, touched)
     if pages <= 0:
         return
     from_memory = resident * pages // touched
-    from_memory = max(from_memory, pages - m.region_out_pages[r])
+    from_memory = max(from_memory, pages - m.region[r].out_pages)
     free_resident(m, r, from_memory)
     forget_evicted(m, r, pages - from_memory)
     trim_tables(m, r)
@@ -153,12 +153,12 @@ def unmap(m, r, pages):
 @jit
 def trim_tables(m, r):
     """Free the tables that the remaining range of region r no longer needs."""
-    touched = resident_pages(m, r) + m.region_out_pages[r]
+    touched = resident_pages(m, r) + m.region[r].out_pages
     have = 0
     upper = 0
     for z in range(n.N_ZONES):
-        have += m.region_leaf[r, z]
-        upper += m.region_upper[r, z]
+        have += m.region[r].leaf[z]
+        upper += m.region[r].upper[z]
     need = leaf_tables_needed(m, r, touched)
     if have > need:
         free_leaf(m, r, have - need)
