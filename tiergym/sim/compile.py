@@ -19,7 +19,16 @@ import numba
 from numba.core import types
 from numba.core.bytecode import FunctionIdentity
 from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler import CompilerBase
+from numba.core.compiler_machinery import PassManager
+from numba.core.typed_passes import (
+    IRLegalization,
+    NativeLowering,
+    NoPythonBackend,
+    NopythonTypeInference,
+    PreLowerStripPhis,
+)
+from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, TranslateByteCode
 from numba.extending import models, register_model
 
 from tiergym.sim.compile_cache import cache_dir, numba_cache_at
@@ -30,6 +39,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 # two processes have put into the cache could bear one name for two sizes of machine, and a third process would run the
 # one for the other. Counted from a number of the process's own, functions never share a name.
 FunctionIdentity._unique_ids = itertools.count(secrets.randbits(48))
+
+# numba describes the arguments before each pass over each function. A machine's record takes 10 kB to describe.
+types.Record.__repr__ = functools.cache(types.Record.__repr__)
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "numpy"}
 
@@ -61,8 +73,23 @@ class _PartLibrary(JITCodeLibrary):
         return self._shared_module
 
 
+_PART_PASSES = (
+    (TranslateByteCode, "analyzing bytecode"),
+    (FixupArgs, "fix up args"),
+    (IRProcessing, "processing IR"),
+    (ReconstructSSA, "ssa"),
+    (NopythonTypeInference, "nopython frontend"),
+    (PreLowerStripPhis, "remove phis nodes"),
+    (IRLegalization, "ensure IR is legal prior to lowering"),
+    (NativeLowering, "native lowering"),
+    (NoPythonBackend, "nopython mode backend"),
+)
+"""Those of numba's passes that plain functions over numbers and arrays need: no closures, generators, array
+expressions or context managers. All 27 would take a tenth of the compilation."""
+
+
 class _PartCompiler(CompilerBase):
-    """numba's own pipeline into a `_PartLibrary`."""
+    """The short pipeline, into a `_PartLibrary`."""
 
     def compile_extra(self, func: Callable[..., Any]) -> Any:
         """Compile `func`."""
@@ -70,8 +97,12 @@ class _PartCompiler(CompilerBase):
         return super().compile_extra(func)
 
     def define_pipelines(self) -> list[Any]:
-        """The default passes."""
-        return [DefaultPassBuilder.define_nopython_pipeline(self.state)]
+        """One: `_PART_PASSES`."""
+        passes = PassManager("part")
+        for kind, description in _PART_PASSES:
+            passes.add_pass(kind, description)
+        passes.finalize()
+        return [passes]
 
 
 class _PartType(types.Dispatcher):
