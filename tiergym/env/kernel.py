@@ -5,7 +5,7 @@ A machine's trajectory depends neither on its neighbours nor on the thread that 
 
 from tiergym.env.modes import fill_mask, set_action
 from tiergym.env.observations import fill
-from tiergym.env.prefetch import prefetch_head
+from tiergym.env.prefetch import prefetch
 from tiergym.sim import names as n
 from tiergym.sim.build import build
 from tiergym.sim.compile import jit, jit_inline
@@ -65,12 +65,14 @@ def step_range(first, last, machines, raw, words, tables, integer, counts, optio
                masks, out_floats, out_counts):  # fmt: skip
     """Step machines `first` to `last` - 1. Ranges share nothing, so that threads can take one each.
 
-    `options` is (noiseless, next-step autoreset, words of a record to fetch ahead). The body is not a function of its own, because numba passes every
+    `options` is (noiseless, next-step autoreset, bytes of a record to fetch ahead). The body is not a function of its own, because numba passes every
     array as ten values: thirteen of them cost as much as the tick.
     """
     noiseless, next_step = options[0] == 1, options[1] == 1
+    start, size = raw.ctypes.data, raw.strides[0]
     for i in range(first, last):
-        prefetch_head(raw, i + 1, options[2])
+        if i + 1 < last:
+            prefetch(start + (i + 1) * size, options[2])
         m = machines[i]
         ended = done[i] and next_step  # in the last step: this one only restarts
         if ended:

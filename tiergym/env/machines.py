@@ -12,7 +12,7 @@ from tiergym.env.kernel import reset_batch, step_range
 from tiergym.env.observations import N_OBS
 from tiergym.env.threads import over_ranges
 from tiergym.sim import names as n
-from tiergym.sim.layout import WORD_BYTES, new_machines, parameter_names, parameter_words, tick_words
+from tiergym.sim.layout import WORD_BYTES, new_machines, parameter_names, parameter_words, tick_bytes
 from tiergym.sim.parameters import REPEATED_SECTIONS, SCALAR_SECTIONS
 from tiergym.specs import Scenario, scenario_table
 
@@ -57,7 +57,7 @@ class Machines:
         self._words = parameter_words(regions)
         self._integer = _integer_parameters(regions)
         self._counts = np.array([s.counts for s in self.scenarios], dtype=np.int64)
-        ahead = tick_words(regions, int(self._counts[:, 0].max()))
+        ahead = tick_bytes(regions, int(self._counts[:, 0].max()))
         self._options = np.array([noiseless, next_step, ahead], dtype=np.int64)
         self.threads = numba.get_num_threads() if threads is None else threads
         self._parallel = self.threads > 1 and num_envs >= PARALLEL_FROM

@@ -3,7 +3,7 @@
 A batch of machines is one NumPy structured array of shape (N,), so `machines["free_pages"]` is the
 (N, zones) array of all machines while one machine's bytes lie together, which is what a scalar
 phase function reads. Processes and regions are records of their own, so that those in use lie together whatever room
-there is for more. Large batches wait for memory: `tick_words` says which part of a record to fetch for a tick.
+there is for more. Large batches wait for memory: `tick_bytes` says which part of a record to fetch for a tick.
 """
 
 from functools import cache
@@ -218,11 +218,11 @@ def parameter_words(regions: int) -> NDArray[np.int64]:
     return np.array(out, dtype=np.int64)
 
 
-def tick_words(regions: int, active: int) -> int:
-    """Words at the head of a record that a tick of a machine with `active` regions may touch, but for blocks."""
+def tick_bytes(regions: int, active: int) -> int:
+    """Bytes at the head of a record that a tick of a machine with `active` regions may touch, but for blocks."""
     dtype = machine_dtype(regions)
     assert dtype.fields is not None
-    return (dtype.fields["region"][1] + active * REGION.itemsize) // WORD_BYTES
+    return dtype.fields["region"][1] + active * REGION.itemsize
 
 
 def new_machines(count: int, regions: int) -> np.ndarray:
