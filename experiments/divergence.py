@@ -23,7 +23,7 @@ def rounds_of(machines, out):
         m = machines[i]
         wanted = m.kernel_want[n.KSTACK] + m.kernel_want[n.KERNEL_OTHER]
         for r in range(m.regions):
-            wanted += m.region_want[r] + m.region_refault[r]
+            wanted += m.region[r].want + m.region[r].refault
         births = m.slab_births[0] + m.slab_births[1]
         out[i] = 1 + (rounds_for(m, wanted, births) if wanted > 0 or births > 0.0 else 0)
 

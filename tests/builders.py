@@ -138,12 +138,12 @@ class Lab:
     def region_on(self, region: int, tier: int) -> int:
         """Resident pages of a region on a tier."""
         zones = FAST_ZONES if tier == n.FAST else SLOW_ZONES
-        return int(self.m["region_pages"][region, zones].sum())
+        return int(self.m["region"]["pages"][region, zones].sum())
 
     def leaf_on(self, region: int, tier: int) -> int:
         """Leaf page tables of a region on a tier."""
         zones = FAST_ZONES if tier == n.FAST else SLOW_ZONES
-        return int(self.m["region_leaf"][region, zones].sum())
+        return int(self.m["region"]["leaf"][region, zones].sum())
 
     def free(self, tier: int) -> int:
         """Free pages of a tier."""
@@ -152,28 +152,29 @@ class Lab:
 
 def assert_books_balance(records: NDArray[np.void]) -> None:
     """Every page of every zone is free, on a per-CPU list, or in exactly one class, and nothing is negative."""
-    for field in ("managed_pages", "free_pages", "pcp_pages", "used_pages", "region_pages", "region_leaf",
-                  "region_upper", "region_out_pages", "region_out_premature", "swap_free_pages", "block_unmovable",
+    for field in ("managed_pages", "free_pages", "pcp_pages", "used_pages", "swap_free_pages", "block_unmovable",
                   "min_pages", "boost_pages"):  # fmt: skip
         assert (records[field] >= 0).all(), field
+    for field in ("pages", "leaf", "upper", "out_pages", "out_premature"):
+        assert (records["region"][field] >= 0).all(), field
     used = records["used_pages"]
     total = records["free_pages"] + records["pcp_pages"] + used.sum(axis=1)
     np.testing.assert_array_equal(total, records["managed_pages"])
-    anon = (records["region_kind"] == n.KIND_ANON)[..., None]
-    pages = records["region_pages"]
+    anon = (records["region"]["kind"] == n.KIND_ANON)[..., None]
+    pages = records["region"]["pages"]
     np.testing.assert_array_equal((pages * anon).sum(axis=1), used[:, n.ANON])
     np.testing.assert_array_equal((pages * ~anon).sum(axis=1), used[:, n.FILE])
-    np.testing.assert_array_equal(records["region_leaf"].sum(axis=1), used[:, n.PT_LEAF])
-    np.testing.assert_array_equal(records["region_upper"].sum(axis=1), used[:, n.PT_UPPER])
+    np.testing.assert_array_equal(records["region"]["leaf"].sum(axis=1), used[:, n.PT_LEAF])
+    np.testing.assert_array_equal(records["region"]["upper"].sum(axis=1), used[:, n.PT_UPPER])
     np.testing.assert_array_equal(used[:, n.FIRST_KERNEL_CLASS :, n.SLOW_MOVABLE], 0)
     unmovable = used[:, n.FIRST_KERNEL_CLASS :, n.SLOW_NORMAL].sum(axis=1)
     np.testing.assert_array_equal(records["block_unmovable"].sum(axis=1), unmovable)
     assert (records["block_unmovable"] <= records["block_pages"][:, None]).all()
-    swap_backed = anon[..., 0] | (records["region_kind"] == n.KIND_SHMEM)
-    swapped = (records["region_out_pages"] * swap_backed).sum(axis=1)
+    swap_backed = anon[..., 0] | (records["region"]["kind"] == n.KIND_SHMEM)
+    swapped = (records["region"]["out_pages"] * swap_backed).sum(axis=1)
     swap = (records["swap_mib"] * PAGES_PER_MIB).astype(np.int64)
     np.testing.assert_array_equal(records["swap_free_pages"] + swapped, swap)
-    assert (records["region_out_premature"] <= records["region_out_pages"]).all()
+    assert (records["region"]["out_premature"] <= records["region"]["out_pages"]).all()
     online = records["block_state"] >= n.BLOCK_NORMAL
     counted = records["blocks_changed"] == 0
     for field, inside in (

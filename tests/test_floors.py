@@ -36,11 +36,11 @@ def imports(source: str, package: str) -> Iterator[str]:
 def forbidden(source: str, package: str, where: str) -> list[str]:
     """Imports in `source`, a module at `where`, that reach above its floor.
 
-    The model may import itself, NumPy and numba. Modules beside the floors (errors, specs, ...) stand
+    The model may import itself, NumPy, and numba with its LLVM. Modules beside the floors (errors, specs, ...) stand
     between `sim` and `env`.
     """
     if where == "sim":
-        known = sys.stdlib_module_names | {"numpy", "numba"}
+        known = sys.stdlib_module_names | {"numpy", "numba", "llvmlite"}
         return [m for m in imports(source, package) if m.split(".")[0] not in known and m.split(".")[:2] != SIM]
     above = FLOORS[FLOORS.index(where) + 1 :] if where in FLOORS else FLOORS[1:]
     return [m for m in imports(source, package) if any(f"{m}.".startswith(f"tiergym.{floor}.") for floor in above)]

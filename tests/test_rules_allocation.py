@@ -162,8 +162,8 @@ def test_huge_pages_stay_in_dram_and_drain_it_to_min():
     huge = Lab(scenario(regions=[DATA | {"thp_share": 1}], thp="on")).ticks(40)
     m = huge.m
     assert m["min_pages"][n.NORMAL] <= huge.free(n.FAST) < m["min_pages"][n.NORMAL] + 512
-    assert m["region_huge"][0] > 200_000
-    assert m["region_huge"][0] <= huge.region_on(0, n.FAST)
+    assert m["region"]["huge"][0] > 200_000
+    assert m["region"]["huge"][0] <= huge.region_on(0, n.FAST)
     assert huge.on(n.PT_LEAF, n.FAST) + huge.on(n.PT_LEAF, n.SLOW) == 900
     assert small.on(n.PT_LEAF, n.FAST) + small.on(n.PT_LEAF, n.SLOW) == 900
     assert huge.total("kswapd_wakeups_fast") == 0

@@ -25,7 +25,7 @@ def killed(lab, ticks=200):
         lab.ticks(1)
         assert_books_balance(lab.machines.records)
         if lab.total("oom_kill"):
-            return np.flatnonzero(lab.m["process_down_s"] > 0).tolist()
+            return np.flatnonzero(lab.m["process"]["down_s"] > 0).tolist()
     return []
 
 
@@ -53,7 +53,7 @@ def test_page_tables_and_swap_count():
     assert killed(Lab(crowd(sparse, region(2, 50), processes=[{}, {}]), modes=MOVABLE)) == [1]
     cold, hot = region(1, 60, access_hz=1e-6), region(2, 50, access_hz=100)
     lab = Lab(crowd(cold, hot, processes=[{}, {}], swap_mib=40), modes=MOVABLE)
-    lab.machines.records["region_cold"][0, 0] = 0  # the filler is hot too
+    lab.machines.records["region"]["cold"][0, 0] = 0  # the filler is hot too
     assert killed(lab) == [1]
     assert lab.total("pswpout") == 40 * 256
 

@@ -27,7 +27,7 @@ def test_one_table_per_2_mib_of_touched_range():
     ]
     lab = Lab(scenario(regions=regions)).ticks(8)
     assert [lab.leaf_on(r, n.FAST) for r in range(3)] == [32, 2048, 0]
-    assert lab.m["region_upper"].sum(axis=1)[:3].tolist() == [3, 6, 0]
+    assert lab.m["region"]["upper"].sum(axis=1)[:3].tolist() == [3, 6, 0]
 
 
 def test_tables_on_cxl_stay_when_dram_frees_up():

@@ -204,8 +204,8 @@ def test_demotion_wakes_the_slow_nodes_kswapd():
 def test_page_tables_of_swapped_data_stay():
     """mm/vmscan.c: swapping out leaves a swap entry in the table, so the table stays (FACTS 3)."""
     lab = Lab(scenario(regions=[HOG | {"mib": 900}], pools=threads(20000), swap_mib=2048), modes=MOVABLE).ticks(120)
-    assert lab.m["region_out_pages"][0] > 10_000
-    assert lab.m["region_out_pages"][0] + lab.region_on(0, n.FAST) + lab.region_on(0, n.SLOW) == 900 * 256
+    assert lab.m["region"]["out_pages"][0] > 10_000
+    assert lab.m["region"]["out_pages"][0] + lab.region_on(0, n.FAST) + lab.region_on(0, n.SLOW) == 900 * 256
     assert lab.leaf_on(0, n.FAST) == 450
 
 

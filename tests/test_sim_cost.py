@@ -178,7 +178,7 @@ def test_huge_pages_are_not_walked_to_the_leaf():
     """A PMD maps 2 MiB; the deposited leaf table is cold."""
     region = {"kind": "anon", "mib": 100, "tlb_misses_per_page_s": 20, "thp_share": 1, "grow_s": 0}
     lab = Lab(scenario(regions=[region], **QUIET | {"thp": "on"}), modes={"place.pt_leaf": "prefer_slow"}).ticks(4)
-    assert lab.m["region_huge"][0] == 25600
+    assert lab.m["region"]["huge"][0] == 25600
     assert lost_per_work(lab, "page_tables") == 0
 
 
@@ -232,7 +232,7 @@ def test_the_books_of_lost_time_close():
     lab = Lab(machine, modes=MOVABLE).ticks(20)
     assert lab.m["owed_s"].sum() > 0
     owed, lost = lab.m["owed_s"].sum(), lab.lost_s.sum()
-    lab.machines.records["region_size"][0] = 0  # nobody reads again: old debts and no new ones
+    lab.machines.records["region"]["size_pages"][0] = 0  # nobody reads again: old debts and no new ones
     lab.ticks(400)
     assert lab.m["owed_s"].sum() == pytest.approx(0, abs=1e-6)
     assert lab.lost_s.sum() - lost == pytest.approx(owed / 4, rel=1e-6)

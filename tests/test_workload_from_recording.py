@@ -110,7 +110,7 @@ def simulated(text: str, seconds: float) -> tuple[Array, dict[str, Array], Array
     stacks = np.zeros(steps, np.int64)
     for step in range(steps):
         lab.ticks(1)
-        touched = lab.m["region_pages"].sum(axis=1) + lab.m["region_out_pages"]
+        touched = lab.m["region"]["pages"].sum(axis=1) + lab.m["region"]["out_pages"]
         for kind, size in zip(kinds, touched, strict=False):
             pages[kind][step] += size
         stacks[step] = lab.m["used_pages"][4].sum()

@@ -5,25 +5,25 @@ A machine's trajectory depends neither on its neighbours nor on the thread that 
 
 from tiergym.env.modes import fill_mask, set_action
 from tiergym.env.observations import fill
-from tiergym.env.prefetch import prefetch
 from tiergym.sim import names as n
 from tiergym.sim.build import build
 from tiergym.sim.compile import jit, jit_inline
 from tiergym.sim.draw import draw_parameters
 from tiergym.sim.pages import class_on_tier
+from tiergym.sim.prefetch import prefetch
 from tiergym.sim.random_bits import first_key, next_key
 from tiergym.sim.tick import tick
 
 
 @jit
-def reset_machine(m, raw, words, table, integer, counts, scenario, key):
+def reset_machine(m, raw, places, table, counts, scenario, key):
     """Start an episode: clear the record, draw its parameters from `table` (parameters, 8), build the machine.
 
-    `raw` is the record as float64; `words` (parameters,) says which of its words the drawn numbers are.
+    `raw` is the record as float64; for `places` see `draw_parameters`.
     """
     for j in range(raw.shape[0]):
         raw[j] = 0.0
-    draw_parameters(raw, words, table, integer, key)
+    draw_parameters(raw, places, table, key)
     build(m, key, scenario, counts[0], counts[1])
 
 
@@ -54,19 +54,19 @@ def report(m, i, out_floats, out_counts):
 
 
 @jit
-def restart_machine(m, raw, words, tables, integer, counts):
+def restart_machine(m, raw, places, tables, counts):
     """The machine's next episode, of the same scenario."""
     s = m.scenario
-    reset_machine(m, raw, words, tables[s], integer, counts[s], s, next_key(m.key))
+    reset_machine(m, raw, places, tables[s], counts[s], s, next_key(m.key))
 
 
 @jit
-def step_range(first, last, machines, raw, words, tables, integer, counts, options, actions, obs, final_obs, reward, done,
+def step_range(first, last, machines, raw, places, tables, counts, options, actions, obs, final_obs, reward, done,
                masks, out_floats, out_counts):  # fmt: skip
     """Step machines `first` to `last` - 1. Ranges share nothing, so that threads can take one each.
 
-    `options` is (noiseless, next-step autoreset, bytes of a record to fetch ahead). The body is not a function of its own, because numba passes every
-    array as ten values: thirteen of them cost as much as the tick.
+    `options` is (noiseless, next-step autoreset, bytes of a record to fetch ahead). The body is not a function of its
+    own, because numba passes every array as ten values: thirteen of them cost as much as the tick.
     """
     noiseless, next_step = options[0] == 1, options[1] == 1
     start, size = raw.ctypes.data, raw.strides[0]
@@ -76,7 +76,7 @@ def step_range(first, last, machines, raw, words, tables, integer, counts, optio
         m = machines[i]
         ended = done[i] and next_step  # in the last step: this one only restarts
         if ended:
-            restart_machine(m, raw[i], words, tables, integer, counts)
+            restart_machine(m, raw[i], places, tables, counts)
             reward[i] = 0.0
             done[i] = False
         else:
@@ -87,19 +87,19 @@ def step_range(first, last, machines, raw, words, tables, integer, counts, optio
         report(m, i, out_floats, out_counts)
         if done[i] and not next_step:
             fill(m, final_obs[i], noiseless)
-            restart_machine(m, raw[i], words, tables, integer, counts)
+            restart_machine(m, raw[i], places, tables, counts)
         fill(m, obs[i], noiseless)
         fill_mask(m, masks[i])
 
 
 @jit
-def reset_batch(machines, raw, words, tables, integer, counts, options, seeds, scenario, mask, obs, done, masks):
+def reset_batch(machines, raw, places, tables, counts, options, seeds, scenario, mask, obs, done, masks):
     """Start new episodes on the machines of `mask` (bool (N,)) with seeds (uint64 (N,))."""
     for i in range(machines.shape[0]):
         if mask[i]:
             m = machines[i]
             s = scenario[i]
-            reset_machine(m, raw[i], words, tables[s], integer, counts[s], s, first_key(seeds[i]))
+            reset_machine(m, raw[i], places, tables[s], counts[s], s, first_key(seeds[i]))
             done[i] = False
             fill(m, obs[i], options[0] == 1)
             fill_mask(m, masks[i])

@@ -23,10 +23,11 @@ SNAPSHOT = ("records", "obs", "masks", "done")
 """The arrays of a batch's state."""
 
 
-def _integer_parameters(regions: int) -> NDArray[np.bool_]:
+def _integer_parameters(regions: int) -> NDArray[np.int64]:
+    """1 for parameters that are whole numbers, in the order of `parameter_names`."""
     whole = {f.name for _, fields in SCALAR_SECTIONS for f in fields if f.integer}
     whole |= {prefix + f.name for _, prefix, fields in REPEATED_SECTIONS for f in fields if f.integer}
-    return np.array([name.split("[")[0] in whole for name in parameter_names(regions)])
+    return np.array([name.split("[")[0] in whole for name in parameter_names(regions)], np.int64)
 
 
 class Machines:
@@ -54,8 +55,7 @@ class Machines:
         self.num_envs = num_envs
         regions = max(s.regions for s in self.scenarios)
         self._tables = np.stack([scenario_table(s, regions) for s in self.scenarios])
-        self._words = parameter_words(regions)
-        self._integer = _integer_parameters(regions)
+        self._places = np.stack([parameter_words(regions), _integer_parameters(regions)], axis=1)
         self._counts = np.array([s.counts for s in self.scenarios], dtype=np.int64)
         ahead = tick_bytes(regions, int(self._counts[:, 0].max()))
         self._options = np.array([noiseless, next_step, ahead], dtype=np.int64)
@@ -103,9 +103,8 @@ class Machines:
         reset_batch(
             self.records,
             self._raw,
-            self._words,
+            self._places,
             self._tables,
-            self._integer,
             self._counts,
             self._options,
             np.asarray(seeds, np.uint64),
@@ -139,9 +138,8 @@ class Machines:
         arrays = (
             self.records,
             self._raw,
-            self._words,
+            self._places,
             self._tables,
-            self._integer,
             self._counts,
             self._options,
             actions,

@@ -59,7 +59,7 @@ def share_per_tick(hz, dt_s):
 def build_workload(m):
     """Region sizes in pages, turnover per tick, heat, and every process's share of the work."""
     for r in range(m.regions):
-        m.region[r].size = int(m.region[r].mib * PAGES_PER_MIB + 0.5)
+        m.region[r].size_pages = int(m.region[r].mib * PAGES_PER_MIB + 0.5)
         m.region[r].turnover = share_per_tick(m.region[r].turnover_hz, m.dt_s)
         set_heat(m, r, r)
     for k in range(n.N_POOLS):

@@ -41,7 +41,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 FunctionIdentity._unique_ids = itertools.count(secrets.randbits(48))
 
 # numba describes the arguments before each pass over each function. A machine's record takes 10 kB to describe.
-types.Record.__repr__ = functools.cache(types.Record.__repr__)
+_record_type: Any = types.Record
+_record_type.__repr__ = functools.cache(types.Record.__repr__)
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "numpy"}
 

@@ -123,7 +123,7 @@ def demand_regions(m):
                 m.region[r].low_share,
                 m.region[r].period_s,
             )
-            target = int(m.region[r].size * share + 0.5)
+            target = int(m.region[r].size_pages * share + 0.5)
         have = resident_pages(m, r) + m.region[r].out_pages
         out = max(have - target, 0)
         out = max(out, int(have * m.region[r].turnover))

@@ -36,8 +36,11 @@ def draw_row(row, key, index):
 
 
 @jit
-def draw_parameters(raw, words, table, integer, key):
-    """Draw every row of `table` (parameters, 8) into its word of the record `raw`; `integer` says what to round."""
+def draw_parameters(raw, places, table, key):
+    """Draw every row of `table` (parameters, 8) into its word of the record `raw`.
+
+    `places` (parameters, 2): the number of that word, and 1 where a whole number is wanted.
+    """
     for i in range(table.shape[0]):
         x = draw_row(table[i], key, i)
-        raw[words[i]] = np.floor(x + 0.5) if integer[i] else x
+        raw[places[i, 0]] = np.floor(x + 0.5) if places[i, 1] == 1 else x

@@ -18,20 +18,23 @@ MAX_BLOCKS = 256
 REGION_SIZES = (16, 32, 64)
 """Compiled sizes of the region axis: a scenario takes the smallest that holds it."""
 
-SELDOM = frozenset(
-    # read when a machine is built
-    "dram_mib dma_mib dma32_mib slow_mib block_mib boot_reserved_share watermark_scale_factor min_free_kib "
-    "movable_shares_min boost_factor pcp_batch_pages horizon_s event_at_s event_mib "
-    # read when something happens that does not in most ticks of most machines
-    "lru_window_s hot_threshold_ms swap_latency_us disk_latency_us scan_mib_per_s promote_limit_mib_per_s "
-    "auto_movable_numa_aware auto_movable_ratio interleave_fast interleave_slow hint_fault_us".split()
-)
+# Read when a machine is built.
+_AT_RESET = """
+    dram_mib dma_mib dma32_mib slow_mib block_mib boot_reserved_share watermark_scale_factor min_free_kib
+    movable_shares_min boost_factor pcp_batch_pages horizon_s event_at_s event_mib
+"""
+# Read when something happens that does not in most ticks of most machines.
+_NOW_AND_THEN = """
+    lru_window_s hot_threshold_ms swap_latency_us disk_latency_us scan_mib_per_s promote_limit_mib_per_s
+    auto_movable_numa_aware auto_movable_ratio interleave_fast interleave_slow hint_fault_us
+"""
+SELDOM = frozenset(f"{_AT_RESET} {_NOW_AND_THEN}".split())
 """Parameters that lie behind what a tick fetches."""
 
 WORD_BYTES = 8
-"""Width of all fields but pages of regions and blocks."""
+"""Width of all fields but those of blocks."""
 
-_F8, _I8, _U8, _I4 = "<f8", "<i8", "<u8", "<i4"
+_F8, _I8 = "<f8", "<i8"
 _RECORDS = {"processes": "process", "regions": "region"}
 
 PROCESS = np.dtype(
@@ -57,21 +60,20 @@ REGION = np.dtype(
         ("cold", _F8),  # chance that a page was not referenced in the LRU window
         ("turnover", _F8),  # share renewed per tick
         ("reread", _F8),  # chance per tick that an evicted page is touched
-        # Pages as int32: a region has at most 8e6 MiB.
-        ("pages", _I4, (n.N_ZONES,)),
-        ("leaf", _I4, (n.N_ZONES,)),  # leaf page tables
-        ("upper", _I4, (n.N_ZONES,)),  # upper page tables
-        ("size", _I4),  # drawn size in pages
-        ("target_pages", _I4),
-        ("huge", _I4),  # of its DRAM pages, those mapped by huge pages
-        ("out_pages", _I4),  # swapped or dropped, still mapped
-        ("out_premature", _I4),  # of these, evicted prematurely
-        ("want", _I4),  # pages to touch for the first time in this tick
-        ("refault", _I4),  # evicted pages touched again in this tick
-        ("asked", _I4),  # promotion candidates of this tick
-        ("promoted", _I4),  # pages promoted in this tick
-        ("since", _I4),  # number of the tick in which it was last empty and began to grow
-        ("heat_from", _I4),  # whose heat it has (drift)
+        ("pages", _I8, (n.N_ZONES,)),
+        ("leaf", _I8, (n.N_ZONES,)),  # leaf page tables
+        ("upper", _I8, (n.N_ZONES,)),  # upper page tables
+        ("size_pages", _I8),  # drawn size
+        ("target_pages", _I8),
+        ("huge", _I8),  # of its DRAM pages, those mapped by huge pages
+        ("out_pages", _I8),  # swapped or dropped, still mapped
+        ("out_premature", _I8),  # of these, evicted prematurely
+        ("want", _I8),  # pages to touch for the first time in this tick
+        ("refault", _I8),  # evicted pages touched again in this tick
+        ("asked", _I8),  # promotion candidates of this tick
+        ("promoted", _I8),  # pages promoted in this tick
+        ("since", _I8),  # number of the tick in which it was last empty and began to grow
+        ("heat_from", _I8),  # whose heat it has (drift)
     ]
 )
 """One region: its parameters, then its state."""
@@ -98,7 +100,7 @@ def machine_dtype(regions: int) -> np.dtype:
     Pages are int64 (4 KiB each), times and rates float64. Axes: zones (5), tiers (2), classes (9),
     object pools (4), events (4), blocks (256); records: processes (8), regions.
     """
-    f8, i8, u8, i4 = _F8, _I8, _U8, _I4
+    f8, i8, u8 = _F8, _I8, "<u8"
     z, t, c = n.N_ZONES, n.N_TIERS, n.N_CLASSES
     drawn: list[tuple] = [(f.name, f8) for _, fs in p.SCALAR_SECTIONS for f in fs]
     for section, prefix, fs in p.REPEATED_SECTIONS:
@@ -199,9 +201,9 @@ def machine_dtype(regions: int) -> np.dtype:
     ]
     fields += [field for field in drawn if field[0] in SELDOM]
     fields += [
-        ("block_state", i4, (MAX_BLOCKS,)),
-        ("block_unmovable", i4, (MAX_BLOCKS,)),
-        ("block_memmap", i4, (MAX_BLOCKS,)),
+        ("block_state", "<i4", (MAX_BLOCKS,)),
+        ("block_unmovable", "<i4", (MAX_BLOCKS,)),
+        ("block_memmap", "<i4", (MAX_BLOCKS,)),
     ]
     return np.dtype(fields)
 
@@ -219,7 +221,7 @@ def parameter_words(regions: int) -> NDArray[np.int64]:
 
 
 def tick_bytes(regions: int, active: int) -> int:
-    """Bytes at the head of a record that a tick of a machine with `active` regions may touch, but for blocks."""
+    """Bytes at the head of a record that a tick of a machine with `active` regions touches nearly always."""
     dtype = machine_dtype(regions)
     assert dtype.fields is not None
     return dtype.fields["region"][1] + active * REGION.itemsize

@@ -58,7 +58,7 @@ def _memmap_percent(run: Run, region: str) -> float:
 
 def _page_table_percent(run: Run, region: str) -> float:
     r = run.region(region)
-    tables, pages = run.records["region_leaf"][:, r].sum(axis=-1), run.records["region_pages"][:, r].sum(axis=-1)
+    tables, pages = run.records["region"]["leaf"][:, r].sum(axis=-1), run.records["region"]["pages"][:, r].sum(axis=-1)
     return float((100 * tables / pages).mean())
 
 
@@ -67,12 +67,12 @@ def _stack_kib(run: Run, region: str) -> float:
 
 
 def _xarray_percent(run: Run, region: str) -> float:
-    cached = run.records["region_pages"][:, run.region(region)].sum(axis=-1)
+    cached = run.records["region"]["pages"][:, run.region(region)].sum(axis=-1)
     return float((100 * _pages(run, n.SLAB_RECLAIM) / cached).mean())
 
 
 def _slow_gib(run: Run, region: str) -> float:
-    pages = run.records["region_pages"][:, run.region(region), SLOW_ZONES].sum(axis=-1)
+    pages = run.records["region"]["pages"][:, run.region(region), SLOW_ZONES].sum(axis=-1)
     return float(pages.mean() / PAGES_PER_GIB)
 
 

@@ -200,13 +200,13 @@ def install(record: Any, start: Start, requests: Requests) -> None:
     for node in (0, 1):
         for r, cls, pages in _regions_at_start(requests, start, node):
             for z, took in put(cls, node, pages):
-                record["region_pages"][r, z] += took
+                record["region"]["pages"][r, z] += took
         tables = start.tables[node]
         upper = min(2, tables) if node == 0 else 0
         for z, took in put(n.PT_UPPER, node, upper):
-            record["region_upper"][0, z] += took
+            record["region"]["upper"][0, z] += took
         for z, took in put(n.PT_LEAF, node, tables - upper):
-            record["region_leaf"][0, z] += took
+            record["region"]["leaf"][0, z] += took
         put(n.KSTACK, node, start.stacks[node])
         for pool, cls, slab in ((0, n.SLAB_UNRECLAIM, start.slab_unreclaim), (1, n.SLAB_RECLAIM, start.slab_reclaim)):
             put(cls, node, slab[node])
@@ -244,26 +244,26 @@ def _ask(record: Any, start: Start, requests: Requests, k: int, others: int) -> 
     names = list(requests.processes)
     for r, region in enumerate(requests.regions):
         at = k if requests.is_killed(region.process) else others
-        record["region_size"][r] = int(region.target[at] + 0.5)
+        record["region"]["size_pages"][r] = int(region.target[at] + 0.5)
         if region.name == SLEEPING_TEXT:
             # Mapped text survives one turn of the generations, since its first fault marked it accessed, and so do the
             # pages of whoever runs, behind it. Who sleeps is skipped (mm/vmscan.c: walk_mm, should_skip_mm): its pages
             # go before the text.
-            record["region_since"][r] = record["tick"] if _somebody_sleeps(record, requests, k) else 1
+            record["region"]["since"][r] = record["tick"] if _somebody_sleeps(record, requests, k) else 1
         if region.left is not None:
-            record["region_density"][r] = region.density * max(float(region.left[at]), 1 / 512)
+            record["region"]["density"][r] = region.density * max(float(region.left[at]), 1 / 512)
         hz = 0.0 if region.access_hz is None else max(0.0, float(region.access_hz[at]))
-        if hz != record["region_access_hz"][r]:
-            record["region_access_hz"][r] = hz
-            record["region_heat_from"][r] = -1  # the model works out what follows from it
+        if hz != record["region"]["access_hz"][r]:
+            record["region"]["access_hz"][r] = hz
+            record["region"]["heat_from"][r] = -1  # the model works out what follows from it
     threads = sum(
-        series[k] for name, series in requests.threads.items() if record["process_down_s"][names.index(name)] <= 0
+        series[k] for name, series in requests.threads.items() if record["process"]["down_s"][names.index(name)] <= 0
     )
     record["pool_count"][n.POOL_THREADS] = threads
     at_start = sum(series[0] for series in requests.threads.values())
     unreclaim = sum(start.slab_unreclaim) * PAGE_BYTES - at_start * demand.THREAD_SLAB_BYTES
     unreclaim += requests.slab_unreclaim[k] - requests.slab_unreclaim[0]
-    record["process_vmas"][0] = max(0.0, unreclaim / demand.VMA_SLAB_BYTES)
+    record["process"]["vmas"][0] = max(0.0, unreclaim / demand.VMA_SLAB_BYTES)
     reclaim = sum(start.slab_reclaim) * PAGE_BYTES - sum(start.file) * demand.XARRAY_BYTES_PER_PAGE
     shrinkable = requests.slab_reclaim[k] - requests.slab_reclaim[0]
     reclaim += shrinkable + requests.slab_pinned[k]
@@ -281,8 +281,8 @@ def _somebody_sleeps(record: Any, requests: Requests, k: int) -> bool:
     """Whether a process holds pages of DRAM at sample k and has neither referenced nor touched any since the last."""
     return any(
         region.process != SYSTEM
-        and record["region_pages"][r, : n.FIRST_SLOW_ZONE].any()
-        and record["region_access_hz"][r] == 0.0
+        and record["region"]["pages"][r, : n.FIRST_SLOW_ZONE].any()
+        and record["region"]["access_hz"][r] == 0.0
         and region.target[k] == region.target[max(k - STEPS, 0)]
         for r, region in enumerate(requests.regions)
     )
@@ -315,6 +315,6 @@ def _kill(sample: int, k: int, others: int, before: Any, record: Any, requests: 
     touched = 0.0
     for r, region in enumerate(requests.regions):
         if region.process != SYSTEM:
-            had = int(before["region_pages"][r].sum() + before["region_out_pages"][r])
+            had = int(before["region"]["pages"][r].sum() + before["region"]["out_pages"][r])
             touched += (had + region.target[k if requests.is_killed(region.process) else others]) / 2
     return Kill(sample, request, constraint, int(touched))

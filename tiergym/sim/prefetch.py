@@ -40,7 +40,7 @@ def _prefetch_line(typing: Any, address: Any) -> Any:
 
 @overload(prefetch_line)
 def _compiled_prefetch_line(address):
-    return lambda address: _prefetch_line(address)
+    return lambda address: _prefetch_line(address)  # type: ignore[call-arg]
 
 
 @jit_inline
