@@ -14,11 +14,12 @@ def working_share(m):
     """
     share = 0.0
     for q in range(m.processes):
-        if m.process[q].down_s <= 0.0 and m.process[q].warm_s <= 0.0:
-            share += m.process[q].share
-        elif m.process[q].killed == m.tick + 1 and m.process[q].worked == 1:
-            share += 0.5 * m.process[q].share
-        m.process[q].worked = 1 if m.process[q].down_s <= 0.0 and m.process[q].warm_s <= 0.0 else 0
+        process = m.process[q]
+        if process.down_s <= 0.0 and process.warm_s <= 0.0:
+            share += process.share
+        elif process.killed == m.tick + 1 and process.worked == 1:
+            share += 0.5 * process.share
+        process.worked = 1 if process.down_s <= 0.0 and process.warm_s <= 0.0 else 0
     return min(share, 1.0)
 
 

@@ -42,27 +42,28 @@ def add_accesses(m, tier, cause, per_s, mlp, write_share):
 @jit
 def add_region(m, r):
     """Data misses and page walks of region r, split by where its pages and leaf tables lie."""
+    region = m.region[r]
     fast, slow = fast_pages(m, r), slow_pages(m, r)
     if fast + slow == 0:
         return
-    rate, mlp, writes = m.region[r].misses, m.region[r].mlp, m.region[r].write_share
+    rate, mlp, writes = region.misses, region.mlp, region.write_share
     add_accesses(m, n.FAST, n.LOST_DATA, rate * fast, mlp, writes)
     if slow > 0:
         add_accesses(m, n.SLOW, n.LOST_DATA, rate * slow, mlp, writes)
-    walks = m.region[r].tlb * (fast + slow - min(m.region[r].huge, fast))  # huge pages are not walked to the leaf
+    walks = region.tlb * (fast + slow - min(region.huge, fast))  # huge pages are not walked to the leaf
     if walks == 0.0:
         return
-    leaf_fast = m.region[r].leaf[n.DMA] + m.region[r].leaf[n.DMA32] + m.region[r].leaf[n.NORMAL]
-    leaf_slow = m.region[r].leaf[n.SLOW_NORMAL]
+    leaf_fast = region.leaf[n.DMA] + region.leaf[n.DMA32] + region.leaf[n.NORMAL]
+    leaf_slow = region.leaf[n.SLOW_NORMAL]
     share = leaf_slow / max(leaf_fast + leaf_slow, 1)
-    misses = walks * m.region[r].walk_miss
+    misses = walks * region.walk_miss
     add_accesses(m, n.FAST, n.LOST_PAGE_TABLES, misses * (1.0 - share), 1.0, 0.0)
     add_accesses(m, n.SLOW, n.LOST_PAGE_TABLES, misses * share, 1.0, 0.0)
     m.walks_per_s[n.FAST] += walks * (1.0 - share)
     m.walks_per_s[n.SLOW] += walks * share
-    upper_slow = m.region[r].upper[n.SLOW_NORMAL]
+    upper_slow = region.upper[n.SLOW_NORMAL]
     if upper_slow > 0:
-        upper = upper_slow + m.region[r].upper[n.DMA] + m.region[r].upper[n.DMA32] + m.region[r].upper[n.NORMAL]
+        upper = upper_slow + region.upper[n.DMA] + region.upper[n.DMA32] + region.upper[n.NORMAL]
         add_accesses(m, n.SLOW, n.LOST_PAGE_TABLES, walks * UPPER_WALK_MISS * upper_slow / upper, 1.0, 0.0)
 
 

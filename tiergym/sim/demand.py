@@ -45,8 +45,9 @@ def envelope(t, start, grow, hold, shrink, low, period):
 @jit
 def drifted(m, r, now):
     """The region whose heat region r has now: regions of one drift group exchange theirs in turn."""
-    group = m.region[r].drift_group
-    if group == 0.0 or m.region[r].drift_s <= 0.0:
+    region = m.region[r]
+    group = region.drift_group
+    if group == 0.0 or region.drift_s <= 0.0:
         return r
     size, place = 0, 0
     for i in range(m.regions):
@@ -54,7 +55,7 @@ def drifted(m, r, now):
             if i == r:
                 place = size
             size += 1
-    turn = int(now / m.region[r].drift_s)
+    turn = int(now / region.drift_s)
     place = (place + turn) % size
     for i in range(m.regions):
         if m.region[i].drift_group == group:
@@ -67,13 +68,14 @@ def drifted(m, r, now):
 @jit
 def set_heat(m, r, source):
     """Region r takes the heat of region `source`; what follows from it is computed once, here."""
-    m.region[r].heat_from = source
-    m.region[r].hz = m.region[source].access_hz
-    m.region[r].misses = m.region[source].misses_per_page_s
-    m.region[r].tlb = m.region[source].tlb_misses_per_page_s
-    m.region[r].cold = math.exp(-m.region[source].access_hz * m.lru_window_s)
-    m.region[r].hot = -math.expm1(-m.region[source].access_hz * m.hot_threshold_ms * 1e-3)
-    m.region[r].reread = -math.expm1(-m.region[source].access_hz * m.dt_s)
+    region, heat = m.region[r], m.region[source]
+    region.heat_from = source
+    region.hz = heat.access_hz
+    region.misses = heat.misses_per_page_s
+    region.tlb = heat.tlb_misses_per_page_s
+    region.cold = math.exp(-heat.access_hz * m.lru_window_s)
+    region.hot = -math.expm1(-heat.access_hz * m.hot_threshold_ms * 1e-3)
+    region.reread = -math.expm1(-heat.access_hz * m.dt_s)
 
 
 @jit
@@ -81,8 +83,9 @@ def running_share(m):
     """Share of the machine's work whose processes are not down."""
     share = 0.0
     for q in range(m.processes):
-        if m.process[q].down_s <= 0.0:
-            share += m.process[q].share
+        process = m.process[q]
+        if process.down_s <= 0.0:
+            share += process.share
     return share
 
 
@@ -91,13 +94,14 @@ def advance_processes(m):
     """Killed processes come back after their restart time; the rest of the tick is theirs then."""
     now = m.tick * m.dt_s
     for q in range(m.processes):
-        if m.process[q].down_s > 0.0:
-            m.process[q].down_s -= m.dt_s
-            if m.process[q].down_s <= 1e-9:
-                m.process[q].born_s = now + m.dt_s + m.process[q].down_s
-                m.process[q].down_s = 0.0
-        elif m.process[q].warm_s > 0.0:
-            m.process[q].warm_s = max(m.process[q].warm_s - m.dt_s, 0.0)
+        process = m.process[q]
+        if process.down_s > 0.0:
+            process.down_s -= m.dt_s
+            if process.down_s <= 1e-9:
+                process.born_s = now + m.dt_s + process.down_s
+                process.down_s = 0.0
+        elif process.warm_s > 0.0:
+            process.warm_s = max(process.warm_s - m.dt_s, 0.0)
 
 
 @jit
@@ -106,38 +110,39 @@ def demand_regions(m):
     now = (m.tick + 1) * m.dt_s
     m.unreferenced_regions = 0
     for r in range(m.regions):
+        region = m.region[r]
         source = drifted(m, r, now)
-        if source != m.region[r].heat_from:
+        if source != region.heat_from:
             set_heat(m, r, source)
-        if m.region[r].hz == 0.0:
+        if region.hz == 0.0:
             m.unreferenced_regions += 1
-        q = int(m.region[r].process)
+        q = int(region.process)
         target = 0
         if m.process[q].down_s <= 0.0:
             share = envelope(
                 now - m.process[q].born_s,
-                m.region[r].start_s,
-                m.region[r].grow_s,
-                m.region[r].hold_s,
-                m.region[r].shrink_s,
-                m.region[r].low_share,
-                m.region[r].period_s,
+                region.start_s,
+                region.grow_s,
+                region.hold_s,
+                region.shrink_s,
+                region.low_share,
+                region.period_s,
             )
-            target = int(m.region[r].size_pages * share + 0.5)
-        have = resident_pages(m, r) + m.region[r].out_pages
+            target = int(region.size_pages * share + 0.5)
+        have = resident_pages(m, r) + region.out_pages
         out = max(have - target, 0)
-        out = max(out, int(have * m.region[r].turnover))
+        out = max(out, int(have * region.turnover))
         if out > 0:
             unmap(m, r, out)
-            have = resident_pages(m, r) + m.region[r].out_pages
+            have = resident_pages(m, r) + region.out_pages
         if have == 0:
             trim_tables(m, r)  # what a killed process got in its last tick
-            m.region[r].since = m.tick
-        m.region[r].huge = min(m.region[r].huge, fast_pages(m, r))  # those that left DRAM were split
-        m.region[r].target_pages = target
-        m.region[r].want = max(target - have, 0)
-        again = m.region[r].reread if m.region[r].kind != n.KIND_ZERO else 0.0
-        m.region[r].refault = int(m.region[r].out_pages * again + 0.5)
+            region.since = m.tick
+        region.huge = min(region.huge, fast_pages(m, r))  # those that left DRAM were split
+        region.target_pages = target
+        region.want = max(target - have, 0)
+        again = region.reread if region.kind != n.KIND_ZERO else 0.0
+        region.refault = int(region.out_pages * again + 0.5)
 
 
 @jit
@@ -215,8 +220,9 @@ def demand_pools(m):
     object_bytes = PAGE_BYTES / m.slab_objects_per_page
     vmas = 0.0
     for q in range(m.processes):
-        if m.process[q].down_s <= 0.0:
-            vmas += m.process[q].vmas
+        process = m.process[q]
+        if process.down_s <= 0.0:
+            vmas += process.vmas
     held = (
         m.pool_now[n.POOL_THREADS] * THREAD_SLAB_BYTES
         + m.pool_now[n.POOL_SOCKETS] * SOCKET_SLAB_BYTES
@@ -228,9 +234,10 @@ def demand_pools(m):
 
     cached = 0
     for r in range(m.regions):
-        if m.region[r].kind != n.KIND_ANON and m.region[r].kind != n.KIND_ZERO:
+        region = m.region[r]
+        if region.kind != n.KIND_ANON and region.kind != n.KIND_ZERO:
             # A reclaimed page leaves a shadow entry, so its xarray node stays (mm/workingset.c).
-            cached += resident_pages(m, r) + m.region[r].out_pages
+            cached += resident_pages(m, r) + region.out_pages
     m.files_shrunk *= max(0.0, 1.0 - m.pool_lookup_hz[n.POOL_FILES] * m.dt_s)
     files = m.pool_now[n.POOL_FILES] * FILE_SLAB_BYTES / object_bytes
     shrinkable = files * (1.0 - m.pool_pinned_share[n.POOL_FILES])

@@ -85,42 +85,44 @@ def rounds_for(m, wanted, births):
 @jit
 def touch_tables(m, r, pages):
     """Page tables for `pages` new pages of region r, upper levels first; returns the pages they can map."""
+    region = m.region[r]
     if pages <= 0 or unmapped(m, r):
         return pages
     leaf, upper = 0, 0
     for z in range(n.N_ZONES):
-        leaf += m.region[r].leaf[z]
-        upper += m.region[r].upper[z]
+        leaf += region.leaf[z]
+        upper += region.upper[z]
     need = tables_wanted(m, r, pages)
     if need == 0:
         return pages
-    policy = int(m.process[int(m.region[r].process)].mempolicy)
+    policy = int(m.process[int(region.process)].mempolicy)
     need_upper = upper_tables_needed(leaf + need) - upper
     if need_upper > 0:
         got = allocate_kernel(m, n.PT_UPPER, need_upper, policy)
         for z in range(n.N_ZONES):
-            m.region[r].upper[z] += m.grant_pages[z]
+            region.upper[z] += m.grant_pages[z]
         if got < need_upper:
             return 0
     got = allocate_kernel(m, n.PT_LEAF, need, policy)
     for z in range(n.N_ZONES):
-        m.region[r].leaf[z] += m.grant_pages[z]
+        region.leaf[z] += m.grant_pages[z]
     if got == need:
         return pages
-    room = int((leaf + got) * LEAF_SPAN_PAGES * m.region[r].density) - resident_pages(m, r) - m.region[r].out_pages
+    room = int((leaf + got) * LEAF_SPAN_PAGES * region.density) - resident_pages(m, r) - region.out_pages
     return min(pages, max(room, 0))
 
 
 @jit
 def charge_refaults(m, r, pages):
     """Evicted pages came back: the reader waited for swap or disk (premature evictions are booked as such)."""
-    out = m.region[r].out_pages
+    region = m.region[r]
+    out = region.out_pages
     pages = min(pages, out)
     if pages <= 0:
         return
-    premature = m.region[r].out_premature * pages // out
-    m.region[r].out_pages -= pages
-    m.region[r].out_premature -= premature
+    premature = region.out_premature * pages // out
+    region.out_pages -= pages
+    region.out_premature -= premature
     if swap_backed(m, r):
         m.swap_free_pages += pages
         m.counters[n.C_SWAPIN] += pages
@@ -136,35 +138,37 @@ def charge_refaults(m, r, pages):
 @jit
 def touch_huge(m, r, pages):
     """The part of an anonymous region's faults that huge pages serve; returns the pages got."""
-    if m.thp < 0.5 or m.region[r].thp_share == 0.0 or m.region[r].kind != n.KIND_ANON:
+    region = m.region[r]
+    if m.thp < 0.5 or region.thp_share == 0.0 or region.kind != n.KIND_ANON:
         return 0
-    want = int(pages * m.region[r].thp_share)
+    want = int(pages * region.thp_share)
     if want == 0:
         return 0
     got = allocate_huge(m, n.ANON, want)
     for z in range(n.N_ZONES):
-        m.region[r].pages[z] += m.grant_pages[z]
-    m.region[r].huge += got
+        region.pages[z] += m.grant_pages[z]
+    region.huge += got
     return got
 
 
 @jit
 def touch(m, r, new, again):
     """Region r touches `new` pages for the first time and `again` evicted ones; returns the pages it got."""
-    if new + again <= 0 or m.process[int(m.region[r].process)].down_s > 0.0:
+    region = m.region[r]
+    if new + again <= 0 or m.process[int(region.process)].down_s > 0.0:
         return new + again
     mapped = touch_tables(m, r, new)
     if m.kswapd_awake[n.FAST] == 1:
         kswapd_run(m, n.FAST)  # woken for a table, it works while the data faults come in
-    if m.process[int(m.region[r].process)].down_s > 0.0:
+    if m.process[int(region.process)].down_s > 0.0:
         return new + again  # killed for its own page table
-    if m.region[r].kind == n.KIND_ZERO:
-        m.region[r].out_pages += mapped  # do_anonymous_page maps the shared zero page: a table entry, no page
+    if region.kind == n.KIND_ZERO:
+        region.out_pages += mapped  # do_anonymous_page maps the shared zero page: a table entry, no page
         return mapped
     huge = touch_huge(m, r, mapped)
-    got = huge + allocate_user(m, region_class(m, r), mapped - huge + again, int(m.region[r].mempolicy))
+    got = huge + allocate_user(m, region_class(m, r), mapped - huge + again, int(region.mempolicy))
     for z in range(n.N_ZONES):
-        m.region[r].pages[z] += m.grant_pages[z]
+        region.pages[z] += m.grant_pages[z]
     charge_refaults(m, r, min(got, again))
     return got
 
@@ -211,7 +215,8 @@ def serve_demand(m):
     """All of this tick's faults and kernel allocations. Unserved faults stall their process (VM_FAULT_OOM retries)."""
     wanted = m.kernel_want[n.KSTACK] + m.kernel_want[n.KERNEL_OTHER]
     for r in range(m.regions):
-        wanted += m.region[r].want + m.region[r].refault
+        region = m.region[r]
+        wanted += region.want + region.refault
     births = m.slab_births[n.SLAB_POOL_UNRECLAIM] + m.slab_births[n.SLAB_POOL_RECLAIM]
     for r in range(m.regions):
         m.region[r].promoted = 0
@@ -227,7 +232,8 @@ def serve_demand(m):
     for k in range(rounds):
         reclaim_in_background(m, 1.0 / rounds)
         for r in range(m.regions):
-            new, again = part(m.region[r].want, k, rounds), part(m.region[r].refault, k, rounds)
+            region = m.region[r]
+            new, again = part(region.want, k, rounds), part(region.refault, k, rounds)
             if new + again == 0:
                 continue
             before_low = min(new, fast_room(m))
@@ -235,7 +241,7 @@ def serve_demand(m):
             if got == before_low + again:
                 got += touch(m, r, new - before_low, 0)
             if got < new + again:
-                q = int(m.region[r].process)
+                q = int(region.process)
                 unserved = 1.0 - got / (new + again)
                 m.owed_s[n.LOST_RECLAIM] += unserved * m.dt_s * m.workers * m.process[q].share / rounds
         allocate_kernel(m, n.KSTACK, part(m.kernel_want[n.KSTACK], k, rounds), n.MPOL_DEFAULT)

@@ -109,7 +109,8 @@ def evacuate(m, z, pages):
     moved = 0
     for step in range(2):
         for r in range(m.regions):
-            have = m.region[r].pages[z]
+            region = m.region[r]
+            have = region.pages[z]
             share = have * pages // total if step == 0 else min(have, pages - moved)
             share = min(share, pages - moved)
             if share <= 0:
@@ -117,17 +118,17 @@ def evacuate(m, z, pages):
             cls = region_class(m, r)
             clear_grant(m)
             got = request(m, share, cls, NODE_FAST, False, True, True, False, False)
-            got = min(got, m.region[r].pages[z])  # reclaim for it may itself have moved this region's pages
+            got = min(got, region.pages[z])  # reclaim for it may itself have moved this region's pages
             hand_out(m, cls)
             for y in range(n.FIRST_SLOW_ZONE):
-                m.region[r].pages[y] += m.grant_pages[y]
+                region.pages[y] += m.grant_pages[y]
             surplus = m.grant_pages[n.DMA] + m.grant_pages[n.DMA32] + m.grant_pages[n.NORMAL] - got
             for y in range(n.FIRST_SLOW_ZONE):
                 back = min(surplus, m.grant_pages[y])
-                m.region[r].pages[y] -= back
+                region.pages[y] -= back
                 free_class(m, cls, y, back)
                 surplus -= back
-            m.region[r].pages[z] -= got
+            region.pages[z] -= got
             free_class(m, cls, z, got)
             moved += got
     m.counters[n.C_EVACUATED] += moved

@@ -46,10 +46,11 @@ def pull_up(m, cls, pages):
 @jit
 def pull_up_leaf(m, r, pages):
     """Move leaf page tables of region r to DRAM."""
-    done = pull_up(m, n.PT_LEAF, min(pages, m.region[r].leaf[n.SLOW_NORMAL]))
-    m.region[r].leaf[n.SLOW_NORMAL] -= done
+    region = m.region[r]
+    done = pull_up(m, n.PT_LEAF, min(pages, region.leaf[n.SLOW_NORMAL]))
+    region.leaf[n.SLOW_NORMAL] -= done
     for z in range(n.FIRST_SLOW_ZONE):
-        m.region[r].leaf[z] += m.grant_pages[z]
+        region.leaf[z] += m.grant_pages[z]
     m.counters[n.C_MIGRATE_PT] += done
     return done
 
@@ -59,10 +60,11 @@ def migrate_tables_with_data(m, budget):
     """A promoted page takes its leaf table along: promotion walks the address space in order, so the pages
     promoted in a tick share tables as densely as the region's hot pages lie."""
     for r in range(m.regions):
-        moved = m.region[r].promoted
-        if moved == 0 or m.region[r].leaf[n.SLOW_NORMAL] == 0 or budget <= 0:
+        region = m.region[r]
+        moved = region.promoted
+        if moved == 0 or region.leaf[n.SLOW_NORMAL] == 0 or budget <= 0:
             continue
-        per_table = max(1.0, LEAF_SPAN_PAGES * m.region[r].density * max(m.region[r].hot, 1e-3))
+        per_table = max(1.0, LEAF_SPAN_PAGES * region.density * max(region.hot, 1e-3))
         budget -= pull_up_leaf(m, r, min(budget, int(moved / per_table) + 1))
     return budget
 
@@ -71,19 +73,21 @@ def migrate_tables_with_data(m, budget):
 def migrate_idle_tables(m, budget):
     """Under low pressure, the most walked region's tables first, then the next; upper levels before all."""
     for r in range(m.regions):
-        upper = min(budget, m.region[r].upper[n.SLOW_NORMAL])
+        region = m.region[r]
+        upper = min(budget, region.upper[n.SLOW_NORMAL])
         if upper > 0:
             done = pull_up(m, n.PT_UPPER, upper)
-            m.region[r].upper[n.SLOW_NORMAL] -= done
+            region.upper[n.SLOW_NORMAL] -= done
             for z in range(n.FIRST_SLOW_ZONE):
-                m.region[r].upper[z] += m.grant_pages[z]
+                region.upper[z] += m.grant_pages[z]
             m.counters[n.C_MIGRATE_PT] += done
             budget -= done
     for _ in range(3):
         best, most = -1, -1.0
         for r in range(m.regions):
-            if m.region[r].leaf[n.SLOW_NORMAL] > 0 and m.region[r].tlb > most:
-                best, most = r, m.region[r].tlb
+            region = m.region[r]
+            if region.leaf[n.SLOW_NORMAL] > 0 and region.tlb > most:
+                best, most = r, region.tlb
         if best < 0 or budget <= 0:
             break
         done = pull_up_leaf(m, best, min(budget, m.region[best].leaf[n.SLOW_NORMAL]))

@@ -9,22 +9,24 @@ from tiergym.sim.regions import resident_pages, swap_backed, unmap, unmapped
 @jit
 def oom_badness(m, q):
     """oom_badness: RSS + swap entries + page-table pages + oom_score_adj/1000 of memory; -1 if never killed."""
-    if m.process[q].oom_score_adj <= -1000.0 or m.process[q].down_s > 0.0:
+    process = m.process[q]
+    if process.oom_score_adj <= -1000.0 or process.down_s > 0.0:
         return -1
     points = 0
     for r in range(m.regions):
-        if int(m.region[r].process) != q:
+        region = m.region[r]
+        if int(region.process) != q:
             continue
         if not unmapped(m, r):  # get_mm_rss: page cache that nobody maps is nobody's
             points += resident_pages(m, r)
         if swap_backed(m, r) and not unmapped(m, r):
-            points += m.region[r].out_pages
+            points += region.out_pages
         for z in range(n.N_ZONES):
-            points += m.region[r].leaf[z] + m.region[r].upper[z]
+            points += region.leaf[z] + region.upper[z]
     if points == 0:
         return -1
     total = node_managed(m, n.FAST) + node_managed(m, n.SLOW) + int(m.swap_mib * 256)
-    points += int(m.process[q].oom_score_adj * total / 1000.0)
+    points += int(process.oom_score_adj * total / 1000.0)
     return max(points, 0)
 
 
@@ -34,20 +36,22 @@ def kill(m, q):
 
     The reaper and exit_mmap take well under a tick once the victim dies, so its memory is free at once.
     """
+    process = m.process[q]
     warm = 0.0
-    age = m.tick * m.dt_s - m.process[q].born_s
+    age = m.tick * m.dt_s - process.born_s
     for r in range(m.regions):
-        if int(m.region[r].process) != q:
+        region = m.region[r]
+        if int(region.process) != q:
             continue
-        unmap(m, r, resident_pages(m, r) + m.region[r].out_pages)
-        m.region[r].want = 0
-        m.region[r].refault = 0
-        warm = max(warm, min(m.region[r].start_s + m.region[r].grow_s, age))
-    m.process[q].killed = m.tick + 1
+        unmap(m, r, resident_pages(m, r) + region.out_pages)
+        region.want = 0
+        region.refault = 0
+        warm = max(warm, min(region.start_s + region.grow_s, age))
+    process.killed = m.tick + 1
     # On average the kill falls into the middle of its tick.
-    m.process[q].down_s = max(m.process[q].restart_s - 0.5 * m.dt_s, 0.5 * m.dt_s)
-    m.process[q].warm_s = warm
-    m.owed_s[n.LOST_OOM] += m.process[q].lost_s * m.process[q].share * m.workers
+    process.down_s = max(process.restart_s - 0.5 * m.dt_s, 0.5 * m.dt_s)
+    process.warm_s = warm
+    m.owed_s[n.LOST_OOM] += process.lost_s * process.share * m.workers
 
 
 @jit

@@ -24,10 +24,11 @@ PLENTY_PAGES = 262144  # 1 GiB: pgdat_free_space_enough
 def promotable(m, r):
     """Hint faults skip read-only file mappings, pages without a mapping, and whatever has a mempolicy of its own
     or its task's (task_numa_work: vma_migratable, vma_policy_mof)."""
-    kind, q = m.region[r].kind, int(m.region[r].process)
+    region = m.region[r]
+    kind, q = region.kind, int(region.process)
     if kind == n.KIND_FILE_RO or unmapped(m, r):
         return False
-    if m.region[r].mempolicy != n.MPOL_DEFAULT or m.process[q].mempolicy != n.MPOL_DEFAULT:
+    if region.mempolicy != n.MPOL_DEFAULT or m.process[q].mempolicy != n.MPOL_DEFAULT:
         return False
     return m.process[q].down_s <= 0.0
 
@@ -67,19 +68,20 @@ def promotion_room(m):
 @jit
 def promote_region(m, r, pages, level):
     """Move pages of region r from the slow tier to DRAM, above the mark `level`; returns how many moved."""
+    region = m.region[r]
     cls = region_class(m, r)
     pages = min(pages, slow_pages(m, r))
     done = 0
     for z in range(n.NORMAL, -1, -1):
         mark = mark_pages(m, z, level, True)
         got = take_from_zone(m, z, min(pages - done, max(0, m.free_pages[z] - mark)), mark)
-        m.region[r].pages[z] += got
+        region.pages[z] += got
         charge_class(m, cls, z, got)
         done += got
     left = done
     for z in range(n.SLOW_MOVABLE, n.SLOW_NORMAL - 1, -1):
-        out = min(left, m.region[r].pages[z])
-        m.region[r].pages[z] -= out
+        out = min(left, region.pages[z])
+        region.pages[z] -= out
         free_class(m, cls, z, out)
         left -= out
     m.moved_bytes[n.FAST] += done * PAGE_BYTES
@@ -110,14 +112,15 @@ def promote(m, share):
         if scanned == 0.0:
             continue
         for r in range(m.regions):
-            if int(m.region[r].process) != q or not promotable(m, r):
+            region = m.region[r]
+            if int(region.process) != q or not promotable(m, r):
                 continue
             marked = slow_pages(m, r) * scanned
-            faults = marked * -math.expm1(-m.region[r].hz)
-            wanted = faults if plenty or not tiering else marked * m.region[r].hot
-            m.region[r].asked = int(wanted + 0.5)
-            parts += wanted - m.region[r].asked if wanted < 0.5 else 0.0
-            total += m.region[r].asked
+            faults = marked * -math.expm1(-region.hz)
+            wanted = faults if plenty or not tiering else marked * region.hot
+            region.asked = int(wanted + 0.5)
+            parts += wanted - region.asked if wanted < 0.5 else 0.0
+            total += region.asked
             m.counters[n.C_HINT_FAULTS] += int(faults)
             m.owed_s[n.LOST_MIGRATION] += faults * m.hint_fault_us * 1e-6
     m.promote_part += parts
@@ -141,10 +144,11 @@ def promote(m, share):
         room = min(limit - moved, room)
         before = moved
         for r in range(m.regions):
-            ask = m.region[r].asked * room // total
+            region = m.region[r]
+            ask = region.asked * room // total
             if ask > 0:
                 done = promote_region(m, r, ask, MARK_HIGH)
-                m.region[r].promoted += done
+                region.promoted += done
                 moved += done
         if moved in (before, limit):
             break

@@ -57,16 +57,17 @@ def demote(m, r, z, pages):
 @jit
 def evict(m, r, z, pages, premature):
     """Drop file pages or swap anonymous pages of region r from zone z; returns how many went."""
+    region = m.region[r]
     if swap_backed(m, r):
         pages = min(pages, m.swap_free_pages)
         m.swap_free_pages -= pages
         m.counters[n.C_SWAPOUT] += pages
     else:
         m.counters[n.C_FILE_DROPPED] += pages
-    m.region[r].pages[z] -= pages
-    m.region[r].out_pages += pages
+    region.pages[z] -= pages
+    region.out_pages += pages
     if premature:
-        m.region[r].out_premature += pages
+        region.out_premature += pages
     free_class(m, region_class(m, r), z, pages)
     return pages
 
@@ -155,24 +156,27 @@ def reclaim_tail(m, tier, want, premature):
     while demoted + evicted < want:
         oldest = m.tick + 1
         for r in range(m.regions):
-            if m.region[r].hz == 0.0 and before < m.region[r].since < oldest:
-                oldest = m.region[r].since
+            region = m.region[r]
+            if region.hz == 0.0 and before < region.since < oldest:
+                oldest = region.since
         if oldest > m.tick:
             break
         room = demotion_room(m) if tier == n.FAST else 0
         pool, left = 0, want - demoted - evicted
         for r in range(m.regions):
-            if m.region[r].hz == 0.0 and m.region[r].since == oldest:
+            region = m.region[r]
+            if region.hz == 0.0 and region.since == oldest:
                 pool += evictable(m, r, tier, room)
         ask = min(left, pool)
         for r in range(m.regions):
-            if m.region[r].hz == 0.0 and m.region[r].since == oldest and pool > 0:
+            region = m.region[r]
+            if region.hz == 0.0 and region.since == oldest and pool > 0:
                 share = min(want - demoted - evicted, (evictable(m, r, tier, room) * ask + pool - 1) // pool)
                 if share > 0:
                     down, out = take_from_region(m, r, tier, share, premature)
                     demoted += down
                     evicted += out
-                    dirty += out * m.region[r].dirty_share
+                    dirty += out * region.dirty_share
         before = oldest
     return demoted, evicted, dirty
 
@@ -205,17 +209,18 @@ def reclaim_node(m, tier, want, premature):
             continue
         ask = min(want - freed, pool)
         for r in range(m.regions):
+            region = m.region[r]
             left = want - freed
             if left <= 0:
                 break
             pages = evictable(m, r, tier, room)
             if step == 0:
-                pages = int(pages * m.region[r].cold)
+                pages = int(pages * region.cold)
             if pages > 0:
                 down, out = take_from_region(m, r, tier, min(left, (pages * ask + pool - 1) // pool), premature)
                 demoted += down
                 freed += down + out
-                dirty += out * m.region[r].dirty_share
+                dirty += out * region.dirty_share
         m.reclaim_scanned += (freed - before) * (1 if step == 0 else REFERENCED_SCANS)
     evicted = freed - demoted
     swapped = m.counters[n.C_SWAPOUT] - swapped

@@ -37,7 +37,8 @@ def resident_pages(m, r):
 @jit
 def fast_pages(m, r):
     """Pages of region r in DRAM."""
-    return m.region[r].pages[n.DMA] + m.region[r].pages[n.DMA32] + m.region[r].pages[n.NORMAL]
+    region = m.region[r]
+    return region.pages[n.DMA] + region.pages[n.DMA32] + region.pages[n.NORMAL]
 
 
 @jit
@@ -70,21 +71,22 @@ def upper_tables_needed(leaf):
 @jit
 def free_leaf(m, r, pages):
     """Unmap: leaf tables go with their range, from both tiers in proportion."""
+    region = m.region[r]
     total = 0
     for z in range(n.N_ZONES):
-        total += m.region[r].leaf[z]
+        total += region.leaf[z]
     left = min(pages, total)
     if left <= 0:
         return
     want = left
     for z in range(n.N_ZONES):
-        out = m.region[r].leaf[z] * want // total
-        m.region[r].leaf[z] -= out
+        out = region.leaf[z] * want // total
+        region.leaf[z] -= out
         free_class(m, n.PT_LEAF, z, out)
         left -= out
     for z in range(n.N_ZONES - 1, -1, -1):
-        out = min(left, m.region[r].leaf[z])
-        m.region[r].leaf[z] -= out
+        out = min(left, region.leaf[z])
+        region.leaf[z] -= out
         free_class(m, n.PT_LEAF, z, out)
         left -= out
 
@@ -104,6 +106,7 @@ def free_upper(m, r, pages):
 @jit
 def free_resident(m, r, pages):
     """Give back resident pages of region r, from all zones in proportion."""
+    region = m.region[r]
     cls = region_class(m, r)
     total = resident_pages(m, r)
     left = min(pages, total)
@@ -111,13 +114,13 @@ def free_resident(m, r, pages):
         return
     want = left
     for z in range(n.N_ZONES):
-        out = m.region[r].pages[z] * want // total
-        m.region[r].pages[z] -= out
+        out = region.pages[z] * want // total
+        region.pages[z] -= out
         free_class(m, cls, z, out)
         left -= out
     for z in range(n.N_ZONES - 1, -1, -1):
-        out = min(left, m.region[r].pages[z])
-        m.region[r].pages[z] -= out
+        out = min(left, region.pages[z])
+        region.pages[z] -= out
         free_class(m, cls, z, out)
         left -= out
 
@@ -125,12 +128,13 @@ def free_resident(m, r, pages):
 @jit
 def forget_evicted(m, r, pages):
     """Swapped or dropped pages of an unmapped range are forgotten; anonymous ones return their swap."""
-    out = min(pages, m.region[r].out_pages)
+    region = m.region[r]
+    out = min(pages, region.out_pages)
     if out <= 0:
         return
-    premature = m.region[r].out_premature * out // m.region[r].out_pages
-    m.region[r].out_pages -= out
-    m.region[r].out_premature -= premature
+    premature = region.out_premature * out // region.out_pages
+    region.out_pages -= out
+    region.out_premature -= premature
     if swap_backed(m, r):
         m.swap_free_pages += out
 
@@ -153,12 +157,13 @@ def unmap(m, r, pages):
 @jit
 def trim_tables(m, r):
     """Free the tables that the remaining range of region r no longer needs."""
-    touched = resident_pages(m, r) + m.region[r].out_pages
+    region = m.region[r]
+    touched = resident_pages(m, r) + region.out_pages
     have = 0
     upper = 0
     for z in range(n.N_ZONES):
-        have += m.region[r].leaf[z]
-        upper += m.region[r].upper[z]
+        have += region.leaf[z]
+        upper += region.upper[z]
     need = leaf_tables_needed(m, r, touched)
     if have > need:
         free_leaf(m, r, have - need)

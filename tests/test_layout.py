@@ -1,0 +1,52 @@
+"""The record of a machine: parameters are drawn to where their names say, and what ticks use lies at its head."""
+
+import re
+
+import numpy as np
+import pytest
+
+from tiergym.sim import names as n
+from tiergym.sim.draw import draw_parameters
+from tiergym.sim.layout import (
+    REGION,
+    REGION_SIZES,
+    SELDOM,
+    machine_dtype,
+    new_machines,
+    parameter_names,
+    parameter_words,
+    tick_bytes,
+)
+from tiergym.sim.parameters import ROW
+
+
+@pytest.mark.parametrize("regions", REGION_SIZES)
+def test_parameters_are_drawn_to_where_their_names_say(regions: int) -> None:
+    names = parameter_names(regions)
+    table = np.zeros((len(names), ROW))
+    table[:, 0], table[:, 1] = n.FIXED, np.arange(len(names)) + 0.75
+    whole = np.arange(len(names)) % 2
+    machines = new_machines(1, regions)
+    words = machines.view(np.float64).reshape(-1)
+    draw_parameters(words, np.stack([parameter_words(regions), whole], axis=1), table, np.uint64(1))
+    for i, name in enumerate(names):
+        field, _, index = name.partition("[")
+        record = re.fullmatch(r"(region|process)_(\w+)", field)
+        value = machines[0][record[1]][record[2]] if record else machines[0][field]
+        assert (value[int(index[:-1])] if index else value) == (i + 1 if whole[i] else i + 0.75), name
+    assert (words != 0).sum() == len(names)
+
+
+def test_what_every_tick_uses_lies_at_the_head() -> None:
+    dtype = machine_dtype(16)
+    fields = dtype.fields
+    assert fields is not None
+    behind = {name for name, (_, offset, *_) in fields.items() if offset >= tick_bytes(16, 16)}
+    assert behind == SELDOM | {"block_state", "block_unmovable", "block_memmap"}
+    assert tick_bytes(16, 4) == tick_bytes(16, 16) - 12 * REGION.itemsize
+
+
+def test_no_field_hides_behind_an_attribute_of_numpy_s_records() -> None:
+    """The uncompiled model reads fields as attributes, and would see NumPy's own first."""
+    records = (machine_dtype(16), machine_dtype(16)["region"].base, machine_dtype(16)["process"].base)
+    assert [name for dtype in records for name in dtype.names or () if hasattr(np.record, name)] == []
