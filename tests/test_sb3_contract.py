@@ -138,6 +138,47 @@ def test_the_adapter_is_the_vector_environment(short):
         total[:] = 0
 
 
+def test_a_held_choice_earns_the_sum_of_its_ticks(short):
+    """An episode that ends under a held choice ends the choice; its machine's next episode starts under the next."""
+    held = PlacementSB3VecEnv(short, 6, hold_ticks=5)
+    alone = [PlacementSB3VecEnv(short, 1) for _ in range(6)]
+    held.seed(1)
+    held.reset()
+    for i, env in enumerate(alone):
+        env.seed(1 + i)
+        env.reset()
+    cut = 0
+    for action in random_modes(6, TICKS):
+        obs, rewards, dones, infos = held.step(action)
+        metrics = held.last_metrics
+        for i, env in enumerate(alone):
+            ticks: list[Any] = []
+            while len(ticks) < 5 and not (ticks and ticks[-1][2][0]):
+                ticks.append((*env.step(action[i : i + 1]), env.last_metrics))
+            last = ticks[-1]
+            cut += len(ticks) < 5
+            assert metrics["ticks"][i] == len(ticks)
+            assert np.array_equal(np.asarray(obs)[i], last[0][0]) and dones[i] == last[2][0]
+            assert rewards[i] == pytest.approx(sum(tick[1][0] for tick in ticks), rel=1e-6)
+            for key in ("terminal_observation", "episode"):
+                mine, theirs = infos[i].get(key), last[3][0].get(key)
+                assert (mine is None) == (theirs is None)
+                if key == "episode" and mine is not None:
+                    assert mine["r"] == pytest.approx(theirs["r"]) and mine["l"] == theirs["l"]
+                elif mine is not None:
+                    assert np.array_equal(mine, theirs)
+            for name in ("throughput", "reward_terms", "attribution"):
+                assert np.allclose(metrics[name][i], np.mean([tick[4][name][0] for tick in ticks], axis=0))
+            assert np.array_equal(metrics["counters"][i], np.sum([tick[4]["counters"][0] for tick in ticks], axis=0))
+            assert np.array_equal(metrics["kernel_slow"][i], last[4]["kernel_slow"][0])
+    assert cut > 0
+
+
+def test_a_choice_holds_for_a_tick_at_least(short):
+    with pytest.raises(UserError, match="hold_ticks is 0; allowed: a whole number from 1"):
+        PlacementSB3VecEnv(short, 1, hold_ticks=0)
+
+
 def test_running_machines_share_one_info_and_finished_ones_have_their_own(short):
     adapter = PlacementSB3VecEnv(short, 3, 0)
     adapter.reset()

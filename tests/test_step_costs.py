@@ -47,7 +47,7 @@ def test_another_scenario_compiles_nothing() -> None:
         machines = Machines([load_scenario(name)], 2, threads=1)
         machines.reset(np.arange(2, dtype=np.uint64))
         stepped(machines, 1)
-    compiled = {signature[2].dtype.size for signature in step_range.entry.signatures}  # type: ignore[attr-defined]
+    compiled = {signature[3].dtype.size for signature in step_range.entry.signatures}  # type: ignore[attr-defined]
     assert len(compiled) == len(step_range.entry.signatures) <= 3  # type: ignore[attr-defined]
 
 

@@ -402,36 +402,6 @@ def test_machines_start_staggered_and_end_one_by_one(scenario):
     assert machines.sum() == 3 * STARTS and (machines % 3 == 0).all()
 
 
-def test_a_held_choice_earns_the_sum_of_its_ticks(scenario):
-    """Machines that end their episode under a held choice earn what it had earned until then."""
-    held, plain = TrainingVecEnv([scenario], 6), TrainingVecEnv([scenario], 6)
-    held.hold_ticks = 4
-    for env in (held, plain):
-        env.seed(1)
-        env.reset()
-    actions = np.random.default_rng(0).integers(act.NVEC, size=(9, 6, 13))
-    for action in actions:
-        obs, rewards, dones, infos = held.step(action)
-        ticks: list[Any] = [(*plain.step(action), plain.last_metrics) for _ in range(4)]
-        running: Any = np.ones(6, np.bool_)
-        earned: Any = np.zeros(6, np.float32)
-        ended: list[dict[str, Any]] = [{}] * 6
-        for _, more, done, later, _ in ticks:
-            earned += np.where(running, more, np.float32(0))
-            ended = [later[i] if running[i] and done[i] else ended[i] for i in range(6)]
-            running &= ~done
-        assert (
-            np.array_equal(np.asarray(obs), ticks[-1][0])
-            and np.array_equal(dones, ~running)
-            and np.array_equal(rewards, earned)
-        )
-        for mine, theirs in zip(infos, ended, strict=True):
-            assert np.array_equal(mine.get("terminal_observation", []), theirs.get("terminal_observation", []))
-            assert mine.get("episode", {}).get("r") == theirs.get("episode", {}).get("r")
-        for name, values in held.last_metrics.items():
-            assert np.allclose(values, np.mean([metrics[name] for *_, metrics in ticks], axis=0))
-
-
 def test_the_batched_bootstrap_is_sb3s(scenario, one_thread):
     """Same machines, same network: SB3 asks it once per finished machine, we ask once for all of them."""
     recipe = make_recipe("x", {**small("ppo").document(), "envs": 8}, "x")

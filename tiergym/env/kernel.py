@@ -39,18 +39,36 @@ def reward_of(m):
 
 
 @jit_inline
-def report(m, i, out_floats, out_counts):
-    """Copy this tick's results: floats are throughput, terms, lost; counts are counters, pages, premature."""
-    out_floats[i, 0] = m.throughput
+def clear_results(i, out_floats, out_counts):
+    """Results are sums over the ticks of a step."""
+    for k in range(out_floats.shape[1]):
+        out_floats[i, k] = 0.0
+    for k in range(out_counts.shape[1]):
+        out_counts[i, k] = 0
+
+
+@jit_inline
+def add_results(m, i, out_floats, out_counts):
+    """Add this tick's: floats are throughput, terms, lost; counts are counters, pages (the last tick's), premature."""
+    out_floats[i, 0] += m.throughput
     for k in range(n.N_TERMS):
-        out_floats[i, 1 + k] = m.terms[k]
+        out_floats[i, 1 + k] += m.terms[k]
     for k in range(n.N_CAUSES):
-        out_floats[i, 1 + n.N_TERMS + k] = m.lost[k]
+        out_floats[i, 1 + n.N_TERMS + k] += m.lost[k]
     for k in range(n.N_COUNTERS):
-        out_counts[i, k] = m.counters[k]
+        out_counts[i, k] += m.counters[k]
     for cls in range(n.N_CLASSES):
         out_counts[i, n.N_COUNTERS + cls] = class_on_tier(m, cls, n.SLOW)
-        out_counts[i, n.N_COUNTERS + n.N_CLASSES + cls] = m.premature_by_class[cls]
+        out_counts[i, n.N_COUNTERS + n.N_CLASSES + cls] += m.premature_by_class[cls]
+
+
+@jit_inline
+def average_results(i, ticks, out_floats, out_counts):
+    """Shares are means over the ticks made, whose number ends the counts."""
+    if ticks > 1:
+        for k in range(out_floats.shape[1]):
+            out_floats[i, k] /= ticks
+    out_counts[i, out_counts.shape[1] - 1] = ticks
 
 
 @jit
@@ -61,12 +79,13 @@ def restart_machine(m, raw, places, tables, counts):
 
 
 @jit
-def step_range(first, last, machines, raw, places, tables, counts, options, actions, obs, final_obs, reward, done,
-               masks, out_floats, out_counts):  # fmt: skip
+def step_range(first, last, ticks, machines, raw, places, tables, counts, options, actions, obs, final_obs, reward,
+               done, masks, out_floats, out_counts):  # fmt: skip
     """Step machines `first` to `last` - 1. Ranges share nothing, so that threads can take one each.
 
-    `options` is (noiseless, next-step autoreset, bytes of a record to fetch ahead). The body is not a function of its
-    own, because numba passes every array as ten values: thirteen of them cost as much as the tick.
+    An action holds for `ticks` ticks, or until the episode ends. `options` is (noiseless, next-step autoreset, bytes
+    of a record to fetch ahead). The body is not a function of its own, because numba passes every array as ten values:
+    thirteen of them cost as much as the tick.
     """
     noiseless, next_step = options[0] == 1, options[1] == 1
     start, size = raw.ctypes.data, raw.strides[0]
@@ -75,16 +94,20 @@ def step_range(first, last, machines, raw, places, tables, counts, options, acti
             prefetch(start + (i + 1) * size, options[2])
         m = machines[i]
         ended = done[i] and next_step  # in the last step: this one only restarts
+        done[i], reward[i], made = False, 0.0, 0
+        clear_results(i, out_floats, out_counts)
         if ended:
             restart_machine(m, raw[i], places, tables, counts)
-            reward[i] = 0.0
-            done[i] = False
+            add_results(m, i, out_floats, out_counts)
         else:
-            set_action(m, actions[i])
-            tick(m)
-            reward[i] = reward_of(m)
-            done[i] = m.tick >= m.ticks
-        report(m, i, out_floats, out_counts)
+            while made < ticks and not done[i]:
+                set_action(m, actions[i])
+                tick(m)
+                reward[i] += reward_of(m)
+                add_results(m, i, out_floats, out_counts)
+                made += 1
+                done[i] = m.tick >= m.ticks
+        average_results(i, made, out_floats, out_counts)
         if done[i] and not next_step:
             fill(m, final_obs[i], noiseless)
             restart_machine(m, raw[i], places, tables, counts)

@@ -37,8 +37,8 @@ class Machines:
 
     obs, final_obs: float32 (N, N_OBS); `final_obs` rows are those of machines that have just finished.
     reward: float64 (N,). done: bool (N,), always a truncation at the horizon. masks: bool (N, N_MASK).
-    throughput (N,), terms (N, 4), lost (N, 11): float64 of the tick just made.
-    counters (N, 35), kernel_slow (N, 9), premature_by_class (N, 9): int64 of the tick just made.
+    ticks (N,): how many the last step made. throughput (N,), terms (N, 4), lost (N, 11): float64, means over them.
+    counters (N, 35), premature_by_class (N, 9): int64, sums over them. kernel_slow (N, 9): int64, after the last.
     records: the structured array (N,) of `tiergym.sim.layout`, already reset where done.
     """
 
@@ -69,7 +69,7 @@ class Machines:
         self.done = np.zeros(num_envs, np.bool_)
         self.masks = np.zeros((num_envs, N_MASK), np.bool_)
         self._floats = np.zeros((num_envs, 1 + n.N_TERMS + n.N_CAUSES))
-        self._ints = np.zeros((num_envs, n.N_COUNTERS + 2 * n.N_CLASSES), np.int64)
+        self._ints = np.zeros((num_envs, n.N_COUNTERS + 2 * n.N_CLASSES + 1), np.int64)
         self._make_views()
 
     def _make_views(self) -> None:
@@ -80,10 +80,11 @@ class Machines:
         self.lost = self._floats[:, 1 + n.N_TERMS :]
         self.counters = self._ints[:, : n.N_COUNTERS]
         self.kernel_slow = self._ints[:, n.N_COUNTERS : n.N_COUNTERS + n.N_CLASSES]
-        self.premature_by_class = self._ints[:, n.N_COUNTERS + n.N_CLASSES :]
+        self.premature_by_class = self._ints[:, n.N_COUNTERS + n.N_CLASSES : -1]
+        self.ticks = self._ints[:, -1]
 
     def __getstate__(self) -> dict[str, Any]:
-        views = ("_raw", "throughput", "terms", "lost", "counters", "kernel_slow", "premature_by_class")
+        views = ("_raw", "throughput", "terms", "lost", "counters", "kernel_slow", "premature_by_class", "ticks")
         return {name: value for name, value in self.__dict__.items() if name not in views}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -130,8 +131,8 @@ class Machines:
                 raise ValueError(f"snapshot: {name} is {saved.shape}; allowed: {array.shape} of the same tiergym")
             array[...] = saved
 
-    def step(self, actions: NDArray[np.int64]) -> None:
-        """Advance every machine by one tick under `actions`, int64 (N, 13)."""
+    def step(self, actions: NDArray[np.int64], ticks: int = 1) -> None:
+        """Advance every machine under `actions`, int64 (N, 13), by `ticks` ticks or to the end of its episode."""
         actions = np.ascontiguousarray(actions, np.int64)
         if actions.shape != (self.num_envs, len(NVEC)):
             raise ValueError(f"actions have shape {actions.shape}; allowed: {(self.num_envs, len(NVEC))}")
@@ -152,6 +153,6 @@ class Machines:
             self._ints,
         )
         if self._parallel:
-            over_ranges(lambda first, last: step_range(first, last, *arrays), self.num_envs, self.threads)
+            over_ranges(lambda first, last: step_range(first, last, ticks, *arrays), self.num_envs, self.threads)
         else:
-            step_range(0, self.num_envs, *arrays)
+            step_range(0, self.num_envs, ticks, *arrays)

@@ -41,6 +41,8 @@ class PlacementSB3VecEnv(VecEnv):
         baselines: what the actions of the form "baseline" mean; default: all static baselines.
         noiseless: leave out the sampling noise of PMU counters in the observation.
         threads: threads of the engine; None chooses by the batch's size.
+        hold_ticks: ticks for which a choice holds. It earns the sum of their rewards; an episode that ends before
+            ends the choice, too.
         render_mode: "ansi" or "rgb_array".
     """
 
@@ -54,8 +56,12 @@ class PlacementSB3VecEnv(VecEnv):
         baselines: Sequence[str | Path] | None = None,
         noiseless: bool = False,
         threads: int | None = None,
+        hold_ticks: int = 1,
         render_mode: str | None = None,
     ) -> None:
+        if hold_ticks < 1:
+            raise UserError(f"hold_ticks is {hold_ticks}; allowed: a whole number from 1")
+        self.hold_ticks = hold_ticks
         self.render_mode = render.check_mode(render_mode)
         self.form = find_form(action_form, baselines)
         self._attributes: dict[str, list[Any]] = {}
@@ -75,13 +81,15 @@ class PlacementSB3VecEnv(VecEnv):
 
     @property
     def last_metrics(self) -> dict[str, NDArray[Any]]:
-        """Fresh arrays of the tick just made.
+        """Fresh arrays of the step just made.
 
-        `throughput` (N,), `reward_terms` (N, 4) by `names.TERMS`, `attribution` (N, 11) by `names.CAUSES`,
-        `counters` (N, 35) int64 by `names.COUNTERS`, `kernel_slow` (N, 9) pages on the slow tier per class.
+        `ticks` (N,) int64 that it took, `throughput` (N,), `reward_terms` (N, 4) by `names.TERMS`, `attribution`
+        (N, 11) by `names.CAUSES`, means over them; `counters` (N, 35) int64 by `names.COUNTERS`, sums over them;
+        `kernel_slow` (N, 9) pages on the slow tier per class, after them.
         """
         machines = self._episodes.machines
         return {
+            "ticks": machines.ticks.copy(),
             "throughput": machines.throughput.copy(),
             "reward_terms": machines.terms.copy(),
             "attribution": machines.lost.copy(),
@@ -115,11 +123,11 @@ class PlacementSB3VecEnv(VecEnv):
         self._actions = self.form.to_modes(actions, self.num_envs)
 
     def step_wait(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
-        """One tick of every machine: observations, rewards, dones and infos."""
+        """One step of every machine: observations, rewards, dones and infos."""
         machines = self._episodes.machines
-        machines.step(self._actions)
+        machines.step(self._actions, self.hold_ticks)
         self._returns += machines.reward
-        self._lengths += 1
+        self._lengths += machines.ticks
         # One dict for all running machines, new in each step: what a callback puts in it does not last.
         infos: list[dict[str, Any]] = [{}] * self.num_envs
         dones = machines.done.copy()

@@ -57,7 +57,7 @@ class MetricsCallback(BaseCallback):
         self._begin(0)
 
     def _begin(self, steps: int) -> None:
-        self._since_steps, self._since_s, self._ticks = steps, monotonic(), 0
+        self._since_steps, self._since_s, self._ticks = steps, monotonic(), 0.0
         self._sums: dict[str, Any] = {}
         self._modes = np.zeros(act.N_MASK)
         self._returns: list[float] = []
@@ -67,12 +67,15 @@ class MetricsCallback(BaseCallback):
         self._begin(self.num_timesteps)
 
     def _on_step(self) -> bool:
-        for name, values in self._env.last_metrics.items():
-            self._sums[name] = self._sums.get(name, 0) + values.sum(axis=0, dtype=np.float64)
+        metrics = self._env.last_metrics
+        ticks = metrics.pop("ticks").astype(np.float64)
+        self._ticks += ticks.sum()
+        for name, values in metrics.items():  # counters are sums over a step's ticks, all else holds for each of them
+            total = values.sum(axis=0) if name == "counters" else ticks @ values
+            self._sums[name] = self._sums.get(name, 0.0) + total
         chosen = self.locals.get("clipped_actions", self.locals["actions"])
         modes = self._env.form.to_modes(chosen, self._env.num_envs)
         self._modes += np.bincount((modes + act.OFFSETS).ravel(), minlength=act.N_MASK)
-        self._ticks += self._env.num_envs
         infos = self.locals["infos"]
         self._returns += [infos[i]["episode"]["r"] for i in np.flatnonzero(self.locals["dones"])]
         return True
@@ -86,11 +89,12 @@ class MetricsCallback(BaseCallback):
 
     def _record(self) -> None:
         mean = {name: total / self._ticks for name, total in self._sums.items()}
-        per_second = (self.num_timesteps - self._since_steps) / max(monotonic() - self._since_s, 1e-9)
+        steps = self.num_timesteps - self._since_steps
+        per_second = 1.0 / max(monotonic() - self._since_s, 1e-9)
         out = {
             "rollout/throughput": mean["throughput"],
-            "time/steps_per_second": per_second,
-            "time/ticks_per_second": per_second * self._env.hold_ticks,
+            "time/steps_per_second": per_second * steps,
+            "time/ticks_per_second": per_second * self._ticks,
         }
         if self._returns:
             out["rollout/return"] = float(np.mean(self._returns))
@@ -99,7 +103,7 @@ class MetricsCallback(BaseCallback):
         out |= {f"vmstat/{n.COUNTERS[i]}": mean["counters"][i] for i in VMSTAT}
         kernel = range(n.FIRST_KERNEL_CLASS, n.N_CLASSES)
         out |= {f"kernel_pages_on_slow/{n.CLASSES[i]}": mean["kernel_slow"][i] for i in kernel}
-        out |= {f"modes/{name}": self._modes[i] / self._ticks for i, name in enumerate(act.MASK_NAMES)}
+        out |= {f"modes/{name}": self._modes[i] / steps for i, name in enumerate(act.MASK_NAMES)}
         for name, value in out.items():
             self.logger.record(name, float(value))
         self.logger.dump(self.num_timesteps)

@@ -123,8 +123,7 @@ def measure(recipe: Recipe, names: Sequence[str], seeds: int, budget_s: float) -
     targets[REFERENCE] = float(np.nextafter(targets[REFERENCE], np.inf))
     watches, rates = [], []
     for seed in range(seeds):
-        env = TrainingVecEnv(scenarios, recipe.envs, action_form=recipe.action_form)
-        env.hold_ticks = recipe.hold_ticks
+        env = TrainingVecEnv(scenarios, recipe.envs, action_form=recipe.action_form, hold_ticks=recipe.hold_ticks)
         model = learner.build(recipe, seed, env)
         env.gamma, env.values = recipe.hyperparameters.get("gamma", 0.99), learner.values_of(model)
         env.seed(1000 + seed)

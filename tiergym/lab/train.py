@@ -106,8 +106,13 @@ def _assemble(
 ) -> tuple[TrainingVecEnv, BaseAlgorithm]:
     """Machines and model. Where machines cannot go on, their seeds depend on the steps `done`."""
     recipe = config.recipe
-    env = TrainingVecEnv(scenarios, recipe.envs, action_form=recipe.action_form, baselines=recipe.baselines or None)
-    env.hold_ticks = recipe.hold_ticks
+    env = TrainingVecEnv(
+        scenarios,
+        recipe.envs,
+        action_form=recipe.action_form,
+        baselines=recipe.baselines or None,
+        hold_ticks=recipe.hold_ticks,
+    )
     model = learner.build(recipe, _seed(config.seed, _LEARNER_STREAM) >> 32, env)
     if recipe.learner.on_policy and not recipe.learner.recurrent:
         env.gamma, env.values = recipe.hyperparameters.get("gamma", 0.99), learner.values_of(model)

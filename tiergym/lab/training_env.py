@@ -18,33 +18,20 @@ STARTS = 16
 
 
 class TrainingVecEnv(PlacementSB3VecEnv):
-    """`PlacementSB3VecEnv` with three additions and a state that can be saved.
+    """`PlacementSB3VecEnv` with two additions and a state that can be saved.
 
     **Staggered start.** After `reset`, machines have between nothing and 15/16 of their first episode behind them,
     under untouched Linux. Machines in step would show the learner all beginnings, then all middles: a rollout is
     shorter than an episode. Those of one start end together, so that the critic is asked 16 times per episode.
 
     **Batched bootstrap.** An episode that is cut off at its horizon still had a future: with `values` set, the
-    reward of its last tick gets `gamma * values(last observation)`, for all machines that finish at once in one
+    reward of its last step gets `gamma * values(last observation)`, for all machines that finish at once in one
     call. SB3 asks its network once per machine, 14 % of its speed at 1024 machines and 200 ticks; the last
     observations are taken out of the infos, so that it does not add them again.
-
-    **Held choices.** A choice holds for `hold_ticks` ticks and earns the sum of their rewards. What keeps DRAM free
-    pays only after seconds of doing it, which choices drawn anew in every tick never do for long enough to be
-    noticed. A machine that finishes meanwhile starts its next episode under the same choice, and what that earns
-    until the next decision is left out.
     """
 
     gamma: float = 1.0
-    hold_ticks: int = 1
     values: Values | None = None
-
-    @property
-    def last_metrics(self) -> dict[str, NDArray[Any]]:
-        """As in `PlacementSB3VecEnv`, but means over the ticks of the last decision."""
-        if self.hold_ticks == 1:
-            return super().last_metrics
-        return {name: sums / self.hold_ticks for name, sums in self._sums.items()}
 
     def reset(self) -> NDArray[np.float32]:
         """Staggered machines; their observations, float32 (N, N_OBS)."""
@@ -69,21 +56,6 @@ class TrainingVecEnv(PlacementSB3VecEnv):
 
     def step_wait(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
         """One decision of every machine: observations, rewards, dones and infos."""
-        obs, rewards, dones, infos = self._tick()
-        if self.hold_ticks == 1:
-            return obs, rewards, dones, infos
-        self._sums = super().last_metrics
-        for _ in range(self.hold_ticks - 1):
-            obs, more, ended, later = self._tick()
-            for name, values in super().last_metrics.items():
-                self._sums[name] += values
-            rewards += np.where(dones, np.float32(0), more)
-            for i in np.flatnonzero(ended & ~dones):
-                infos[i] = later[i]
-            dones |= ended
-        return obs, rewards, dones, infos
-
-    def _tick(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
         obs, rewards, dones, infos = super().step_wait()
         if self.values is not None and dones.any():
             finished = np.flatnonzero(dones)
