@@ -15,7 +15,7 @@ import numba
 import numpy as np
 import pytest
 
-from tiergym.env.threads import over_ranges
+from tiergym.env.threads import _pool, on_threads, take
 from tiergym.sim import compile as compiling
 from tiergym.sim import compile_cache
 from tiergym.sim.compile import jit
@@ -190,7 +190,7 @@ def test_parts_reach_an_entry_through_parts() -> None:
 SHARED = """
     import os, threading
     import numpy as np
-    from tiergym.env.threads import over_ranges
+    from tiergym.env.threads import on_threads, take
     from tiergym.sim.compile import jit
 
     @jit
@@ -200,19 +200,22 @@ SHARED = """
         return x
 
     @jit
-    def several(first, last, x, out):
-        for i in range(first, last):
-            out[i] = one(x[i])
+    def several(turn, x, out):
+        first = take(turn, 7)
+        while first < x.size:
+            for i in range(first, min(first + 7, x.size)):
+                out[i] += one(x[i])
+            first = take(turn, 7)
 
     x = np.linspace(0, 1, 1000)
-    expected = np.empty_like(x)
-    several(0, x.size, x, expected)
+    expected = np.zeros_like(x)
+    several(np.zeros(1, np.int64), x, expected)
 
     def check():
-        out = np.empty_like(x)
+        turn, out = np.zeros(1, np.int64), np.empty_like(x)
         for k in range(100):
-            out[:] = 0
-            over_ranges(lambda first, last: several(first, last, x, out), x.size, 1 + k % 4)
+            turn[0], out[:] = 0, 0
+            on_threads(lambda: several(turn, x, out), 1 + k % 4)
             assert np.array_equal(out, expected)
 
     check()
@@ -251,15 +254,39 @@ def test_shared_work_survives(tmp_path: Path, then: str) -> None:
 
 
 def test_an_error_on_another_thread_is_the_caller_s() -> None:
-    caller = threading.get_ident()
+    caller, begun = threading.get_ident(), threading.Event()
 
-    def work(first: int, last: int) -> None:
+    def work() -> None:
         if threading.get_ident() != caller:
+            begun.set()
             raise ValueError("not the caller")
-        time.sleep(0.01)  # leaves ranges to the other thread
+        assert begun.wait(10)
 
     with pytest.raises(ValueError, match="not the caller"):
-        over_ranges(work, 10, 2)
+        on_threads(work, 2)
+
+
+def test_a_thread_that_wakes_late_is_not_waited_for() -> None:
+    release = threading.Event()
+    caller, called = threading.get_ident(), []
+
+    def work() -> None:
+        called.append(threading.get_ident())
+
+    sleeper = threading.Thread(target=on_threads, args=(lambda: release.wait(10), 2))
+    sleeper.start()  # keeps the pool's only thread
+    while not _pool(1)._work_queue.empty():
+        time.sleep(0.001)
+    on_threads(work, 2)
+    release.set()
+    sleeper.join()
+    assert called == [caller]
+
+
+def test_take_without_a_compiler_counts_the_same() -> None:
+    turn = np.zeros(1, np.int64)
+    assert [take(turn, 3), take(turn, 5), take(turn, 1)] == [0, 3, 8]
+    assert turn[0] == 9
 
 
 def test_strict_floating_point() -> None:

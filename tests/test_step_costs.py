@@ -6,9 +6,8 @@ from numba.core.runtime import _nrt_python  # type: ignore[attr-defined]
 from numba.core.runtime.nrt import rtsys
 
 from tiergym.env.actions import NVEC
-from tiergym.env.kernel import step_range
+from tiergym.env.kernel import step_batch
 from tiergym.env.machines import Machines
-from tiergym.env.threads import RANGES_PER_THREAD
 from tiergym.sim.layout import machine_dtype
 from tiergym.specs import list_scenarios, load_scenario
 
@@ -35,10 +34,11 @@ def test_a_step_allocates_nothing(threads: int) -> None:
     finally:
         if not enabled:
             _nrt_python.memsys_disable_stats()
-    # Each call of compiled code wraps its 14 array arguments: one reference-counted head each, no data.
-    heads = 14 * 12 * (1 if threads == 1 else threads * RANGES_PER_THREAD)
+    # Each call of compiled code wraps its 15 array arguments: one reference-counted head each, no data. Threads that
+    # wake when all is done make no call.
+    heads = 15 * 12
     assert after.mi_alloc - before.mi_alloc == after.mi_free - before.mi_free
-    assert after.alloc - before.alloc == heads
+    assert heads <= after.alloc - before.alloc <= heads * threads
 
 
 def test_another_scenario_compiles_nothing() -> None:
@@ -47,8 +47,8 @@ def test_another_scenario_compiles_nothing() -> None:
         machines = Machines([load_scenario(name)], 2, threads=1)
         machines.reset(np.arange(2, dtype=np.uint64))
         stepped(machines, 1)
-    compiled = {signature[3].dtype.size for signature in step_range.entry.signatures}  # type: ignore[attr-defined]
-    assert len(compiled) == len(step_range.entry.signatures) <= 3  # type: ignore[attr-defined]
+    compiled = {signature[2].dtype.size for signature in step_batch.entry.signatures}  # type: ignore[attr-defined]
+    assert len(compiled) == len(step_batch.entry.signatures) <= 3  # type: ignore[attr-defined]
 
 
 def test_state_of_a_machine_is_small() -> None:

@@ -5,6 +5,7 @@ A machine's trajectory depends neither on its neighbours nor on the thread that 
 
 from tiergym.env.modes import fill_mask, set_action
 from tiergym.env.observations import fill
+from tiergym.env.threads import take
 from tiergym.sim import names as n
 from tiergym.sim.build import build
 from tiergym.sim.compile import jit, jit_inline
@@ -13,6 +14,9 @@ from tiergym.sim.pages import class_on_tier
 from tiergym.sim.prefetch import prefetch
 from tiergym.sim.random_bits import first_key, next_key
 from tiergym.sim.tick import tick
+
+SHARE = 32
+"""Machines that a thread takes at a time: long against the taking, and every thread is done at about the same time."""
 
 
 @jit
@@ -79,40 +83,43 @@ def restart_machine(m, raw, places, tables, counts):
 
 
 @jit
-def step_range(first, last, ticks, machines, raw, places, tables, counts, options, actions, obs, final_obs, reward,
+def step_batch(turn, ticks, machines, raw, places, tables, counts, options, actions, obs, final_obs, reward,
                done, masks, out_floats, out_counts):  # fmt: skip
-    """Step machines `first` to `last` - 1. Ranges share nothing, so that threads can take one each.
+    """Step the machines from `turn` on, together with other threads that have the same `turn`, until none is left.
 
     An action holds for `ticks` ticks, or until the episode ends. `options` is (noiseless, next-step autoreset, bytes
     of a record to fetch ahead). The body is not a function of its own, because numba passes every array as ten values:
-    thirteen of them cost as much as the tick.
+    fifteen of them cost as much as the tick.
     """
     noiseless, next_step = options[0] == 1, options[1] == 1
-    start, size = raw.ctypes.data, raw.strides[0]
-    for i in range(first, last):
-        if i + 1 < last:
-            prefetch(start + (i + 1) * size, options[2])
-        m = machines[i]
-        ended = done[i] and next_step  # in the last step: this one only restarts
-        done[i], reward[i], made = False, 0.0, 0
-        clear_results(i, out_floats, out_counts)
-        if ended:
-            restart_machine(m, raw[i], places, tables, counts)
-            add_results(m, i, out_floats, out_counts)
-        else:
-            while made < ticks and not done[i]:
-                set_action(m, actions[i])
-                tick(m)
-                reward[i] += reward_of(m)
+    start, size, count = raw.ctypes.data, raw.strides[0], machines.shape[0]
+    first = take(turn, SHARE)
+    while first < count:
+        for i in range(first, min(first + SHARE, count)):
+            if i + 1 < count:
+                prefetch(start + (i + 1) * size, options[2])
+            m = machines[i]
+            ended = done[i] and next_step  # in the last step: this one only restarts
+            done[i], reward[i], made = False, 0.0, 0
+            clear_results(i, out_floats, out_counts)
+            if ended:
+                restart_machine(m, raw[i], places, tables, counts)
                 add_results(m, i, out_floats, out_counts)
-                made += 1
-                done[i] = m.tick >= m.ticks
-        average_results(i, made, out_floats, out_counts)
-        if done[i] and not next_step:
-            fill(m, final_obs[i], noiseless)
-            restart_machine(m, raw[i], places, tables, counts)
-        fill(m, obs[i], noiseless)
-        fill_mask(m, masks[i])
+            else:
+                while made < ticks and not done[i]:
+                    set_action(m, actions[i])
+                    tick(m)
+                    reward[i] += reward_of(m)
+                    add_results(m, i, out_floats, out_counts)
+                    made += 1
+                    done[i] = m.tick >= m.ticks
+            average_results(i, made, out_floats, out_counts)
+            if done[i] and not next_step:
+                fill(m, final_obs[i], noiseless)
+                restart_machine(m, raw[i], places, tables, counts)
+            fill(m, obs[i], noiseless)
+            fill_mask(m, masks[i])
+        first = take(turn, SHARE)
 
 
 @jit

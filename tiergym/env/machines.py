@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiergym.env.actions import N_MASK, NVEC
-from tiergym.env.kernel import reset_batch, step_range
+from tiergym.env.kernel import reset_batch, step_batch
 from tiergym.env.observations import N_OBS
-from tiergym.env.threads import over_ranges
+from tiergym.env.threads import on_threads
 from tiergym.sim import names as n
 from tiergym.sim.layout import WORD_BYTES, new_machines, parameter_names, parameter_words, tick_bytes
 from tiergym.sim.parameters import REPEATED_SECTIONS, SCALAR_SECTIONS
@@ -61,6 +61,7 @@ class Machines:
         self._options = np.array([noiseless, next_step, ahead], dtype=np.int64)
         self.threads = numba.get_num_threads() if threads is None else threads
         self._parallel = self.threads > 1 and num_envs >= PARALLEL_FROM
+        self._turn = np.zeros(1, np.int64)
         self.records = new_machines(num_envs, regions)
         self.scenario_index = np.arange(num_envs, dtype=np.int64) % len(self.scenarios)
         self.obs = np.zeros((num_envs, N_OBS), np.float32)
@@ -152,7 +153,5 @@ class Machines:
             self._floats,
             self._ints,
         )
-        if self._parallel:
-            over_ranges(lambda first, last: step_range(first, last, ticks, *arrays), self.num_envs, self.threads)
-        else:
-            step_range(0, self.num_envs, ticks, *arrays)
+        self._turn[0] = 0
+        on_threads(lambda: step_batch(self._turn, ticks, *arrays), self.threads if self._parallel else 1)
