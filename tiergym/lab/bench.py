@@ -17,7 +17,7 @@ from typing import Any
 
 from rich.table import Table
 
-from tiergym.lab import bench_evaluation, bench_learning, bench_peers, bench_start, bench_steps
+from tiergym.lab import bench_curves, bench_evaluation, bench_learning, bench_peers, bench_start, bench_steps
 from tiergym.lab.bench_curves import Point, points
 from tiergym.lab.bench_peers import NotInstalledError
 from tiergym.lab.bench_roofline import Roofline, roofline
@@ -120,6 +120,24 @@ PLAN: tuple[Measurement, ...] = (
         partial(bench_steps.engine, threads=1),
     ),
     Measurement(
+        f"the same, {REGIONS} regions in use",
+        _TICKS,
+        "at least 1,500,000",
+        True,
+        partial(bench_curves.split_regions, REGIONS),
+        _STOCK,
+        bench_steps.engine,
+    ),
+    Measurement(
+        "the same, 16,384 machines",
+        _TICKS,
+        "at least 1,500,000",
+        True,
+        partial(bench_steps.engine, batch=16384, ticks=60),
+        _STOCK,
+        bench_steps.engine,
+    ),
+    Measurement(
         "every shipped scenario in one batch",
         _TICKS,
         "ratio at least 0.90",
@@ -193,7 +211,7 @@ PLAN: tuple[Measurement, ...] = (
         bench_start.warm_start,
     ),
     Measurement(
-        "SB3 PPO as shipped, with the environment",
+        "SB3 PPO's recipe, a tick per decision, with the environment",
         "steps/s",
         "ratio at least 0.95",
         True,
@@ -209,6 +227,15 @@ PLAN: tuple[Measurement, ...] = (
         partial(bench_learning.placement, BATCH),
         "the same PPO, constant arrays",
         partial(bench_learning.constant, BATCH),
+    ),
+    Measurement(
+        "the same, as shipped: a choice holds for 8 ticks",
+        "decisions/s",
+        "",
+        True,
+        partial(bench_learning.placement, hold_ticks=8),
+        "the same PPO, constant arrays",
+        bench_learning.constant,
     ),
     Measurement(
         "PPO, fused policy, 1024 environments",
@@ -258,7 +285,7 @@ def bench(repetitions: int = 5, quick: bool = False, on_row: Callable[[str], Non
     threads = len(os.sched_getaffinity(0))
     curves = list(points(repetitions, threads, on_row))
     on_row("bounds")
-    return Results(repetitions, rows, curves, roofline(threads, REGIONS))
+    return Results(repetitions, rows, curves, roofline(threads))
 
 
 def report(results: Results) -> Table:

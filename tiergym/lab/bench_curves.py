@@ -63,6 +63,11 @@ def with_regions(scenario: Scenario, regions: int) -> Scenario:
     return _reloaded({**scenario.sections, "regions": split})
 
 
+def split_regions(regions: int) -> Callable[[], float]:
+    """Machine-ticks per second of the engine on the benchmark's scenario with so many regions."""
+    return bench_steps.engine(scenarios=[with_regions(load_scenario(bench_steps.SCENARIO), regions)])
+
+
 def with_blocks(scenario: Scenario, blocks: int) -> Scenario:
     """The scenario at an eighth of its size, with so many memory blocks: 16 GiB of slow tier, or more where the
     smallest block, 128 MiB, needs it. The workload and what lies where stay the same."""

@@ -63,13 +63,13 @@ class ConstantVecEnv(VecEnv):
         return [False] * self.num_envs
 
 
-def placement(envs: int | None = None) -> Callable[[], float]:
+def placement(envs: int | None = None, hold_ticks: int = 1) -> Callable[[], float]:
     """Steps per second of PPO learning on the scenario, in the environment that `tiergym.lab.train` uses.
 
-    `envs` machines in place of the recipe's, with rollouts of the same size.
+    `envs` machines in place of the recipe's, with rollouts of the same size. A step is `hold_ticks` ticks.
     """
     recipe = load_recipe(RECIPE).resized(envs, None)
-    env = TrainingVecEnv(SCENARIO, recipe.envs, seed=0)
+    env = TrainingVecEnv(SCENARIO, recipe.envs, seed=0, hold_ticks=hold_ticks)
     model = learner.build(recipe, 0, env)
     env.gamma, env.values = recipe.hyperparameters["gamma"], learner.values_of(model)
     return _rate(recipe, model)

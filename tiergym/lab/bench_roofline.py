@@ -18,8 +18,10 @@ import numpy as np
 from tiergym.env.actions import N_MASK
 from tiergym.env.observations import N_OBS
 from tiergym.env.threads import on_threads
+from tiergym.lab import bench_steps
 from tiergym.sim import names as n
-from tiergym.sim.layout import machine_dtype
+from tiergym.sim.layout import tick_bytes
+from tiergym.specs import load_scenario
 
 COPY_BYTES = 256 << 20
 COUNTED_MACHINES = 512
@@ -40,9 +42,10 @@ bench_steps.engine(getattr(bench_steps, sys.argv[1]), batch={machines}, threads=
 class Roofline:
     """Bounds of one machine-tick.
 
-    bytes_per_tick: the state read and written once, and the outputs written: what a batch that exceeds the caches
-    moves at most. copy_gbps: reads and writes per second of a large copy on all threads. bound_ticks_per_s: their
-    quotient. instructions: per tick, by load, counted by callgrind; empty where valgrind is missing.
+    bytes_per_tick: the part of a record that ticks use, read and written once, the action and the results: what a
+    batch that exceeds the caches moves. copy_gbps: reads and writes per second of a large copy on all threads.
+    bound_ticks_per_s: their quotient. instructions: per tick, by load, counted by callgrind; empty where valgrind is
+    missing.
     """
 
     bytes_per_tick: int
@@ -52,10 +55,11 @@ class Roofline:
     missing: str = ""
 
 
-def roofline(threads: int, regions: int, count: bool = True) -> Roofline:
-    """Measure the bounds; counting takes some minutes."""
-    outputs = 4 * N_OBS + N_MASK + 8 * (2 + n.N_TERMS + n.N_CAUSES + n.N_COUNTERS + 2 * n.N_CLASSES)
-    moved = 2 * machine_dtype(regions).itemsize + outputs
+def roofline(threads: int, count: bool = True) -> Roofline:
+    """Measure the bounds of the benchmark's scenario; counting takes some minutes."""
+    outputs = 4 * N_OBS + N_MASK + 8 * (3 + n.N_TERMS + n.N_CAUSES + n.N_COUNTERS + 2 * n.N_CLASSES + n.N_ACTIONS)
+    scenario = load_scenario(bench_steps.SCENARIO)
+    moved = 2 * tick_bytes(scenario.regions, scenario.counts[0]) + outputs
     gbps = copy_gbps(threads)
     missing = "" if shutil.which("valgrind") else "valgrind is not installed"
     counted = instructions() if count and not missing else {}

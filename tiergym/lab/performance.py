@@ -26,15 +26,17 @@ source and fetches more of it while it builds, which a machine without that netw
 CURVES = """## Curves
 
 Nanoseconds per machine-tick under stock Linux. The fixed cost of a call spreads over the first machines; the cost is
-flat while the state of all machines fits into the caches and rises where it leaves the last of them, since a tick then
-waits for memory; threads share the work from 256 machines on. More regions cost in proportion, and again more where
-the state leaves the cache; blocks cost only what looking through them does.
+flat while what ticks use of all machines fits into the caches and rises where it leaves the last of them. Then the
+bandwidth of memory counts more than its latency, since the next record is fetched while a machine is stepped. Threads
+share the work from 256 machines on. More regions cost in proportion, and again more where the state leaves the cache;
+blocks cost only what looking through them does.
 """
 BOUNDS = """## How far from the machine's bounds
 
-A tick reads and writes {bytes:,} bytes at most (the state once each way, and the outputs). A large copy moves
-{gbps:.1f} GB/s here, which bounds batches that no cache holds to {bound} machine-ticks per second; {large} were
-measured at {machines:,} machines, {share:.0%} of that. Batches that fit into the caches are bound by instructions.
+A tick moves {bytes:,} bytes (the head of the record, which is what nearly all ticks use, once each way; the action;
+the results). A large copy moves {gbps:.1f} GB/s here, which bounds batches that no cache holds to {bound}
+machine-ticks per second; {large} were measured at {machines:,} machines, {share:.0%} of that. Batches that fit into
+the caches are bound by instructions.
 {instructions}
 """
 COUNTED = """callgrind counts {untouched:,.0f} of them per tick under stock Linux and {at_random:,.0f} under random
