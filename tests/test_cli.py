@@ -205,8 +205,15 @@ def test_a_quick_bench_makes_a_page(cli: Cli, monkeypatch: pytest.MonkeyPatch, t
     assert "envpool: no such module" in text
 
     curves = [
-        {"curve": curve, "x": x, "threads": threads, "ns_per_tick": 1234.0, "bytes_per_machine": 13872}
-        for curve, x, threads in (("machines", 1, 1), ("machines", 1, 2), ("regions", 8, 1), ("blocks", 8, 1))
+        {"curve": curve, "x": x, "threads": threads, "ns": 1234.0, "bytes_per_machine": 13872}
+        for curve, x, threads in (
+            ("machines", 1, 1),
+            ("machines", 1, 2),
+            ("reset", 1, 1),
+            ("snapshot", 1, 1),
+            ("regions", 8, 1),
+            ("blocks", 8, 1),
+        )
     ]
     bounds = {
         "bytes_per_tick": 30000,
@@ -216,7 +223,8 @@ def test_a_quick_bench_makes_a_page(cli: Cli, monkeypatch: pytest.MonkeyPatch, t
         "missing": "",
     }
     text = performance.page({**document, "curves": curves, "bounds": bounds})
-    assert "| 1 | 1,234 | 1,234 | 13.9kB |" in text
+    assert "| machines | tick, 1 thread | tick, 2 threads | reset, 1 thread | snapshot and restore, 1 thread |" in text
+    assert "| 1 | 1,234 | 1,234 | 1,234 | 1,234 | 13.9kB |" in text
     assert "counts 10,000 of them per tick" in text and "810k were" in text.replace("\n", " ")
     times = {
         "agent": "ppo",

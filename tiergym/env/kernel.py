@@ -123,13 +123,17 @@ def step_batch(turn, ticks, machines, raw, places, tables, counts, options, acti
 
 
 @jit
-def reset_batch(machines, raw, places, tables, counts, options, seeds, scenario, mask, obs, done, masks):
-    """Start new episodes on the machines of `mask` (bool (N,)) with seeds (uint64 (N,))."""
-    for i in range(machines.shape[0]):
-        if mask[i]:
-            m = machines[i]
-            s = scenario[i]
-            reset_machine(m, raw[i], places, tables[s], counts[s], s, first_key(seeds[i]))
-            done[i] = False
-            fill(m, obs[i], options[0] == 1)
-            fill_mask(m, masks[i])
+def reset_batch(turn, machines, raw, places, tables, counts, options, seeds, scenario, mask, obs, done, masks):
+    """Start new episodes on the machines of `mask` (bool (N,)) with seeds (uint64 (N,)); `turn` as in `step_batch`."""
+    count = machines.shape[0]
+    first = take(turn, SHARE)
+    while first < count:
+        for i in range(first, min(first + SHARE, count)):
+            if mask[i]:
+                m = machines[i]
+                s = scenario[i]
+                reset_machine(m, raw[i], places, tables[s], counts[s], s, first_key(seeds[i]))
+                done[i] = False
+                fill(m, obs[i], options[0] == 1)
+                fill_mask(m, masks[i])
+        first = take(turn, SHARE)

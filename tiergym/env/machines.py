@@ -1,6 +1,6 @@
 """A batch of simulated machines as arrays: reset with seeds, step with actions, read the results."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numba
@@ -102,7 +102,7 @@ class Machines:
         if scenario_index is not None:
             self.scenario_index = np.array(scenario_index, dtype=np.int64)
         chosen = np.ones(self.num_envs, np.bool_) if mask is None else np.asarray(mask, np.bool_)
-        reset_batch(
+        arrays = (
             self.records,
             self._raw,
             self._places,
@@ -116,6 +116,7 @@ class Machines:
             self.done,
             self.masks,
         )
+        self._share(lambda: reset_batch(self._turn, *arrays))
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
         """Everything that the next steps depend on, and what the last one showed; copies."""
@@ -153,5 +154,9 @@ class Machines:
             self._floats,
             self._ints,
         )
+        self._share(lambda: step_batch(self._turn, ticks, *arrays))
+
+    def _share(self, work: Callable[[], object]) -> None:
+        """Call `work`, which takes machines off `self._turn`, on all threads that a batch of this size is worth."""
         self._turn[0] = 0
-        on_threads(lambda: step_batch(self._turn, ticks, *arrays), self.threads if self._parallel else 1)
+        on_threads(work, self.threads if self._parallel else 1)

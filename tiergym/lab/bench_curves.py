@@ -27,12 +27,13 @@ LARGE = 16384
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One point of a curve: nanoseconds per machine-tick, the median of its repetitions."""
+    """One point of a curve, the median of its repetitions: nanoseconds per machine, for a tick (`machines`, `regions`,
+    `blocks`), for `reset`, or for `snapshot` and restore together."""
 
     curve: str
     x: int
     threads: int
-    ns_per_tick: float
+    ns: float
     bytes_per_machine: int
 
 
@@ -43,6 +44,10 @@ def points(repetitions: int, threads: int, on_point: Callable[[str], None]) -> I
         for count in MACHINES:
             on_point(f"{count} machines, {used} threads")
             yield _point("machines", count, used, base, count, repetitions)
+            yield _other("reset", count, used, base, bench_steps.reset(count, used), repetitions)
+    for count in MACHINES:
+        on_point(f"snapshots of {count} machines")
+        yield _other("snapshot", count, 1, base, bench_steps.snapshot(count), repetitions)
     for regions in REGIONS:
         on_point(f"{regions} regions")
         yield _point("regions", regions, 1, with_regions(base, regions), BATCH, repetitions)
@@ -105,3 +110,9 @@ def _point(curve: str, x: int, threads: int, scenario: Scenario, batch: int, rep
     run = bench_steps.engine(scenarios=[scenario], batch=batch, threads=threads, ticks=episodes * episode)
     rate = median(run() for _ in range(repetitions if batch < LARGE else 1))
     return Point(curve, x, threads, 1e9 / rate, machine_dtype(scenario.regions).itemsize)
+
+
+def _other(curve: str, x: int, threads: int, scenario: Scenario, once: Callable[[], float], repetitions: int) -> Point:
+    """A point of what is measured in microseconds per machine."""
+    once_us = median(once() for _ in range(repetitions if x < LARGE else 1))
+    return Point(curve, x, threads, 1e3 * once_us, machine_dtype(scenario.regions).itemsize)

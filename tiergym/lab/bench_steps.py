@@ -81,30 +81,28 @@ def one_by_one() -> Callable[[], float]:
     return lambda: len(runs) / sum(1.0 / run() for run in runs)
 
 
-def reset() -> Callable[[], float]:
+def reset(batch: int = BATCH, threads: int | None = None) -> Callable[[], float]:
     """Microseconds per machine to start an episode."""
-    machines, seeds = Machines([load_scenario(SCENARIO)], BATCH), evaluation_seeds(0, BATCH)
-    machines.reset(seeds)
-
-    def once() -> float:
-        started = perf_counter()
-        for _ in range(8):
-            machines.reset(seeds)
-        return (perf_counter() - started) * 1e6 / (8 * BATCH)
-
-    return once
+    machines, seeds = Machines([load_scenario(SCENARIO)], batch, threads=threads), evaluation_seeds(0, batch)
+    return _per_machine(batch, lambda: machines.reset(seeds))
 
 
-def snapshot() -> Callable[[], float]:
+def snapshot(batch: int = BATCH) -> Callable[[], float]:
     """Microseconds per machine to save a batch's state and go back to it."""
-    machines = Machines([load_scenario(SCENARIO)], BATCH)
-    machines.reset(evaluation_seeds(0, BATCH))
+    machines = Machines([load_scenario(SCENARIO)], batch)
+    machines.reset(evaluation_seeds(0, batch))
+    return _per_machine(batch, lambda: machines.restore(machines.snapshot()))
+
+
+def _per_machine(batch: int, work: Callable[[], None]) -> Callable[[], float]:
+    times = max(1, 8 * BATCH // batch)
+    work()
 
     def once() -> float:
         started = perf_counter()
-        for _ in range(8):
-            machines.restore(machines.snapshot())
-        return (perf_counter() - started) * 1e6 / (8 * BATCH)
+        for _ in range(times):
+            work()
+        return (perf_counter() - started) * 1e6 / (times * batch)
 
     return once
 

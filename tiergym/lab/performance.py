@@ -29,8 +29,11 @@ Nanoseconds per machine-tick under stock Linux. The fixed cost of a call spreads
 flat while what ticks use of all machines fits into the caches and rises where it leaves the last of them. Then the
 bandwidth of memory counts more than its latency, since the next record is fetched while a machine is stepped. Threads
 share the work from 256 machines on. More regions cost in proportion, and again more where the state leaves the cache;
-blocks cost only what looking through them does.
+blocks cost only what looking through them does. Starting an episode costs the same for any number of machines; saving
+state is a copy, which costs more where the system hands out fresh memory for it.
 """
+BY_MACHINES = {"machines": "tick", "reset": "reset", "snapshot": "snapshot and restore"}
+"""Curves over the number of machines, by their headings."""
 BOUNDS = """## How far from the machine's bounds
 
 A tick moves {bytes:,} bytes (the head of the record, which is what nearly all ticks use, once each way; the action;
@@ -77,27 +80,23 @@ def curves(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     """One table per curve."""
     found = [Point(**entry) for entry in entries]
     machines = sorted({p.x for p in found if p.curve == "machines"})
-    threads = sorted({p.threads for p in found if p.curve == "machines"})
-    by_machines = {(p.x, p.threads): p for p in found if p.curve == "machines"}
-    out = [
-        table(
-            ("machines", *(f"{count} thread{'s' if count > 1 else ''}" for count in threads), "state"),
-            [
-                [
-                    f"{x:,}",
-                    *(f"{by_machines[x, count].ns_per_tick:,.0f}" for count in threads),
-                    f"{number(x * by_machines[x, threads[0]].bytes_per_machine)}B",
-                ]
-                for x in machines
-            ],
-        )
-    ]
+    by_machines = {(p.curve, p.threads, p.x): p for p in found}
+    series = sorted(
+        {(p.curve, p.threads) for p in found if p.curve in BY_MACHINES},
+        key=lambda one: (list(BY_MACHINES).index(one[0]), one[1]),
+    )
+    lines = []
+    for x in machines:
+        state = number(x * by_machines[(*series[0], x)].bytes_per_machine)
+        lines.append([f"{x:,}", *(f"{by_machines[(*one, x)].ns:,.0f}" for one in series), f"{state}B"])
+    titles = [BY_MACHINES[curve] + (f", {count} thread{'s' if count > 1 else ''}") for curve, count in series]
+    out = [table(("machines", *titles, "state"), lines)]
     for curve in ("regions", "blocks"):
         chosen = [p for p in found if p.curve == curve]
         out.append(
             table(
                 (curve, "1 thread", "bytes per machine"),
-                [[str(p.x), f"{p.ns_per_tick:,.0f}", f"{p.bytes_per_machine:,}"] for p in chosen],
+                [[str(p.x), f"{p.ns:,.0f}", f"{p.bytes_per_machine:,}"] for p in chosen],
             )
         )
     return out
@@ -109,7 +108,7 @@ def bounds(document: Mapping[str, Any]) -> str:
     largest = min(
         (Point(**p) for p in document["curves"] if p["curve"] == "machines"), key=lambda p: (-p.x, -p.threads)
     )
-    rate, counted = 1e9 / largest.ns_per_tick, measured["instructions"]
+    rate, counted = 1e9 / largest.ns, measured["instructions"]
     return BOUNDS.format(
         bytes=measured["bytes_per_tick"],
         gbps=measured["copy_gbps"],
