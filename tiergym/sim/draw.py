@@ -9,14 +9,14 @@ import math
 import numpy as np
 
 from tiergym.sim import names as n
-from tiergym.sim.compile import jit
+from tiergym.sim.compile import jit, jit_inline
 from tiergym.sim.random_bits import uniform
 
 RESET_TICK = np.uint64(0xFFFFFFFFFFFFFFFF)
 """The tick number under which an episode's parameters are drawn."""
 
 
-@jit
+@jit_inline
 def draw_row(row, key, index):
     """One value of parameter number `index` from its row, shape (8,)."""
     kind = int(row[0])
