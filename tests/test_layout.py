@@ -8,6 +8,7 @@ import pytest
 from tiergym.sim import names as n
 from tiergym.sim.draw import draw_parameters
 from tiergym.sim.layout import (
+    PROCESS,
     REGION,
     REGION_SIZES,
     SELDOM,
@@ -31,8 +32,9 @@ def test_parameters_are_drawn_to_where_their_names_say(regions: int) -> None:
     draw_parameters(words, np.stack([parameter_words(regions), whole], axis=1), table, np.uint64(1))
     for i, name in enumerate(names):
         field, _, index = name.partition("[")
-        record = re.fullmatch(r"(region|process)_(\w+)", field)
-        value = machines[0][record[1]][record[2]] if record else machines[0][field]
+        inner = re.fullmatch(r"(region|process)_(\w+)", field)
+        record = machines[0][inner[1] + ("_seldom" if field in SELDOM else "")] if inner else machines[0]
+        value = record[inner[2] if inner else field]
         assert (value[int(index[:-1])] if index else value) == (i + 1 if whole[i] else i + 0.75), name
     assert (words != 0).sum() == len(names)
 
@@ -41,12 +43,20 @@ def test_what_every_tick_uses_lies_at_the_head() -> None:
     dtype = machine_dtype(16)
     fields = dtype.fields
     assert fields is not None
-    behind = {name for name, (_, offset, *_) in fields.items() if offset >= tick_bytes(16, 16)}
-    assert behind == SELDOM | {"block_state", "block_unmovable", "block_memmap"}
-    assert tick_bytes(16, 4) == tick_bytes(16, 16) - 12 * REGION.itemsize
+    head, processes = tick_bytes(16, 16, 8)
+    assert head[0] == 0 and processes[0] == head[1] == fields["process"][1]
+    behind = {name for name, (_, offset, *_) in fields.items() if offset >= sum(processes)}
+    apart = ("region_seldom", "process_seldom")
+    inner = {name.replace("seldom", field) for name in apart for field in dtype[name].base.names or ()}
+    assert behind - {*apart, "block_state", "block_unmovable", "block_memmap"} | inner == SELDOM
+    head, processes = tick_bytes(16, 4, 2)
+    assert head == (0, fields["region"][1] + 4 * REGION.itemsize)
+    assert processes == (fields["process"][1], 2 * PROCESS.itemsize)
 
 
 def test_no_field_hides_behind_an_attribute_of_numpy_s_records() -> None:
     """The uncompiled model reads fields as attributes, and would see NumPy's own first."""
-    records = (machine_dtype(16), machine_dtype(16)["region"].base, machine_dtype(16)["process"].base)
+    dtype = machine_dtype(16)
+    inner = [dtype[f"{record}{suffix}"].base for record in ("region", "process") for suffix in ("", "_seldom")]
+    records = (dtype, *inner)
     assert [name for dtype in records for name in dtype.names or () if hasattr(np.record, name)] == []

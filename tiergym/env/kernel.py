@@ -87,9 +87,9 @@ def step_batch(turn, ticks, machines, raw, places, tables, counts, options, acti
                done, masks, out_floats, out_counts):  # fmt: skip
     """Step the machines from `turn` on, together with other threads that have the same `turn`, until none is left.
 
-    An action holds for `ticks` ticks, or until the episode ends. `options` is (noiseless, next-step autoreset, bytes
-    of a record to fetch ahead). The body is not a function of its own, because numba passes every array as ten values:
-    fifteen of them cost as much as the tick.
+    An action holds for `ticks` ticks, or until the episode ends. `options` is (noiseless, next-step autoreset, and two
+    pieces of a record to fetch ahead, as `tick_bytes` gives them). The body is not a function of its own, because numba
+    passes every array as ten values: fifteen of them cost as much as the tick.
     """
     noiseless, next_step = options[0] == 1, options[1] == 1
     start, size, count = raw.ctypes.data, raw.strides[0], machines.shape[0]
@@ -97,7 +97,9 @@ def step_batch(turn, ticks, machines, raw, places, tables, counts, options, acti
     while first < count:
         for i in range(first, min(first + SHARE, count)):
             if i + 1 < count:
-                prefetch(start + (i + 1) * size, options[2])
+                following = start + (i + 1) * size
+                prefetch(following + options[2], options[3])
+                prefetch(following + options[4], options[5])
             m = machines[i]
             ended = done[i] and next_step  # in the last step: this one only restarts
             done[i], reward[i], made = False, 0.0, 0

@@ -59,18 +59,17 @@ def share_per_tick(hz, dt_s):
 def build_workload(m):
     """Region sizes in pages, turnover per tick, heat, and every process's share of the work."""
     for r in range(m.regions):
-        region = m.region[r]
-        region.size_pages = int(region.mib * PAGES_PER_MIB + 0.5)
-        region.turnover = share_per_tick(region.turnover_hz, m.dt_s)
+        region, drawn = m.region[r], m.region_seldom[r]
+        region.size_pages = int(drawn.mib * PAGES_PER_MIB + 0.5)
+        region.turnover = share_per_tick(drawn.turnover_hz, m.dt_s)
         set_heat(m, r, r)
     for k in range(n.N_POOLS):
         m.pool_turnover[k] = share_per_tick(m.pool_turnover_hz[k], m.dt_s)
     total = 0.0
     for q in range(m.processes):
-        total += m.process[q].work_share
+        total += m.process_seldom[q].work_share
     for q in range(m.processes):
-        process = m.process[q]
-        process.share = process.work_share / total if total > 0.0 else 1.0 / m.processes
+        m.process[q].share = m.process_seldom[q].work_share / total if total > 0.0 else 1.0 / m.processes
 
 
 @jit

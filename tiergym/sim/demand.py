@@ -45,9 +45,8 @@ def envelope(t, start, grow, hold, shrink, low, period):
 @jit
 def drifted(m, r, now):
     """The region whose heat region r has now: regions of one drift group exchange theirs in turn."""
-    region = m.region[r]
-    group = region.drift_group
-    if group == 0.0 or region.drift_s <= 0.0:
+    group = m.region[r].drift_group
+    if group == 0.0 or m.region_seldom[r].drift_s <= 0.0:
         return r
     size, place = 0, 0
     for i in range(m.regions):
@@ -55,7 +54,7 @@ def drifted(m, r, now):
             if i == r:
                 place = size
             size += 1
-    turn = int(now / region.drift_s)
+    turn = int(now / m.region_seldom[r].drift_s)
     place = (place + turn) % size
     for i in range(m.regions):
         if m.region[i].drift_group == group:
@@ -68,7 +67,7 @@ def drifted(m, r, now):
 @jit
 def set_heat(m, r, source):
     """Region r takes the heat of region `source`; what follows from it is computed once, here."""
-    region, heat = m.region[r], m.region[source]
+    region, heat = m.region[r], m.region_seldom[source]
     region.heat_from = source
     region.hz = heat.access_hz
     region.misses = heat.misses_per_page_s

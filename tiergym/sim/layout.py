@@ -6,6 +6,7 @@ phase function reads. Processes and regions are records of their own, so that th
 there is for more. Large batches wait for memory: `tick_bytes` says which part of a record to fetch for a tick.
 """
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -18,18 +19,22 @@ MAX_BLOCKS = 256
 REGION_SIZES = (16, 32, 64)
 """Compiled sizes of the region axis: a scenario takes the smallest that holds it."""
 
-# Read when a machine is built.
+# Read when a machine is built, or when regions exchange their heat.
 _AT_RESET = """
     dram_mib dma_mib dma32_mib slow_mib block_mib boot_reserved_share watermark_scale_factor min_free_kib
     movable_shares_min boost_factor pcp_batch_pages horizon_s event_at_s event_mib
+    region_mib region_turnover_hz region_drift_s region_access_hz region_misses_per_page_s region_tlb_misses_per_page_s
+    process_work_share
 """
 # Read when something happens that does not in most ticks of most machines.
 _NOW_AND_THEN = """
     lru_window_s hot_threshold_ms swap_latency_us disk_latency_us scan_mib_per_s promote_limit_mib_per_s
     auto_movable_numa_aware auto_movable_ratio interleave_fast interleave_slow hint_fault_us
+    process_oom_score_adj process_restart_s process_lost_s
 """
 SELDOM = frozenset(f"{_AT_RESET} {_NOW_AND_THEN}".split())
-"""Parameters that lie behind what a tick fetches."""
+"""Parameters that lie behind what a tick fetches, those of regions in `region_seldom`, of processes in
+`process_seldom`."""
 
 WORD_BYTES = 8
 """Width of all fields but those of blocks."""
@@ -37,9 +42,14 @@ WORD_BYTES = 8
 _F8, _I8 = "<f8", "<i8"
 _RECORDS = {"processes": "process", "regions": "region"}
 
+
+def _drawn(prefix: str, fields: Sequence[p.Field], seldom: bool) -> list[tuple[str, str]]:
+    return [(field.name, _F8) for field in fields if (prefix + field.name in SELDOM) == seldom]
+
+
 PROCESS = np.dtype(
-    [(field.name, _F8) for field in p.PROCESS]
-    + [
+    [
+        *_drawn("process_", p.PROCESS, False),
         ("down_s", _F8),  # time until restart; 0 when running
         ("warm_s", _F8),  # after a restart: time until it works again
         ("born_s", _F8),  # its clock started here
@@ -48,11 +58,11 @@ PROCESS = np.dtype(
         ("worked", _I8),  # in the last tick
     ]
 )
-"""One process: its parameters, then its state."""
+"""One process: parameters, then its state."""
 
 REGION = np.dtype(
-    [(field.name, _F8) for field in p.REGION]
-    + [
+    [
+        *_drawn("region_", p.REGION, False),
         ("hz", _F8),  # present heat (drift applied)
         ("misses", _F8),
         ("tlb", _F8),
@@ -76,7 +86,7 @@ REGION = np.dtype(
         ("heat_from", _I8),  # whose heat it has (drift)
     ]
 )
-"""One region: its parameters, then its state."""
+"""One region: parameters, then its state."""
 
 
 def _count(section: str, regions: int) -> int:
@@ -98,7 +108,7 @@ def machine_dtype(regions: int) -> np.dtype:
     """Layout of one machine with `regions` region slots.
 
     Pages are int64 (4 KiB each), times and rates float64. Axes: zones (5), tiers (2), classes (9),
-    object pools (4), events (4), blocks (256); records: processes (8), regions.
+    object pools (4), events (4), blocks (256); records: regions, processes (8).
     """
     f8, i8, u8 = _F8, _I8, "<u8"
     z, t, c = n.N_ZONES, n.N_TIERS, n.N_CLASSES
@@ -196,11 +206,13 @@ def machine_dtype(regions: int) -> np.dtype:
         ("blocks_movable", i8),
         ("blocks_pinned", i8),  # of the normal ones, with an unmovable page
         ("blocks_changed", i8),  # since then
-        ("process", PROCESS, (p.N_PROCESSES,)),
         ("region", REGION, (regions,)),
+        ("process", PROCESS, (p.N_PROCESSES,)),
     ]
     fields += [field for field in drawn if field[0] in SELDOM]
     fields += [
+        ("region_seldom", _drawn("region_", p.REGION, True), (regions,)),
+        ("process_seldom", _drawn("process_", p.PROCESS, True), (p.N_PROCESSES,)),
         ("block_state", "<i4", (MAX_BLOCKS,)),
         ("block_unmovable", "<i4", (MAX_BLOCKS,)),
         ("block_memmap", "<i4", (MAX_BLOCKS,)),
@@ -216,15 +228,20 @@ def parameter_words(regions: int) -> NDArray[np.int64]:
     out = [words[field.name] for _, fields in p.SCALAR_SECTIONS for field in fields]
     for section, prefix, fields in p.REPEATED_SECTIONS:
         for field in fields:
-            out += list(words[_RECORDS[section]][field.name] if section in _RECORDS else words[prefix + field.name])
+            seldom = "_seldom" if prefix + field.name in SELDOM else ""
+            record = _RECORDS.get(section)
+            out += list(words[record + seldom][field.name] if record else words[prefix + field.name])
     return np.array(out, dtype=np.int64)
 
 
-def tick_bytes(regions: int, active: int) -> int:
-    """Bytes at the head of a record that a tick of a machine with `active` regions touches nearly always."""
-    dtype = machine_dtype(regions)
-    assert dtype.fields is not None
-    return dtype.fields["region"][1] + active * REGION.itemsize
+def tick_bytes(regions: int, used_regions: int, used_processes: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """What nearly every tick of a machine uses but for its blocks: (first byte, bytes) of two pieces of its record."""
+    fields = machine_dtype(regions).fields
+    assert fields is not None
+    return (
+        (0, fields["region"][1] + used_regions * REGION.itemsize),
+        (fields["process"][1], used_processes * PROCESS.itemsize),
+    )
 
 
 def new_machines(count: int, regions: int) -> np.ndarray:

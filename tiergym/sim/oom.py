@@ -9,8 +9,8 @@ from tiergym.sim.regions import resident_pages, swap_backed, unmap, unmapped
 @jit
 def oom_badness(m, q):
     """oom_badness: RSS + swap entries + page-table pages + oom_score_adj/1000 of memory; -1 if never killed."""
-    process = m.process[q]
-    if process.oom_score_adj <= -1000.0 or process.down_s > 0.0:
+    adjustment = m.process_seldom[q].oom_score_adj
+    if adjustment <= -1000.0 or m.process[q].down_s > 0.0:
         return -1
     points = 0
     for r in range(m.regions):
@@ -26,7 +26,7 @@ def oom_badness(m, q):
     if points == 0:
         return -1
     total = node_managed(m, n.FAST) + node_managed(m, n.SLOW) + int(m.swap_mib * 256)
-    points += int(process.oom_score_adj * total / 1000.0)
+    points += int(adjustment * total / 1000.0)
     return max(points, 0)
 
 
@@ -36,7 +36,7 @@ def kill(m, q):
 
     The reaper and exit_mmap take well under a tick once the victim dies, so its memory is free at once.
     """
-    process = m.process[q]
+    process, drawn = m.process[q], m.process_seldom[q]
     warm = 0.0
     age = m.tick * m.dt_s - process.born_s
     for r in range(m.regions):
@@ -49,9 +49,9 @@ def kill(m, q):
         warm = max(warm, min(region.start_s + region.grow_s, age))
     process.killed = m.tick + 1
     # On average the kill falls into the middle of its tick.
-    process.down_s = max(process.restart_s - 0.5 * m.dt_s, 0.5 * m.dt_s)
+    process.down_s = max(drawn.restart_s - 0.5 * m.dt_s, 0.5 * m.dt_s)
     process.warm_s = warm
-    m.owed_s[n.LOST_OOM] += process.lost_s * process.share * m.workers
+    m.owed_s[n.LOST_OOM] += drawn.lost_s * process.share * m.workers
 
 
 @jit

@@ -253,8 +253,8 @@ def _ask(record: Any, start: Start, requests: Requests, k: int, others: int) -> 
         if region.left is not None:
             record["region"]["density"][r] = region.density * max(float(region.left[at]), 1 / 512)
         hz = 0.0 if region.access_hz is None else max(0.0, float(region.access_hz[at]))
-        if hz != record["region"]["access_hz"][r]:
-            record["region"]["access_hz"][r] = hz
+        if hz != record["region_seldom"]["access_hz"][r]:
+            record["region_seldom"]["access_hz"][r] = hz
             record["region"]["heat_from"][r] = -1  # the model works out what follows from it
     threads = sum(
         series[k] for name, series in requests.threads.items() if record["process"]["down_s"][names.index(name)] <= 0
@@ -282,7 +282,7 @@ def _somebody_sleeps(record: Any, requests: Requests, k: int) -> bool:
     return any(
         region.process != SYSTEM
         and record["region"]["pages"][r, : n.FIRST_SLOW_ZONE].any()
-        and record["region"]["access_hz"][r] == 0.0
+        and record["region_seldom"]["access_hz"][r] == 0.0
         and region.target[k] == region.target[max(k - STEPS, 0)]
         for r, region in enumerate(requests.regions)
     )
