@@ -153,9 +153,9 @@ class Lab:
 def assert_books_balance(records: NDArray[np.void]) -> None:
     """Every page of every zone is free, on a per-CPU list, or in exactly one class, and nothing is negative."""
     for field in ("managed_pages", "free_pages", "pcp_pages", "used_pages", "swap_free_pages", "block_unmovable",
-                  "min_pages", "boost_pages"):  # fmt: skip
+                  "min_pages", "boost_pages", "writeback_pages"):  # fmt: skip
         assert (records[field] >= 0).all(), field
-    for field in ("pages", "leaf", "upper", "out_pages", "out_premature"):
+    for field in ("pages", "leaf", "upper", "out_pages", "out_premature", "swap_cached"):
         assert (records["region"][field] >= 0).all(), field
     used = records["used_pages"]
     total = records["free_pages"] + records["pcp_pages"] + used.sum(axis=1)
@@ -163,7 +163,8 @@ def assert_books_balance(records: NDArray[np.void]) -> None:
     anon = (records["region"]["kind"] == n.KIND_ANON)[..., None]
     pages = records["region"]["pages"]
     np.testing.assert_array_equal((pages * anon).sum(axis=1), used[:, n.ANON])
-    np.testing.assert_array_equal((pages * ~anon).sum(axis=1), used[:, n.FILE])
+    np.testing.assert_array_equal((pages * ~anon).sum(axis=1) + records["writeback_pages"], used[:, n.FILE])
+    assert (records["region"]["swap_cached"].sum(axis=2) <= pages.sum(axis=2)).all()
     np.testing.assert_array_equal(records["region"]["leaf"].sum(axis=1), used[:, n.PT_LEAF])
     np.testing.assert_array_equal(records["region"]["upper"].sum(axis=1), used[:, n.PT_UPPER])
     np.testing.assert_array_equal(used[:, n.FIRST_KERNEL_CLASS :, n.SLOW_MOVABLE], 0)

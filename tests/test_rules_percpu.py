@@ -4,6 +4,7 @@ import pytest
 
 from tests.builders import Lab, assert_books_balance, scenario
 from tiergym.sim import names as n
+from tiergym.sim.pages import refill_pages
 from tiergym.sim.percpu import KEPT_BATCHES
 from tiergym.sim.watermarks import zone_batchsize
 
@@ -98,3 +99,11 @@ def test_kernel_pages_come_off_lists_of_their_own(by_type):
     assert (users == before + listed) == bool(by_type)
     assert (lab.m["pcp_kernel_pages"][n.NORMAL] < listed) == bool(by_type)
     assert_books_balance(lab.machines.records)
+
+
+@pytest.mark.parametrize(("scale", "awake", "refill"), [(0, 1, 63), (5, 0, 32 * 63), (5, 1, 1200 // 4 - 63)])
+def test_a_list_refills_by_little_while_kswapd_works(scale, awake, refill):
+    """nr_pcp_alloc: within pcp->high, which reclaim lowers to its least (x_llama_swap_mov: 382 pages a CPU)."""
+    m = Lab(scenario(regions=[DATA], pcp_batch_pages=63, pcp_scale=scale)).ticks(1).m
+    m["kswapd_awake"][n.FAST], m["low_pages"][n.NORMAL] = awake, 1200
+    assert refill_pages(m, n.NORMAL) == refill

@@ -126,7 +126,7 @@ def hand_out(m, cls):
     """The granted pages become pages of class `cls`."""
     if m.grant_pages[kernel_zone(m)] > 0:
         if cls >= n.FIRST_KERNEL_CLASS:
-            fill_kernel_blocks(m, m.grant_pages[kernel_zone(m)])
+            fill_kernel_blocks(m, m.grant_pages[kernel_zone(m)], cls)
         else:
             steal_kernel_blocks(m)
     for z in range(n.N_ZONES):

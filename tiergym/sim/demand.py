@@ -141,7 +141,8 @@ def demand_regions(m):
         region.target_pages = target
         region.want = max(target - have, 0)
         again = region.reread if region.kind != n.KIND_ZERO else 0.0
-        region.refault = int(region.out_pages * again + 0.5)
+        asked = int(region.out_pages * again + 0.5)
+        region.refault = min(region.refault + asked, region.out_pages)
 
 
 @jit

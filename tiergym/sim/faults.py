@@ -7,7 +7,7 @@ from tiergym.sim.compile import jit
 from tiergym.sim.damon import damon_promote
 from tiergym.sim.demand import tables_wanted
 from tiergym.sim.headroom import keep_headroom
-from tiergym.sim.kswapd import kswapd_run, run_woken_kswapds, set_kswapd_pace
+from tiergym.sim.kswapd import end_writeback, kswapd_run, run_woken_kswapds, set_kswapd_pace
 from tiergym.sim.pageblocks import boost_at_random
 from tiergym.sim.pages import MARK_LOW, kernel_pages_in_zone, mark_pages, obtainable
 from tiergym.sim.promote import promote
@@ -113,6 +113,33 @@ def touch_tables(m, r, pages):
 
 
 @jit
+def read_in_tick(m, r):
+    """Of the evicted pages that region r waits for, those that come back in this tick: a worker has one read from swap
+    at a time (mm/memory.c: do_swap_page)."""
+    waiting = m.region[r].refault
+    if waiting == 0 or not swap_backed(m, r):
+        return waiting
+    return min(waiting, int(m.dt_s * m.workers * 1e6 / m.swap_latency_us))
+
+
+@jit
+def fill_swap_cache(m, r, pages):
+    """Of the pages just granted, `pages` of region r were read from swap and stay in the swap cache, slots and all,
+    while swap is less than half full and nobody writes to them (mm/memory.c: should_try_to_free_swap; mm/swap.h:
+    vm_swap_full)."""
+    granted, slow = 0, 0
+    for z in range(n.N_ZONES):
+        granted += m.grant_pages[z]
+        slow += m.grant_pages[z] if z >= n.FIRST_SLOW_ZONE else 0
+    if granted == 0 or 2.0 * m.swap_free_pages < m.swap_mib * 256:
+        return
+    pages = min(pages, granted)
+    on_slow = pages * slow // granted
+    m.region[r].swap_cached[n.SLOW] += on_slow
+    m.region[r].swap_cached[n.FAST] += pages - on_slow
+
+
+@jit
 def charge_refaults(m, r, pages):
     """Evicted pages came back: the reader waited for swap or disk (premature evictions are booked as such)."""
     region = m.region[r]
@@ -126,6 +153,7 @@ def charge_refaults(m, r, pages):
     if swap_backed(m, r):
         m.swap_free_pages += pages
         m.counters[n.C_SWAPIN] += pages
+        fill_swap_cache(m, r, pages)
         wait_s = m.swap_latency_us * 1e-6
     else:
         m.counters[n.C_FILE_REFAULT] += pages
@@ -220,6 +248,7 @@ def serve_demand(m):
     births = m.slab_births[n.SLAB_POOL_UNRECLAIM] + m.slab_births[n.SLAB_POOL_RECLAIM]
     for r in range(m.regions):
         m.region[r].promoted = 0
+    end_writeback(m)
     for tier in range(n.N_TIERS):
         set_kswapd_pace(m, tier)
     if wanted == 0 and births <= 0.0:
@@ -233,7 +262,7 @@ def serve_demand(m):
         reclaim_in_background(m, 1.0 / rounds)
         for r in range(m.regions):
             region = m.region[r]
-            new, again = part(region.want, k, rounds), part(region.refault, k, rounds)
+            new, again = part(region.want, k, rounds), part(read_in_tick(m, r), k, rounds)
             if new + again == 0:
                 continue
             before_low = min(new, fast_room(m))
@@ -250,5 +279,7 @@ def serve_demand(m):
             bear_objects(m, pool, m.slab_births[pool] / rounds)
         promote(m, 1.0 / rounds)
         damon_promote(m, 1.0 / rounds)
+    for r in range(m.regions):
+        m.region[r].refault -= read_in_tick(m, r)
     if m.boost_hz > 0.0 and kernel_pages_in_dram(m) > placed:
         boost_at_random(m)

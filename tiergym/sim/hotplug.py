@@ -5,7 +5,7 @@ from tiergym.sim.allocate import hand_out, request
 from tiergym.sim.compile import jit
 from tiergym.sim.pages import NODE_BOTH, NODE_FAST, clear_grant, drain_pcp, free_class
 from tiergym.sim.reclaim import PAGE_BYTES
-from tiergym.sim.regions import region_class
+from tiergym.sim.regions import leave_swap_cache, region_class
 from tiergym.sim.watermarks import init_per_zone_wmark_min
 
 STRUCT_PAGES_PER_PAGE = 64  # 64 B of struct page per 4 KiB: one page of memmap serves 64 pages
@@ -128,6 +128,7 @@ def evacuate(m, z, pages):
                 region.pages[y] -= back
                 free_class(m, cls, y, back)
                 surplus -= back
+            region.swap_cached[n.FAST] += leave_swap_cache(m, r, z, got)
             region.pages[z] -= got
             free_class(m, cls, z, got)
             moved += got

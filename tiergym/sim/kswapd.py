@@ -96,6 +96,59 @@ def charge_reclaim(m, cls, premature, freed, seconds):
 
 
 @jit
+def pages_in_writeback(m, tier):
+    """Pages of a node that wait for the swap device; kswapd takes no more than what these leave missing."""
+    total = 0
+    if m.swap_out_us > 0.0:
+        for z in range(n.N_ZONES):
+            if (z >= n.FIRST_SLOW_ZONE) == (tier == n.SLOW):
+                total += m.writeback_pages[z]
+    return total
+
+
+@jit
+def start_writeback(m, tier, pages):
+    """`pages` that kswapd has just swapped are in the swap cache, which counts as file, and not free before the device
+    has written them (mm/page_io.c: swap_writepage; mm/vmscan.c: pageout). Returns their number; 0 if it keeps up."""
+    if m.swap_out_us == 0.0:
+        return 0
+    left = pages
+    for z in range(n.N_ZONES - 1, -1, -1):
+        if (z >= n.FIRST_SLOW_ZONE) == (tier == n.SLOW):
+            held = min(left, m.free_pages[z])
+            m.free_pages[z] -= held
+            m.used_pages[n.FILE, z] += held
+            m.writeback_pages[z] += held
+            left -= held
+    return pages - left
+
+
+@jit
+def end_writeback(m):
+    """The swap device writes for a tick: what it has written is free (mm/page_io.c: end_swap_bio_write).
+
+    A kswapd that waited for it and finds its node balanced ends its pass, and only then takes its boost back
+    (mm/vmscan.c: balance_pgdat, `out`).
+    """
+    if m.swap_out_us == 0.0:
+        return
+    left = int(m.dt_s * 1e6 / m.swap_out_us)
+    for tier in range(n.N_TIERS):
+        if pages_in_writeback(m, tier) == 0:
+            continue
+        for z in range(n.N_ZONES):
+            if (z >= n.FIRST_SLOW_ZONE) == (tier == n.SLOW):
+                written = min(left, m.writeback_pages[z])
+                m.writeback_pages[z] -= written
+                m.used_pages[n.FILE, z] -= written
+                m.free_pages[z] += written
+                left -= written
+        if m.kswapd_awake[tier] == 1 and node_deficit(m, tier) == 0:
+            end_boost(m, tier)
+            m.kswapd_awake[tier] = 0
+
+
+@jit
 def kswapd_run(m, tier):
     """One run of a woken kswapd, within its budget of this tick. Returns the pages freed.
 
@@ -113,16 +166,20 @@ def kswapd_run(m, tier):
         m.kswapd_awake[tier] = 0
         return 0
     budget = int(m.kswapd_budget[tier])
-    if budget <= 0:
+    want -= pages_in_writeback(m, tier)
+    if budget <= 0 or want <= 0:
         return 0
     requests = max(m.kswapd_requests[tier], 1)
     m.kswapd_requests[tier] = 0
     premature = m.kswapd_premature[tier] == 1 and tier == n.FAST
     m.reclaim_files_only = 1 if boosted else 0
+    swapped = m.counters[n.C_SWAPOUT]
     freed, demoted, seconds = reclaim_node(m, tier, min(max(want, MIN_BATCH_PAGES), budget), premature)
     m.reclaim_files_only = 0
-    trim_pcp(m, tier, freed + (drop_rcu_cache(m) if tier == n.FAST else 0))
-    end_boost(m, tier)
+    swapped = start_writeback(m, tier, m.counters[n.C_SWAPOUT] - swapped)
+    trim_pcp(m, tier, freed - swapped + (drop_rcu_cache(m) if tier == n.FAST else 0))
+    if freed == 0 or pages_in_writeback(m, tier) == 0 or node_deficit(m, tier) == 0:
+        end_boost(m, tier)
     if tier == n.FAST:
         wake_demotion_target(m)
     m.kswapd_budget[tier] -= max(m.reclaim_scanned, freed, MIN_BATCH_PAGES)
@@ -147,7 +204,7 @@ def kswapd_run(m, tier):
 
 @jit
 def end_boost(m, tier):
-    """A kswapd run takes the boost back, whatever it reclaimed (balance_pgdat)."""
+    """A kswapd run takes the boost back, whatever it reclaimed (balance_pgdat); one that waits for swap goes on."""
     for z in range(n.N_ZONES):
         if (z >= n.FIRST_SLOW_ZONE) == (tier == n.SLOW):
             m.boost_pages[z] = 0

@@ -79,7 +79,8 @@ REGION = np.dtype(
         ("out_pages", _I8),  # swapped or dropped, still mapped
         ("out_premature", _I8),  # of these, evicted prematurely
         ("want", _I8),  # pages to touch for the first time in this tick
-        ("refault", _I8),  # evicted pages touched again in this tick
+        ("refault", _I8),  # evicted pages touched again and not yet back
+        ("swap_cached", _I8, (n.N_TIERS,)),  # pages read back from swap, whose slots they keep
         ("asked", _I8),  # promotion candidates of this tick
         ("promoted", _I8),  # pages promoted in this tick
         ("since", _I8),  # number of the tick in which it was last empty and began to grow
@@ -157,6 +158,7 @@ def machine_dtype(regions: int) -> np.dtype:
         ("files_shrunk", f8),  # objects that shrinkers took and nobody has looked up again
         ("memmap_slow_share", f8),  # of the slow tier's struct pages, those in its own blocks
         ("swap_free_pages", i8),
+        ("writeback_pages", i8, (z,)),  # in the swap cache until the device has written them
         ("grant_pages", i8, (z,)),  # what the last request got, per zone
         ("events_done", i8),
         ("oom_class", i8),  # of the request that last called the OOM killer

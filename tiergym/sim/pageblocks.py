@@ -20,13 +20,16 @@ buddyinfo has no free block of order 9 below about a thousand free pages)."""
 
 
 @jit
-def boost_watermark(m, z):
-    """Raise the marks of zone z by one pageblock, up to watermark_boost_factor of high; not in a tiny zone."""
+def boost_watermark(m, z, wakes):
+    """Raise the marks of zone z by one pageblock, up to watermark_boost_factor of high; not in a tiny zone.
+
+    A request that `wakes` wakes kswapd for it (__GFP_KSWAPD_RECLAIM).
+    """
     if PAGEBLOCK_PAGES * 4 > m.managed_pages[z] or m.boost_factor == 0.0:
         return
     most = max(int(m.high_pages[z] * m.boost_factor / 10000.0), PAGEBLOCK_PAGES)
     m.boost_pages[z] = min(m.boost_pages[z] + PAGEBLOCK_PAGES, most)
-    if m.kswapd_awake[n.FAST] == 0:  # else it works for whoever woke it
+    if wakes and m.kswapd_awake[n.FAST] == 0:  # else it works for whoever woke it
         wake_kswapd(m, n.FAST, n.KERNEL_OTHER, False, 1)
 
 
@@ -34,22 +37,34 @@ def boost_watermark(m, z):
 def boost_at_random(m):
     """Steals that the page counts do not show, at the rate `boost_hz` while kernel pages are placed in DRAM."""
     if uniform(m.key, m.tick, STREAM_BOOST) < -math.expm1(-m.boost_hz * m.dt_s):
-        boost_watermark(m, kernel_zone(m))
+        boost_watermark(m, kernel_zone(m), True)
 
 
 @jit
-def fill_kernel_blocks(m, pages):
-    """`pages` of DRAM's highest zone have become kernel pages: from their own blocks, a whole one, or a stolen one."""
-    m.kernel_block_free -= pages
-    if m.kernel_block_free >= 0:
-        return
+def is_slab(cls):
+    """Whether a class is slab, whose first try, of a high order, neither reclaims nor wakes kswapd (mm/slub.c:
+    allocate_slab clears __GFP_RECLAIM). Replays follow it (`pcp_by_type`); a scenario's slabs are single pages."""
+    return cls in (n.SLAB_UNRECLAIM, n.SLAB_RECLAIM)
+
+
+@jit
+def fill_kernel_blocks(m, pages, cls):
+    """`pages` of DRAM's highest zone have become kernel pages: from their own blocks, a whole one, or a stolen one.
+
+    Where the kernel has a list of its own, what a refill put there has left the blocks already: it is the refill that
+    steals, not the page that is handed out later (mm/page_alloc.c: rmqueue_bulk).
+    """
     z = kernel_zone(m)
-    blocks = (-m.kernel_block_free + PAGEBLOCK_PAGES - 1) // PAGEBLOCK_PAGES
+    m.kernel_block_free -= pages
+    listed = m.pcp_kernel_pages[z] if m.pcp_by_type == 1 else 0
+    if m.kernel_block_free >= listed:
+        return
+    blocks = (listed - m.kernel_block_free + PAGEBLOCK_PAGES - 1) // PAGEBLOCK_PAGES
     if m.free_pages[z] >= (blocks + FRAGMENTED_BLOCKS - 1) * PAGEBLOCK_PAGES:
         m.kernel_block_free += blocks * PAGEBLOCK_PAGES
         return
-    m.kernel_block_free = 0
-    boost_watermark(m, z)
+    m.kernel_block_free = listed
+    boost_watermark(m, z, m.pcp_by_type == 0 or not is_slab(cls))
 
 
 @jit
@@ -60,4 +75,4 @@ def steal_kernel_blocks(m):
     """
     z = kernel_zone(m)
     if m.free_pages[z] < m.kernel_block_free and m.boost_pages[z] == 0 and node_deficit(m, n.FAST) > 0:
-        boost_watermark(m, z)
+        boost_watermark(m, z, True)

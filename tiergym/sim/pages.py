@@ -34,6 +34,21 @@ def mark_pages(m, z, level, movable):
 
 
 @jit
+def refill_pages(m, z):
+    """Pages that a per-CPU list takes from zone z at once.
+
+    While kswapd works, every page freed lowers the list's limit down to its least, the low mark over the CPUs, and a
+    refill stays a batch below that (mm/page_alloc.c: nr_pcp_alloc, nr_pcp_high, zone_highsize). Before 6.7
+    (`pcp_scale` 0) a refill is a batch.
+    """
+    most = m.pcp_refill_pages[z]
+    if m.pcp_scale == 0.0 or m.kswapd_awake[n.SLOW if z >= n.FIRST_SLOW_ZONE else n.FAST] == 0:
+        return most
+    batch = most >> int(m.pcp_scale)
+    return min(most, max(m.low_pages[z] // int(m.cpus) - batch, batch))
+
+
+@jit
 def take_from_zone(m, z, want, floor):
     """Order-0 pages from zone z through a per-CPU list, as long as the zone's free count is above `floor`.
 
@@ -48,7 +63,7 @@ def take_from_zone(m, z, want, floor):
     left = want - got
     if left == 0:
         return got
-    batch = m.pcp_refill_pages[z]
+    batch = refill_pages(m, z)
     refills = 1 if left <= batch else (left + batch - 1) // batch  # most requests are small, and divisions slow
     if m.free_pages[z] - floor < refills * batch:
         refills = min(refills, (m.free_pages[z] - floor + batch - 1) // batch)
@@ -67,7 +82,7 @@ def obtainable(m, z, floor):
     above = m.free_pages[z] - floor
     if above <= 0:
         return 0
-    batch = m.pcp_refill_pages[z]
+    batch = refill_pages(m, z)
     return m.pcp_pages[z] - m.pcp_idle_pages[z] + ((above + batch - 1) // batch - 1) * batch + 1
 
 

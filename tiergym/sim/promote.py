@@ -14,7 +14,7 @@ from tiergym.sim.pages import (
     take_from_zone,
 )
 from tiergym.sim.reclaim import PAGE_BYTES
-from tiergym.sim.regions import region_class, slow_pages, unmapped
+from tiergym.sim.regions import leave_swap_cache, region_class, slow_pages, unmapped
 
 MAX_ROUNDS = 64
 PLENTY_PAGES = 262144  # 1 GiB: pgdat_free_space_enough
@@ -81,6 +81,7 @@ def promote_region(m, r, pages, level):
     left = done
     for z in range(n.SLOW_MOVABLE, n.SLOW_NORMAL - 1, -1):
         out = min(left, region.pages[z])
+        region.swap_cached[n.FAST] += leave_swap_cache(m, r, z, out)
         region.pages[z] -= out
         free_class(m, cls, z, out)
         left -= out

@@ -17,7 +17,7 @@ from tiergym.sim.pages import (
     slow_free_above,
     take_from_zone,
 )
-from tiergym.sim.regions import fast_pages, region_class, slow_pages, swap_backed
+from tiergym.sim.regions import fast_pages, leave_swap_cache, region_class, slow_pages, swap_backed
 from tiergym.sim.slab import free_in_order, free_objects
 
 PAGE_BYTES = 4096.0
@@ -38,16 +38,18 @@ def demotion_room(m):
 @jit
 def demote(m, r, z, pages):
     """Move pages of region r from DRAM zone z to the slow tier (MOVABLE first), whatever its mempolicy says."""
+    region = m.region[r]
     cls = region_class(m, r)
     done = 0
     for target in range(n.SLOW_MOVABLE, n.SLOW_NORMAL - 1, -1):
         got = take_from_zone(m, target, pages - done, mark_pages(m, target, MARK_MIN, True))
         if got > 0:
-            m.region[r].pages[target] += got
+            region.pages[target] += got
             charge_class(m, cls, target, got)
             done += got
     if done > 0:
-        m.region[r].pages[z] -= done
+        region.swap_cached[n.SLOW] += leave_swap_cache(m, r, z, done)
+        region.pages[z] -= done
         free_class(m, cls, z, done)
         m.moved_bytes[n.FAST] += done * PAGE_BYTES
         m.moved_bytes[n.SLOW] += done * PAGE_BYTES
@@ -64,6 +66,7 @@ def evict(m, r, z, pages, premature):
         m.counters[n.C_SWAPOUT] += pages
     else:
         m.counters[n.C_FILE_DROPPED] += pages
+    leave_swap_cache(m, r, z, pages)
     region.pages[z] -= pages
     region.out_pages += pages
     if premature:
@@ -186,7 +189,6 @@ def reclaim_node(m, tier, want, premature):
     """Reclaim up to `want` pages from a node. Returns (freed, demoted, seconds of the reclaimer's time)."""
     if want <= 0:
         return 0, 0, 0.0
-    swapped = m.counters[n.C_SWAPOUT]
     demoted, evicted, dirty = reclaim_tail(m, tier, want, premature)
     freed = demoted + evicted
     lru = freed
@@ -223,9 +225,7 @@ def reclaim_node(m, tier, want, premature):
                 dirty += out * region.dirty_share
         m.reclaim_scanned += (freed - before) * (1 if step == 0 else REFERENCED_SCANS)
     evicted = freed - demoted
-    swapped = m.counters[n.C_SWAPOUT] - swapped
-    waits_us = swapped * m.swap_out_us + demoted * m.demote_wait_us
-    m.reclaim_scanned += int(waits_us * 1e-6 * m.kswapd_pages_per_s)
+    m.reclaim_scanned += int(demoted * m.demote_wait_us * 1e-6 * m.kswapd_pages_per_s)
     # Shrinkers keep pace with the LRU; when it has nothing left, priority rises until slab is scanned whole.
     if m.reclaim_files_only == 0:
         freed += shrink_slab(m, tier, 2.0 if freed < want else freed / lru, max(want - freed, SHRINK_BATCH))

@@ -104,6 +104,19 @@ def free_upper(m, r, pages):
 
 
 @jit
+def leave_swap_cache(m, r, z, pages):
+    """`pages` of region r are about to leave zone z, and with them their share of its tier's swap cache, returned."""
+    tier = n.SLOW if z >= n.FIRST_SLOW_ZONE else n.FAST
+    cached = m.region[r].swap_cached[tier]
+    if cached == 0 or pages == 0:
+        return 0
+    on_tier = slow_pages(m, r) if tier == n.SLOW else fast_pages(m, r)
+    left = min(cached, (cached * pages + on_tier - 1) // on_tier)
+    m.region[r].swap_cached[tier] -= left
+    return left
+
+
+@jit
 def free_resident(m, r, pages):
     """Give back resident pages of region r, from all zones in proportion."""
     region = m.region[r]
@@ -115,11 +128,13 @@ def free_resident(m, r, pages):
     want = left
     for z in range(n.N_ZONES):
         out = region.pages[z] * want // total
+        leave_swap_cache(m, r, z, out)
         region.pages[z] -= out
         free_class(m, cls, z, out)
         left -= out
     for z in range(n.N_ZONES - 1, -1, -1):
         out = min(left, region.pages[z])
+        leave_swap_cache(m, r, z, out)
         region.pages[z] -= out
         free_class(m, cls, z, out)
         left -= out

@@ -43,6 +43,8 @@ EMULATED_DEMOTE_US = 141
 """A demoted page is copied besides: kswapd demotes 3 to 6 thousand pages a second in the recordings."""
 EMULATED_SWAP_OUT_US = 3300
 """One page to swap on the emulated disk: the recording with the most swap wrote about 300 pages a second."""
+EMULATED_SWAP_IN_US = 1200
+"""A thread's wait for a page from there, readahead included: two threads had 6,700 back in 4.0 s, in the same one."""
 
 LEAST_MANAGED = 0.65
 """Below this share of managed pages the size in meta.json is not the size that the kernel works with."""
@@ -178,6 +180,7 @@ def sections(recording: Recording) -> dict[str, Any]:
     if "tcg" in str(recording.meta.get("accel", "")):
         costs["kswapd_pages_per_s"] = EMULATED_KSWAPD_PAGES_PER_S
         kernel["swap_out_us"] = EMULATED_SWAP_OUT_US
+        kernel["swap_latency_us"] = EMULATED_SWAP_IN_US
         kernel["demote_wait_us"] = EMULATED_DEMOTE_US
     return {"machine": machine, "kernel": kernel, "costs": costs}
 

@@ -302,6 +302,7 @@ def _note(out: Replay, k: int, record: Any, counters: NDArray[np.int64], first: 
     for node, zones in enumerate(NODE_ZONES):
         for c, name in enumerate(CLASSES):
             out.pages[k, c, node] = sum(int(record["used_pages"][member, zones].sum()) for member in MEMBERS[name])
+        out.pages[k, CLASSES.index("file"), node] += record["region"]["swap_cached"][:, node].sum()
         out.free[k, node] = record["free_pages"][zones].sum()
         out.pcp[k, node] = record["pcp_pages"][zones].sum()
     out.counters[k] = counters + (out.counters[k] if not first else out.counters[k - 1] if k else 0)
