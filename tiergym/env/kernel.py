@@ -43,17 +43,23 @@ def reward_of(m):
 
 
 @jit_inline
-def clear_results(i, out_floats, out_counts):
-    """Results are sums over the ticks of a step."""
-    for k in range(out_floats.shape[1]):
-        out_floats[i, k] = 0.0
-    for k in range(out_counts.shape[1]):
-        out_counts[i, k] = 0
+def report(m, i, out_floats, out_counts):
+    """This tick's results: floats are throughput, terms, lost; counts are counters, pages, premature."""
+    out_floats[i, 0] = m.throughput
+    for k in range(n.N_TERMS):
+        out_floats[i, 1 + k] = m.terms[k]
+    for k in range(n.N_CAUSES):
+        out_floats[i, 1 + n.N_TERMS + k] = m.lost[k]
+    for k in range(n.N_COUNTERS):
+        out_counts[i, k] = m.counters[k]
+    for cls in range(n.N_CLASSES):
+        out_counts[i, n.N_COUNTERS + cls] = class_on_tier(m, cls, n.SLOW)
+        out_counts[i, n.N_COUNTERS + n.N_CLASSES + cls] = m.premature_by_class[cls]
 
 
 @jit_inline
-def add_results(m, i, out_floats, out_counts):
-    """Add this tick's: floats are throughput, terms, lost; counts are counters, pages (the last tick's), premature."""
+def add_report(m, i, out_floats, out_counts):
+    """This tick's results on those of the same step's earlier ticks; pages are the last tick's."""
     out_floats[i, 0] += m.throughput
     for k in range(n.N_TERMS):
         out_floats[i, 1 + k] += m.terms[k]
@@ -67,7 +73,7 @@ def add_results(m, i, out_floats, out_counts):
 
 
 @jit_inline
-def average_results(i, ticks, out_floats, out_counts):
+def close_report(i, ticks, out_floats, out_counts):
     """Shares are means over the ticks made, whose number ends the counts."""
     if ticks > 1:
         for k in range(out_floats.shape[1]):
@@ -103,19 +109,21 @@ def step_batch(turn, ticks, machines, raw, places, tables, counts, options, acti
             m = machines[i]
             ended = done[i] and next_step  # in the last step: this one only restarts
             done[i], reward[i], made = False, 0.0, 0
-            clear_results(i, out_floats, out_counts)
             if ended:
                 restart_machine(m, raw[i], places, tables, counts)
-                add_results(m, i, out_floats, out_counts)
+                report(m, i, out_floats, out_counts)
             else:
                 while made < ticks and not done[i]:
                     set_action(m, actions[i])
                     tick(m)
                     reward[i] += reward_of(m)
-                    add_results(m, i, out_floats, out_counts)
+                    if made == 0:
+                        report(m, i, out_floats, out_counts)
+                    else:
+                        add_report(m, i, out_floats, out_counts)
                     made += 1
                     done[i] = m.tick >= m.ticks
-            average_results(i, made, out_floats, out_counts)
+            close_report(i, made, out_floats, out_counts)
             if done[i] and not next_step:
                 fill(m, final_obs[i], noiseless)
                 restart_machine(m, raw[i], places, tables, counts)
