@@ -238,6 +238,15 @@ PLAN: tuple[Measurement, ...] = (
         bench_learning.constant,
     ),
     Measurement(
+        "SB3's own PPO, its defaults, 8 machines",
+        "steps/s",
+        "ratio at least 0.95",
+        True,
+        partial(bench_learning.stock, False),
+        "the same PPO, constant arrays",
+        partial(bench_learning.stock, True),
+    ),
+    Measurement(
         "PPO, fused policy, 1024 environments",
         "steps/s",
         "ratio at least 1.7",

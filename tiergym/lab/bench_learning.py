@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch as th
+from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv
 
+from tiergym.env.sb3_vec import PlacementSB3VecEnv
 from tiergym.lab import learner
 from tiergym.lab.bench_steps import SCENARIO
 from tiergym.lab.recipe import Recipe, load_recipe, make_recipe
@@ -18,6 +20,7 @@ from tiergym.lab.training_env import TrainingVecEnv
 RECIPE = "ppo"
 ROLLOUTS = 8
 """Rollouts of one repetition."""
+STOCK_ENVS, STOCK_STEPS = 8, 256
 ROLLOUT_STEPS = {8: 2048, 1024: 32768}
 """Steps of a rollout by the number of environments, where few and many were measured."""
 
@@ -97,14 +100,26 @@ def tuned(policy: str, envs: int) -> Callable[[], float]:
     return _rate(recipe, learner.build(recipe, 0, env))
 
 
+def stock(constant_arrays: bool) -> Callable[[], float]:
+    """Steps per second of PPO with SB3's own policy and hyperparameters, but for shorter rollouts, on 8 machines."""
+    env: VecEnv = PlacementSB3VecEnv(SCENARIO, STOCK_ENVS, seed=0)
+    env = ConstantVecEnv(env) if constant_arrays else env
+    th.set_num_threads(1)
+    model = PPO("MlpPolicy", env, n_steps=STOCK_STEPS, seed=0)
+    return _learning(model, STOCK_ENVS * STOCK_STEPS, 1)
+
+
 def _rate(recipe: Recipe, model: BaseAlgorithm) -> Callable[[], float]:
+    return _learning(model, ROLLOUTS * recipe.hyperparameters["n_steps"] * recipe.envs, recipe.threads)
+
+
+def _learning(model: BaseAlgorithm, steps: int, threads: int) -> Callable[[], float]:
     # Without a logger of its own SB3 leaves a folder in the temporary directory per call of learn().
     model.set_logger(Logger(None, []))
-    steps = ROLLOUTS * recipe.hyperparameters["n_steps"] * recipe.envs
-    model.learn(steps // ROLLOUTS)
+    model.learn(max(steps // ROLLOUTS, 1))
 
     def once() -> float:
-        th.set_num_threads(recipe.threads)
+        th.set_num_threads(threads)
         started = perf_counter()
         model.learn(steps, reset_num_timesteps=False)  # goes on where it is, as in the middle of a training
         return steps / (perf_counter() - started)
