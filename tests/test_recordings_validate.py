@@ -5,7 +5,10 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
 from tiergym import __main__
@@ -14,7 +17,7 @@ from tiergym.lab.recordings import plots, report
 from tiergym.lab.recordings.format import read_recording
 from tiergym.lab.recordings.machine import ZONE_OF, kernel_version, sections, switches
 from tiergym.lab.recordings.progress import task_progress
-from tiergym.lab.recordings.replay import CLASSES, replay
+from tiergym.lab.recordings.replay import CLASSES, STEPS, WAIT_FOR_KILL_S, _others_at, replay
 from tiergym.lab.recordings.requests import SLEEPING_TEXT, read_requests
 from tiergym.lab.recordings.score import CELLS_WITHIN, base_name, cell_errors, measured_pages
 from tiergym.lab.recordings.tasks import read_tasks, script_commands
@@ -256,3 +259,17 @@ def test_a_workload_larger_than_the_model_is_refused() -> None:
     events = [event(1.0, "phase:grow", f"name=n{i} pages=256") for i in range(20)]
     with pytest.raises(UserError, match="processes; the model has 8"):
         replay(type(recording)(recording.path, meta, recording.columns, events))
+
+
+def test_what_the_spared_give_back_because_of_a_kill_comes_after_it():
+    """Recorded every 0.2 s, killed at 1.31 s. Until the model has killed as well, the others keep what they had in the
+    sample at 1.2 s, even before the kill, where straight lines between samples would already give some of it back."""
+    tasks = [SimpleNamespace(killed=True, exit_s=1.31), SimpleNamespace(killed=False, exit_s=1.5)]
+    requests: Any = SimpleNamespace(t_s=np.arange(81) * 0.2 / STEPS, tasks=tasks)
+    before, kill = 6 * STEPS, int(np.searchsorted(requests.t_s, 1.31))
+    assert [_others_at(requests, 0, k) for k in (before - 1, before, before + 1, kill, kill + 1)] == [
+        before - 1, before, before, before, before,
+    ]  # fmt: skip
+    assert _others_at(requests, 1, kill + 1) == kill + 1
+    late = int(np.searchsorted(requests.t_s, 1.31 + WAIT_FOR_KILL_S)) + 1
+    assert _others_at(requests, 0, late) == late

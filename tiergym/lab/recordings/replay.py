@@ -237,14 +237,16 @@ def _regions_at_start(requests: Requests, start: Start, node: int) -> list[tuple
 
 
 def _ask(record: Any, start: Start, requests: Requests, k: int, others: int) -> None:
-    """Set what the workload asks for at sample k, and processes that the recorded killer spared at sample `others`.
+    """Set what the workload asks for at step k; processes that the recorded killer spared keep what they had at step
+    `others`.
 
     What the first sample holds in slab stays, in bytes. The threads of a process that is down are gone.
     """
     names = list(requests.processes)
     for r, region in enumerate(requests.regions):
-        at = k if requests.is_killed(region.process) else others
-        record["region"]["size_pages"][r] = int(region.target[at] + 0.5)
+        spared = region.process != SYSTEM and not requests.is_killed(region.process)
+        at = others if spared else k
+        record["region"]["size_pages"][r] = int(max(region.target[at], region.target[k]) + 0.5)
         if region.name == SLEEPING_TEXT:
             # Mapped text survives one turn of the generations, since its first fault marked it accessed, and so do the
             # pages of whoever runs, behind it. Who sleeps is skipped (mm/vmscan.c: walk_mm, should_skip_mm): its pages
@@ -289,11 +291,14 @@ def _somebody_sleeps(record: Any, requests: Requests, k: int) -> bool:
 
 
 def _others_at(requests: Requests, kills: int, k: int) -> int:
-    """The sample whose requests the spared processes have at sample k: what they give back because another was killed
-    waits until the model has killed too, for up to half a second."""
-    recorded = [task.exit_s for task in requests.tasks if task.killed and task.exit_s <= requests.t_s[k]]
-    if len(recorded) > kills and requests.t_s[k] - recorded[-1] <= WAIT_FOR_KILL_S:
-        return max(int(np.searchsorted(requests.t_s, recorded[-1])) - 1, 0)
+    """The step whose requests the spared processes still have at step k: what they give back because another was killed
+    waits until the model has killed too, for up to half a second. Between the samples around a kill, all that they
+    give back comes after it."""
+    for task in requests.tasks:
+        if task.killed and requests.t_s[k] - task.exit_s <= WAIT_FOR_KILL_S:
+            sample = max(int(np.searchsorted(requests.t_s, task.exit_s)) - 1, 0) // STEPS * STEPS
+            if sample < k and sum(other.killed and other.exit_s <= task.exit_s for other in requests.tasks) > kills:
+                return sample
     return k
 
 
@@ -317,5 +322,6 @@ def _kill(sample: int, k: int, others: int, before: Any, record: Any, requests: 
     for r, region in enumerate(requests.regions):
         if region.process != SYSTEM:
             had = int(before["region"]["pages"][r].sum() + before["region"]["out_pages"][r])
-            touched += (had + region.target[k if requests.is_killed(region.process) else others]) / 2
+            asked = region.target[k] if requests.is_killed(region.process) else max(region.target[[k, others]])
+            touched += (had + asked) / 2
     return Kill(sample, request, constraint, int(touched))
