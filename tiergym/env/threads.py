@@ -2,8 +2,8 @@
 
 Compiled functions release the GIL, so Python's own threads run them side by side. numba's `prange` would do the
 same, at 13 s more of compilation (it builds the whole model three times over) and with a threading layer that kills
-or blocks forked children. Shares are taken inside the compiled code: a thread that came back to Python for each of them
-would wait for the GIL, in all for as long as 200 machines take to step.
+or blocks forked children. Shares are taken inside the compiled code: threads that came back to Python for each of them
+waited for the GIL, 50 us in a step of 1024 machines that takes 300.
 """
 
 import os
