@@ -257,9 +257,10 @@ def test_a_zone_that_comes_later_has_blanks_before(run: Path):
     assert np.isnan(recording.columns["z1.Normal.pcp_count"]).tolist()[:2] == [True, False]
 
 
-def test_the_new_recordings_are_in_order():
-    runs = list_recordings(Path(__file__).parents[1] / "experiments" / "recordings-new")
-    assert len(runs) == 23
+@pytest.mark.parametrize(("folder", "count"), [("recordings-new", 23), ("recordings-unseen", 8)])
+def test_the_new_recordings_are_in_order(folder: str, count: int):
+    runs = list_recordings(Path(__file__).parents[1] / "experiments" / folder)
+    assert len(runs) == count
     for path in runs:
         recording = read_recording(path)
         assert recording.nodes == (0, 1) and recording.meta["completed"]

@@ -49,6 +49,13 @@ def test_the_page_shows_what_the_model_says(outcomes: list[Outcome]) -> None:
     assert report.page([outcome.score for outcome in outcomes]) == PAGE.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("name", ["new", "unseen"])
+def test_the_pages_of_later_runs_show_what_the_model_says(name: str) -> None:
+    outcomes = validate(read_all(ROOT / "experiments" / f"recordings-{name}"))
+    page = (ROOT / "docs" / f"validation-{name}.md").read_text(encoding="utf-8")
+    assert report.page([outcome.score for outcome in outcomes]) == page
+
+
 def test_the_score_does_not_fall(outcomes: list[Outcome]) -> None:
     """94 % of all cells are within their tolerance; docs/validation.md names those that are not."""
     counts = summarise([outcome.score for outcome in outcomes])
