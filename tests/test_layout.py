@@ -8,7 +8,6 @@ import pytest
 from tiergym.sim import names as n
 from tiergym.sim.draw import draw_parameters
 from tiergym.sim.layout import (
-    PROCESS,
     REGION,
     REGION_SIZES,
     SELDOM,
@@ -18,7 +17,7 @@ from tiergym.sim.layout import (
     parameter_words,
     tick_bytes,
 )
-from tiergym.sim.parameters import ROW
+from tiergym.sim.parameters import REPEATED_SECTIONS, ROW, SCALAR_SECTIONS
 
 
 @pytest.mark.parametrize("regions", REGION_SIZES)
@@ -43,15 +42,19 @@ def test_what_every_tick_uses_lies_at_the_head() -> None:
     dtype = machine_dtype(16)
     fields = dtype.fields
     assert fields is not None
-    head, processes = tick_bytes(16, 16, 8)
-    assert head[0] == 0 and processes[0] == head[1] == fields["process"][1]
-    behind = {name for name, (_, offset, *_) in fields.items() if offset >= sum(processes)}
+    head = tick_bytes(16, 16)
+    behind = {name for name, (_, offset, *_) in fields.items() if offset >= head}
     apart = ("region_seldom", "process_seldom")
     inner = {name.replace("seldom", field) for name in apart for field in dtype[name].base.names or ()}
     assert behind - {*apart, "block_state", "block_unmovable", "block_memmap"} | inner == SELDOM
-    head, processes = tick_bytes(16, 4, 2)
-    assert head == (0, fields["region"][1] + 4 * REGION.itemsize)
-    assert processes == (fields["process"][1], 2 * PROCESS.itemsize)
+    assert tick_bytes(16, 4) == fields["region"][1] + 4 * REGION.itemsize == head - 12 * REGION.itemsize
+
+
+def test_the_largest_machine_s_pages_fit_into_a_count() -> None:
+    sizes = [f.high for _, fields in (*SCALAR_SECTIONS, *((s, f) for s, _, f in REPEATED_SECTIONS)) for f in fields
+             if f.name in ("dram_mib", "slow_mib", "swap_mib", "mib")]  # fmt: skip
+    assert len(sizes) == 5
+    assert max(sizes) * 256 <= np.iinfo(machine_dtype(16)["free_pages"].base).max
 
 
 def test_no_field_hides_behind_an_attribute_of_numpy_s_records() -> None:

@@ -108,15 +108,15 @@ def page_counts(as_records):
     if as_records:
         machines.records = machines.records.view(np.recarray)
     machines.reset(TWIN_SEEDS)
-    fields = machines.records.dtype
-    whole = [name for name in fields.names or () if fields[name].base.kind in "iu"]
+    parts = (machines.records, machines.records["region"], machines.records["process"])
+    whole = [(part, name) for part in parts for name in part.dtype.names or () if part.dtype[name].base.kind in "iu"]
     actions = np.stack([machine_actions(seed, TWIN_TICKS) for seed in TWIN_SEEDS], axis=1)
     hashes, throughputs = [], []
     for tick in range(TWIN_TICKS):
         machines.step(actions[tick])
         digest = hashlib.sha256()
-        for name in whole:
-            digest.update(machines.records[name].tobytes())
+        for part, name in whole:
+            digest.update(part[name].astype(np.int64).tobytes())  # uncompiled, counts are wide
         hashes.append(digest.hexdigest())
         throughputs.append(machines.throughput.tolist())
     return {"hashes": hashes, "throughputs": throughputs}

@@ -11,7 +11,6 @@ from tiergym.sim.build import build
 from tiergym.sim.compile import jit, jit_inline
 from tiergym.sim.draw import draw_parameters
 from tiergym.sim.pages import class_on_tier
-from tiergym.sim.prefetch import prefetch
 from tiergym.sim.random_bits import first_key, next_key
 from tiergym.sim.tick import tick
 
@@ -93,8 +92,8 @@ def step_batch(turn, ticks, machines, raw, places, tables, counts, options, acti
                done, masks, out_floats, out_counts):  # fmt: skip
     """Step the machines from `turn` on, together with other threads that have the same `turn`, until none is left.
 
-    An action holds for `ticks` ticks, or until the episode ends. `options` is (noiseless, next-step autoreset, and two
-    pieces of a record to fetch ahead, as `tick_bytes` gives them). The body is not a function of its own, because numba
+    An action holds for `ticks` ticks, or until the episode ends. `options` is (noiseless, next-step autoreset,
+    bytes of the next record to fetch ahead). The body is not a function of its own, because numba
     passes every array as ten values: fifteen of them cost as much as the tick.
     """
     noiseless, next_step = options[0] == 1, options[1] == 1
@@ -102,10 +101,7 @@ def step_batch(turn, ticks, machines, raw, places, tables, counts, options, acti
     first = take(turn, SHARE)
     while first < count:
         for i in range(first, min(first + SHARE, count)):
-            if i + 1 < count:
-                following = start + (i + 1) * size
-                prefetch(following + options[2], options[3])
-                prefetch(following + options[4], options[5])
+            following, ahead = start + (i + 1) * size, options[2] if i + 1 < count else 0
             m = machines[i]
             ended = done[i] and next_step  # in the last step: this one only restarts
             done[i], reward[i], made = False, 0.0, 0
@@ -115,7 +111,7 @@ def step_batch(turn, ticks, machines, raw, places, tables, counts, options, acti
             else:
                 while made < ticks and not done[i]:
                     set_action(m, actions[i])
-                    tick(m)
+                    tick(m, following, ahead if made == 0 else 0)
                     reward[i] += reward_of(m)
                     if made == 0:
                         report(m, i, out_floats, out_counts)

@@ -57,8 +57,8 @@ class Machines:
         self._tables = np.stack([scenario_table(s, regions) for s in self.scenarios])
         self._places = np.stack([parameter_words(regions), _integer_parameters(regions)], axis=1)
         self._counts = np.array([s.counts for s in self.scenarios], dtype=np.int64)
-        ahead = tick_bytes(regions, *self._counts.max(axis=0).tolist())
-        self._options = np.array([noiseless, next_step, *ahead[0], *ahead[1]], dtype=np.int64)
+        ahead = tick_bytes(regions, int(self._counts[:, 0].max()))
+        self._options = np.array([noiseless, next_step, ahead], dtype=np.int64)
         self.threads = numba.get_num_threads() if threads is None else threads
         self._parallel = self.threads > 1 and num_envs >= PARALLEL_FROM
         self._turn = np.zeros(1, np.int64)

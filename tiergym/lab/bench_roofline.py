@@ -59,7 +59,7 @@ def roofline(threads: int, count: bool = True) -> Roofline:
     """Measure the bounds of the benchmark's scenario; counting takes some minutes."""
     outputs = 4 * N_OBS + N_MASK + 8 * (3 + n.N_TERMS + n.N_CAUSES + n.N_COUNTERS + 2 * n.N_CLASSES + n.N_ACTIONS)
     scenario = load_scenario(bench_steps.SCENARIO)
-    moved = 2 * sum(size for _, size in tick_bytes(scenario.regions, *scenario.counts)) + outputs
+    moved = 2 * tick_bytes(scenario.regions, scenario.counts[0]) + outputs
     gbps = copy_gbps(threads)
     missing = "" if shutil.which("valgrind") else "valgrind is not installed"
     counted = instructions() if count and not missing else {}

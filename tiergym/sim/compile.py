@@ -106,13 +106,18 @@ class _PartCompiler(CompilerBase):
         return [passes]
 
 
+def _widened(kind: Any) -> Any:
+    """A count of the record is like any other whole number once it is read."""
+    return types.int64 if kind == types.int32 else kind
+
+
 class _PartType(types.Dispatcher):
     """How a part looks to the functions that call it: one version for all constants, where numba would make
     one for each literal argument (fourteen of the allocator alone)."""
 
     def get_call_type(self, context: Any, args: Any, kws: Any) -> Any:
         """The signature for `args`, which are types."""
-        return super().get_call_type(context, tuple(types.unliteral(arg) for arg in args), kws)
+        return super().get_call_type(context, tuple(_widened(types.unliteral(arg)) for arg in args), kws)
 
 
 register_model(_PartType)(models.OpaqueModel)

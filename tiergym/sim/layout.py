@@ -9,6 +9,7 @@ there is for more. Large batches wait for memory: `tick_bytes` says which part o
 from collections.abc import Sequence
 from functools import cache
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,9 +38,12 @@ SELDOM = frozenset(f"{_AT_RESET} {_NOW_AND_THEN}".split())
 `process_seldom`."""
 
 WORD_BYTES = 8
-"""Width of all fields but those of blocks."""
+"""Width of a parameter, and of all that is not a count."""
 
-_F8, _I8 = "<f8", "<i8"
+_F8, _WIDE = "<f8", "<i8"
+_COUNT = _WIDE if numba.config.DISABLE_JIT else "<i4"  # type: ignore[attr-defined]
+"""Pages, ticks and events. Parameters allow tiers, swap and regions of 8e6 MiB, so 31 bits hold the pages of any zone;
+compiled code computes with 64 whatever it reads. NumPy does not, so the uncompiled model keeps wide counts."""
 _RECORDS = {"processes": "process", "regions": "region"}
 
 
@@ -54,9 +58,10 @@ PROCESS = np.dtype(
         ("warm_s", _F8),  # after a restart: time until it works again
         ("born_s", _F8),  # its clock started here
         ("share", _F8),  # of the machine's work, normalised
-        ("killed", _I8),  # number of the tick after its last kill; 0: never
-        ("worked", _I8),  # in the last tick
-    ]
+        ("killed", _COUNT),  # number of the tick after its last kill; 0: never
+        ("worked", _COUNT),  # in the last tick
+    ],
+    align=True,
 )
 """One process: parameters, then its state."""
 
@@ -70,22 +75,23 @@ REGION = np.dtype(
         ("cold", _F8),  # chance that a page was not referenced in the LRU window
         ("turnover", _F8),  # share renewed per tick
         ("reread", _F8),  # chance per tick that an evicted page is touched
-        ("pages", _I8, (n.N_ZONES,)),
-        ("leaf", _I8, (n.N_ZONES,)),  # leaf page tables
-        ("upper", _I8, (n.N_ZONES,)),  # upper page tables
-        ("size_pages", _I8),  # drawn size
-        ("target_pages", _I8),
-        ("huge", _I8),  # of its DRAM pages, those mapped by huge pages
-        ("out_pages", _I8),  # swapped or dropped, still mapped
-        ("out_premature", _I8),  # of these, evicted prematurely
-        ("want", _I8),  # pages to touch for the first time in this tick
-        ("refault", _I8),  # evicted pages touched again and not yet back
-        ("swap_cached", _I8, (n.N_TIERS,)),  # pages read back from swap, whose slots they keep
-        ("asked", _I8),  # promotion candidates of this tick
-        ("promoted", _I8),  # pages promoted in this tick
-        ("since", _I8),  # number of the tick in which it was last empty and began to grow
-        ("heat_from", _I8),  # whose heat it has (drift)
-    ]
+        ("pages", _COUNT, (n.N_ZONES,)),
+        ("leaf", _COUNT, (n.N_ZONES,)),  # leaf page tables
+        ("upper", _COUNT, (n.N_ZONES,)),  # upper page tables
+        ("size_pages", _COUNT),  # drawn size
+        ("target_pages", _COUNT),
+        ("huge", _COUNT),  # of its DRAM pages, those mapped by huge pages
+        ("out_pages", _COUNT),  # swapped or dropped, still mapped
+        ("out_premature", _COUNT),  # of these, evicted prematurely
+        ("want", _COUNT),  # pages to touch for the first time in this tick
+        ("refault", _COUNT),  # evicted pages touched again and not yet back
+        ("swap_cached", _COUNT, (n.N_TIERS,)),  # pages read back from swap, whose slots they keep
+        ("asked", _COUNT),  # promotion candidates of this tick
+        ("promoted", _COUNT),  # pages promoted in this tick
+        ("since", _COUNT),  # number of the tick in which it was last empty and began to grow
+        ("heat_from", _COUNT),  # whose heat it has (drift)
+    ],
+    align=True,
 )
 """One region: parameters, then its state."""
 
@@ -108,10 +114,10 @@ def parameter_names(regions: int) -> tuple[str, ...]:
 def machine_dtype(regions: int) -> np.dtype:
     """Layout of one machine with `regions` region slots.
 
-    Pages are int64 (4 KiB each), times and rates float64. Axes: zones (5), tiers (2), classes (9),
-    object pools (4), events (4), blocks (256); records: regions, processes (8).
+    Pages (4 KiB each) are int32, times and rates float64; what may pass 31 bits is int64. Axes: zones (5), tiers (2),
+    classes (9), object pools (4), events (4), blocks (256); records: regions, processes (8).
     """
-    f8, i8, u8 = _F8, _I8, "<u8"
+    f8, count, wide, u8 = _F8, _COUNT, _WIDE, "<u8"
     z, t, c = n.N_ZONES, n.N_TIERS, n.N_CLASSES
     drawn: list[tuple] = [(f.name, f8) for _, fs in p.SCALAR_SECTIONS for f in fs]
     for section, prefix, fs in p.REPEATED_SECTIONS:
@@ -121,58 +127,58 @@ def machine_dtype(regions: int) -> np.dtype:
     fields += [
         # identity and clock
         ("key", u8),  # counter-based random numbers: one key per machine and episode
-        ("tick", i8),
-        ("ticks", i8),  # length of the episode in ticks
-        ("scenario", i8),
-        ("regions", i8),  # active region slots
-        ("unreferenced_regions", i8),  # whose pages nobody references (access_hz is 0)
-        ("processes", i8),
+        ("tick", count),
+        ("ticks", count),  # length of the episode in ticks
+        ("scenario", count),
+        ("regions", count),  # active region slots
+        ("unreferenced_regions", count),  # whose pages nobody references (access_hz is 0)
+        ("processes", count),
         # zones
-        ("managed_pages", i8, (z,)),
-        ("free_pages", i8, (z,)),
-        ("pcp_pages", i8, (z,)),
-        ("kernel_block_free", i8),  # free pages in the pageblocks of DRAM's kernel pages
-        ("pcp_idle_pages", i8, (z,)),  # of these, on lists of CPUs that allocate nothing
-        ("pcp_by_type", i8),  # 1: kernel pages come off lists of their own
-        ("pcp_kernel_pages", i8, (z,)),  # on that list; a user page's request counts them as idle
-        ("pcp_refill_pages", i8, (z,)),
-        ("rcu_cached_pages", i8),  # kernel pages of DRAM that the next reclaim gets back
-        ("used_pages", i8, (c, z)),
-        ("min_pages", i8, (z,)),
-        ("low_pages", i8, (z,)),
-        ("high_pages", i8, (z,)),
-        ("promo_pages", i8, (z,)),
-        ("boost_pages", i8, (z,)),
-        ("reserve_kernel_pages", i8, (z,)),  # lowmem_reserve against GFP_KERNEL requests
-        ("reserve_movable_pages", i8, (z,)),  # and against GFP_HIGHUSER_MOVABLE requests
+        ("managed_pages", count, (z,)),
+        ("free_pages", count, (z,)),
+        ("pcp_pages", count, (z,)),
+        ("kernel_block_free", count),  # free pages in the pageblocks of DRAM's kernel pages
+        ("pcp_idle_pages", count, (z,)),  # of these, on lists of CPUs that allocate nothing
+        ("pcp_by_type", count),  # 1: kernel pages come off lists of their own
+        ("pcp_kernel_pages", count, (z,)),  # on that list; a user page's request counts them as idle
+        ("pcp_refill_pages", count, (z,)),
+        ("rcu_cached_pages", count),  # kernel pages of DRAM that the next reclaim gets back
+        ("used_pages", count, (c, z)),
+        ("min_pages", count, (z,)),
+        ("low_pages", count, (z,)),
+        ("high_pages", count, (z,)),
+        ("promo_pages", count, (z,)),
+        ("boost_pages", count, (z,)),
+        ("reserve_kernel_pages", count, (z,)),  # lowmem_reserve against GFP_KERNEL requests
+        ("reserve_movable_pages", count, (z,)),  # and against GFP_HIGHUSER_MOVABLE requests
         # kernel objects
-        ("pool_now", i8, (n.N_POOLS,)),
+        ("pool_now", wide, (n.N_POOLS,)),
         ("pool_turnover", f8, (n.N_POOLS,)),
-        ("kernel_want", i8, (c,)),  # pages to allocate this tick, per kernel class
+        ("kernel_want", wide, (c,)),  # pages to allocate this tick, per kernel class
         ("slab_objects", f8, (2, t)),  # live objects per slab pool and tier
         ("slab_reference", f8, (2, t)),  # pages when the present slabs were last full
-        ("slab_changed", i8, (2, t)),  # whether that number is to be made anew
+        ("slab_changed", count, (2, t)),  # whether that number is to be made anew
         ("slab_births", f8, (2,)),  # objects wanted in this tick
         ("slab_movable", f8, (2,)),  # pages on the slow tier whose caches can migrate
         ("files_objects", f8),  # shrinkable objects of dentries and inodes that the workload would keep
         ("files_shrunk", f8),  # objects that shrinkers took and nobody has looked up again
         ("memmap_slow_share", f8),  # of the slow tier's struct pages, those in its own blocks
-        ("swap_free_pages", i8),
-        ("writeback_pages", i8, (z,)),  # in the swap cache until the device has written them
-        ("grant_pages", i8, (z,)),  # what the last request got, per zone
-        ("events_done", i8),
-        ("oom_class", i8),  # of the request that last called the OOM killer
-        ("oom_nodes", i8),  # and the nodes it was allowed (a mask): all of them is CONSTRAINT_NONE
+        ("swap_free_pages", count),
+        ("writeback_pages", count, (z,)),  # in the swap cache until the device has written them
+        ("grant_pages", count, (z,)),  # what the last request got, per zone
+        ("events_done", count),
+        ("oom_class", count),  # of the request that last called the OOM killer
+        ("oom_nodes", count),  # and the nodes it was allowed (a mask): all of them is CONSTRAINT_NONE
         # kswapd
-        ("kswapd_awake", i8, (t,)),
-        ("kswapd_class", i8, (t,)),  # class whose request woke it
-        ("kswapd_premature", i8, (t,)),  # that request was refused free CXL
-        ("kswapd_requests", i8, (t,)),  # allocations that woke it since its last run
-        ("kswapd_failures", i8, (t,)),
+        ("kswapd_awake", count, (t,)),
+        ("kswapd_class", count, (t,)),  # class whose request woke it
+        ("kswapd_premature", count, (t,)),  # that request was refused free CXL
+        ("kswapd_requests", wide, (t,)),  # allocations that woke it since its last run
+        ("kswapd_failures", count, (t,)),
         ("kswapd_pages_per_tick", f8, (t,)),  # of its CPU's time
         ("kswapd_budget", f8, (t,)),  # pages it may still reclaim in this tick
-        ("reclaim_files_only", i8),  # the present reclaim may neither demote nor swap what swap backs
-        ("reclaim_scanned", i8),  # pages that the last reclaim looked at
+        ("reclaim_files_only", count),  # the present reclaim may neither demote nor swap what swap backs
+        ("reclaim_scanned", wide),  # pages that the last reclaim looked at
         ("promote_credit", f8),
         ("promote_part", f8),  # hint faults that have not added up to a page yet
         # overheads, in seconds of one worker
@@ -196,30 +202,30 @@ def machine_dtype(regions: int) -> np.dtype:
         ("walks_per_s", f8, (t,)),
         ("psi_some", f8),
         ("psi_full", f8),
-        ("counters", i8, (n.N_COUNTERS,)),
-        ("premature_by_class", i8, (c,)),
+        ("counters", count, (n.N_COUNTERS,)),
+        ("premature_by_class", count, (c,)),
         ("stall_s", f8, (c,)),  # waited in direct reclaim, by the class of the request
-        ("action", i8, (n.N_ACTIONS,)),
+        ("action", count, (n.N_ACTIONS,)),
         # blocks of the slow tier
-        ("blocks", i8),
-        ("block_pages", i8),
-        ("blocks_offline", i8),  # as `count_blocks` last found them; absent ones are none of these
-        ("blocks_normal", i8),
-        ("blocks_movable", i8),
-        ("blocks_pinned", i8),  # of the normal ones, with an unmovable page
-        ("blocks_changed", i8),  # since then
-        ("region", REGION, (regions,)),
+        ("blocks", count),
+        ("block_pages", count),
+        ("blocks_offline", count),  # as `count_blocks` last found them; absent ones are none of these
+        ("blocks_normal", count),
+        ("blocks_movable", count),
+        ("blocks_pinned", count),  # of the normal ones, with an unmovable page
+        ("blocks_changed", count),  # since then
         ("process", PROCESS, (p.N_PROCESSES,)),
+        ("region", REGION, (regions,)),
     ]
     fields += [field for field in drawn if field[0] in SELDOM]
     fields += [
         ("region_seldom", _drawn("region_", p.REGION, True), (regions,)),
         ("process_seldom", _drawn("process_", p.PROCESS, True), (p.N_PROCESSES,)),
-        ("block_state", "<i4", (MAX_BLOCKS,)),
-        ("block_unmovable", "<i4", (MAX_BLOCKS,)),
-        ("block_memmap", "<i4", (MAX_BLOCKS,)),
+        ("block_state", count, (MAX_BLOCKS,)),
+        ("block_unmovable", count, (MAX_BLOCKS,)),
+        ("block_memmap", count, (MAX_BLOCKS,)),
     ]
-    return np.dtype(fields)
+    return np.dtype(fields, align=True)
 
 
 @cache
@@ -236,14 +242,11 @@ def parameter_words(regions: int) -> NDArray[np.int64]:
     return np.array(out, dtype=np.int64)
 
 
-def tick_bytes(regions: int, used_regions: int, used_processes: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """What nearly every tick of a machine uses but for its blocks: (first byte, bytes) of two pieces of its record."""
+def tick_bytes(regions: int, used_regions: int) -> int:
+    """What nearly every tick of a machine uses but for its blocks: so many bytes from the record's first on."""
     fields = machine_dtype(regions).fields
     assert fields is not None
-    return (
-        (0, fields["region"][1] + used_regions * REGION.itemsize),
-        (fields["process"][1], used_processes * PROCESS.itemsize),
-    )
+    return int(fields["region"][1]) + used_regions * REGION.itemsize
 
 
 def new_machines(count: int, regions: int) -> np.ndarray:

@@ -10,10 +10,11 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, overload
 
-from tiergym.sim.compile import jit_inline
+from tiergym.sim.compile import jit
 
 LINE_BYTES = 64
 """A cache line."""
+PARTS = 5
 
 _READ, _SECOND_LEVEL, _DATA = 0, 2, 1  # arguments of LLVM's llvm.prefetch
 
@@ -43,8 +44,11 @@ def _compiled_prefetch_line(address):
     return lambda address: _prefetch_line(address)  # type: ignore[call-arg]
 
 
-@jit_inline
-def prefetch(address, size):
-    """Fetch `size` bytes from `address` on."""
-    for offset in range(0, size, LINE_BYTES):
-        prefetch_line(address + offset)
+@jit
+def prefetch(address, size, part):
+    """Fetch one of the `PARTS` parts of the `size` bytes from `address` on.
+
+    In parts, because a processor waits for some twenty lines at a time: asked for more, it stands still.
+    """
+    for line in range(size // LINE_BYTES * part // PARTS, size // LINE_BYTES * (part + 1) // PARTS):
+        prefetch_line(address + line * LINE_BYTES)

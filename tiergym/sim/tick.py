@@ -7,6 +7,7 @@ from tiergym.sim.demand import demand
 from tiergym.sim.faults import serve_demand
 from tiergym.sim.hotplug import hotplug, online_arrived
 from tiergym.sim.migrate import migrate_kernel_pages
+from tiergym.sim.prefetch import prefetch
 
 
 @jit
@@ -22,14 +23,22 @@ def clear_tick(m):
 
 
 @jit
-def tick(m):
-    """Advance one machine by dt_s under `m.action` (already free of impossible modes)."""
+def tick(m, following, size):
+    """Advance one machine by dt_s under `m.action` (already free of impossible modes).
+
+    Between the phases the `size` bytes at the address `following`, the machine that comes next, are fetched.
+    """
     clear_tick(m)
     if m.tick == 0:
         online_arrived(m)  # boot: memhp_default_state decides the zone of what is there
+    prefetch(following, size, 0)
     demand(m)
+    prefetch(following, size, 1)
     serve_demand(m)
+    prefetch(following, size, 2)
     migrate_kernel_pages(m)
     hotplug(m)
+    prefetch(following, size, 3)
     account(m)
+    prefetch(following, size, 4)
     m.tick += 1
