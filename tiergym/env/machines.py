@@ -39,7 +39,8 @@ class Machines:
     reward: float64 (N,). done: bool (N,), always a truncation at the horizon. masks: bool (N, N_MASK).
     ticks (N,): how many the last step made. throughput (N,), terms (N, 4), lost (N, 11): float64, means over them.
     counters (N, 35), premature_by_class (N, 9): int64, sums over them. kernel_slow (N, 9): int64, after the last.
-    records: the structured array (N,) of `tiergym.sim.layout`, already reset where done.
+    records: the structured array (N,) of `tiergym.sim.layout`, already reset where done. Its page counts are int32:
+    convert them before you multiply.
     """
 
     def __init__(

@@ -138,6 +138,15 @@ PLAN: tuple[Measurement, ...] = (
         bench_steps.engine,
     ),
     Measurement(
+        f"the same, 16,384 machines, {REGIONS} regions in use",
+        _TICKS,
+        "at least 1,500,000",
+        True,
+        partial(bench_curves.split_regions, REGIONS, batch=16384, ticks=60),
+        _STOCK,
+        bench_steps.engine,
+    ),
+    Measurement(
         "every shipped scenario in one batch",
         _TICKS,
         "ratio at least 0.90",

@@ -68,9 +68,11 @@ def with_regions(scenario: Scenario, regions: int) -> Scenario:
     return _reloaded({**scenario.sections, "regions": split})
 
 
-def split_regions(regions: int) -> Callable[[], float]:
+def split_regions(regions: int, batch: int = 0, ticks: int = 0) -> Callable[[], float]:
     """Machine-ticks per second of the engine on the benchmark's scenario with so many regions."""
-    return bench_steps.engine(scenarios=[with_regions(load_scenario(bench_steps.SCENARIO), regions)])
+    return bench_steps.engine(
+        scenarios=[with_regions(load_scenario(bench_steps.SCENARIO), regions)], batch=batch, ticks=ticks
+    )
 
 
 def with_blocks(scenario: Scenario, blocks: int) -> Scenario:

