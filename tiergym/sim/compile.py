@@ -21,6 +21,7 @@ from numba.core.bytecode import FunctionIdentity
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase
 from numba.core.compiler_machinery import PassManager
+from numba.core.targetconfig import TargetConfig
 from numba.core.typed_passes import (
     IRLegalization,
     NativeLowering,
@@ -43,6 +44,14 @@ FunctionIdentity._unique_ids = itertools.count(secrets.randbits(48))
 # numba describes the arguments before each pass over each function. A machine's record takes 10 kB to describe.
 _record_type: Any = types.Record
 _record_type.__repr__ = functools.cache(types.Record.__repr__)
+
+# It also looks functions up by the compiler's options, and lists all of them at every comparison and for every hash,
+# which is of their names alone.
+_options_type: Any = TargetConfig
+_equal_options = _options_type.__eq__
+_hash_options: Any = functools.cache(lambda kind: hash(tuple(sorted(kind.options))))
+_options_type.__eq__ = lambda self, other: self._values == other._values or _equal_options(self, other)
+_options_type.__hash__ = lambda self: _hash_options(type(self))
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "numpy"}
 
