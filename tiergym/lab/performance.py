@@ -25,12 +25,12 @@ source and fetches more of it while it builds, which a machine without that netw
 """
 CURVES = """## Curves
 
-Nanoseconds per machine-tick under stock Linux. The fixed cost of a call spreads over the first machines; the cost is
-flat while what ticks use of all machines fits into the caches and rises where it leaves the last of them. Then the
-bandwidth of memory counts more than its latency, since the next record is fetched while a machine is stepped. Threads
-share the work from 256 machines on. More regions cost in proportion, and again more where the state leaves the cache;
-blocks cost only what looking through them does. Starting an episode costs the same for any number of machines; saving
-state is a copy, which costs more where the system hands out fresh memory for it.
+Nanoseconds per machine-tick under stock Linux. The fixed cost of a call spreads over the first machines; then the
+cost is nearly flat. Where what ticks use of all machines leaves the last of the caches it rises by about a quarter, not
+more, since the next record is fetched in parts between the phases of a machine's tick. Threads share the work from 256
+machines on. More regions cost in proportion, and more again where the state leaves the cache; blocks cost only what
+looking through them does. Starting an episode costs the same for any number of machines; saving state is a copy, which
+costs more where the system hands out fresh memory for it.
 """
 BY_MACHINES = {"machines": "tick", "reset": "reset", "snapshot": "snapshot and restore"}
 """Curves over the number of machines, by their headings."""
