@@ -93,6 +93,34 @@ def test_the_random_machines_reach_everything():
     assert (premature[n.FIRST_KERNEL_CLASS : n.MEMMAP] > 0).all()
 
 
+def test_the_largest_machine_adds_up():
+    """Counts have 31 bits: a machine at the upper end of what parameters allow fills up, swaps and kills."""
+    most = {field.name: field.high for field in (*p.MACHINE, *p.KERNEL)}
+    kinds = ("anon", "anon", "anon", "cache")
+    machines = Machines(
+        [
+            scenario(
+                regions=[{"kind": kind, "mib": most["dram_mib"], "grow_s": 5, "turnover_hz": 0.5} for kind in kinds],
+                pools={"files": {"count": 1e10, "grow_s": 5}, "threads": {"count": 1e6, "grow_s": 5}},
+                **{name: most[name] for name in ("dram_mib", "swap_mib", "watermark_scale_factor", "min_free_kib")},
+                slow_mib=256 * most["block_mib"],
+                block_mib=most["block_mib"],
+            )
+        ],
+        64,
+    )
+    machines.reset(np.arange(64, dtype=np.uint64))
+    rng = np.random.default_rng(3)
+    seen = np.zeros(n.N_COUNTERS, np.int64)
+    for _ in range(60):
+        machines.step(rng.integers(NVEC, size=(64, len(NVEC))))
+        seen += machines.counters.max(axis=0)
+        check_state(machines.records)
+        check_results(machines)
+    assert machines.records["managed_pages"].max() > 2e9 * (1 - machines.records["boot_reserved_share"][0])
+    assert (seen[[n.C_SWAPOUT, n.C_OOM, n.C_PGALLOC_SLOW]] > 0).all()
+
+
 @pytest.mark.parametrize("name", list_scenarios())
 def test_shipped_scenarios_add_up(name):
     """The same on what people run."""

@@ -202,7 +202,7 @@ def machine_dtype(regions: int) -> np.dtype:
         ("walks_per_s", f8, (t,)),
         ("psi_some", f8),
         ("psi_full", f8),
-        ("counters", count, (n.N_COUNTERS,)),
+        ("counters", wide, (n.N_COUNTERS,)),
         ("premature_by_class", count, (c,)),
         ("stall_s", f8, (c,)),  # waited in direct reclaim, by the class of the request
         ("action", count, (n.N_ACTIONS,)),
