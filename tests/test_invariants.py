@@ -95,7 +95,7 @@ def test_the_random_machines_reach_everything():
 
 def test_the_largest_machine_adds_up():
     """Counts have 31 bits: a machine at the upper end of what parameters allow fills up, swaps and kills."""
-    most = {field.name: field.high for field in (*p.MACHINE, *p.KERNEL)}
+    most: dict[str, Any] = {field.name: field.high for field in (*p.MACHINE, *p.KERNEL)}
     kinds = ("anon", "anon", "anon", "cache")
     machines = Machines(
         [
