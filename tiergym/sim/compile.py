@@ -50,7 +50,9 @@ _record_type.__repr__ = functools.cache(types.Record.__repr__)
 _options_type: Any = TargetConfig
 _equal_options = _options_type.__eq__
 _hash_options: Any = functools.cache(lambda kind: hash(tuple(sorted(kind.options))))
-_options_type.__eq__ = lambda self, other: self._values == other._values or _equal_options(self, other)
+_options_type.__eq__ = lambda self, other: (
+    self._values == getattr(other, "_values", None) or _equal_options(self, other)
+)
 _options_type.__hash__ = lambda self: _hash_options(type(self))
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "numpy"}
