@@ -51,7 +51,7 @@ _options_type: Any = TargetConfig
 _equal_options = _options_type.__eq__
 _hash_options: Any = functools.cache(lambda kind: hash(tuple(sorted(kind.options))))
 _options_type.__eq__ = lambda self, other: (
-    self._values == getattr(other, "_values", None) or _equal_options(self, other)
+    (type(self) is type(other) and self._values == other._values) or _equal_options(self, other)
 )
 _options_type.__hash__ = lambda self: _hash_options(type(self))
 
