@@ -52,7 +52,7 @@ board: setup
 
 # Not part of CI: needs apt, root and minutes. See experiments/kernel-lab/README.md.
 kernel-lab: setup
-	$(BIN)/python -m tiergym.lab.kernel_lab $(LAB_ARGS)
+	$(BIN)/python -m tiergym.kernel_lab $(LAB_ARGS)
 
 # A build's local tag (+cpu) names a machine's own wheel, so the lock leaves it out.
 lock: setup

@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 
 from tiergym import __main__, __version__, specs
+from tiergym.bench import batch_curves, benchmark, performance_page, steps
+from tiergym.bench.peers import NotInstalledError
+from tiergym.cli import doctor
 from tiergym.env.machines import Machines
-from tiergym.lab import bench, bench_curves, bench_steps, doctor, metrics, performance
-from tiergym.lab.bench_peers import NotInstalledError
+from tiergym.lab import metrics
 
 COMMANDS = (
     *("run", "train", "export", "evaluate", "compare", "matrix", "bench"),
@@ -166,17 +168,17 @@ def test_doctor_reports_missing_parts_and_fails_only_for_broken_ones(cli: Cli, m
 
 
 def test_bench_compares_medians_the_right_way_round(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    def readings(*values: float) -> Callable[[], bench.Rate]:
+    def readings(*values: float) -> Callable[[], benchmark.Rate]:
         left = list(values)
         return lambda: lambda: left.pop(0)
 
     plan = (
-        bench.Measurement("rate", "steps/s", "", True, readings(9, 40, 8), "slower", readings(2, 3, 1)),
-        bench.Measurement("time", "us", "at most 25", False, readings(5, 5, 5), "slower", readings(20, 10, 5)),
+        benchmark.Measurement("rate", "steps/s", "", True, readings(9, 40, 8), "slower", readings(2, 3, 1)),
+        benchmark.Measurement("time", "us", "at most 25", False, readings(5, 5, 5), "slower", readings(20, 10, 5)),
     )
-    monkeypatch.setattr(bench, "PLAN", plan)
-    monkeypatch.setattr(bench, "points", lambda *arguments: iter(()))
-    monkeypatch.setattr(bench, "roofline", lambda *arguments: None)
+    monkeypatch.setattr(benchmark, "PLAN", plan)
+    monkeypatch.setattr(benchmark, "points", lambda *arguments: iter(()))
+    monkeypatch.setattr(benchmark, "roofline", lambda *arguments: None)
     done = cli("bench", "--repetitions", 3, "--json", "b.json")
     assert done.code == 0, done.err
     rate, time, state = read(tmp_path / "b.json")["rows"]
@@ -186,21 +188,21 @@ def test_bench_compares_medians_the_right_way_round(cli: Cli, monkeypatch: pytes
 
 
 def test_a_quick_bench_makes_a_page(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    def missing() -> bench.Rate:
+    def missing() -> benchmark.Rate:
         raise NotInstalledError("envpool: no such module")
 
-    def fast() -> bench.Rate:
+    def fast() -> benchmark.Rate:
         return lambda: 2e6
 
     plan = (
-        bench.Measurement("engine", "ticks/s", "at least 1,500,000", True, fast, "slower", lambda: lambda: 1e6),
-        bench.Measurement("engine", "ticks/s", "", True, fast, "EnvPool", missing),
+        benchmark.Measurement("engine", "ticks/s", "at least 1,500,000", True, fast, "slower", lambda: lambda: 1e6),
+        benchmark.Measurement("engine", "ticks/s", "", True, fast, "EnvPool", missing),
     )
-    monkeypatch.setattr(bench, "PLAN", plan)
+    monkeypatch.setattr(benchmark, "PLAN", plan)
     assert cli("bench", "--quick", "--json", "b.json").code == 0
     document = read(tmp_path / "b.json")
     assert document["repetitions"] == 1 and document["curves"] == [] and document["bounds"] is None
-    text = performance.page(document)
+    text = performance_page.page(document)
     assert "| engine | 2M | 2M to 2M | ticks/s | slower | 1M | 2.00 | at least 1,500,000 |" in text
     assert "envpool: no such module" in text
 
@@ -222,7 +224,7 @@ def test_a_quick_bench_makes_a_page(cli: Cli, monkeypatch: pytest.MonkeyPatch, t
         "instructions": {"untouched": 1e4, "at_random": 2e4},
         "missing": "",
     }
-    text = performance.page({**document, "curves": curves, "bounds": bounds})
+    text = performance_page.page({**document, "curves": curves, "bounds": bounds})
     assert "| machines | tick, 1 thread | tick, 2 threads | reset, 1 thread | snapshot and restore, 1 thread |" in text
     assert "| 1 | 1,234 | 1,234 | 1,234 | 1,234 | 13.9kB |" in text
     assert "counts 10,000 of them per tick" in text and "810k were" in text.replace("\n", " ")
@@ -234,29 +236,29 @@ def test_a_quick_bench_makes_a_page(cli: Cli, monkeypatch: pytest.MonkeyPatch, t
         "final_return": [-15.0] * 3,
         "steps_per_s": [5e4] * 3,
     }
-    text = performance.page(document, [times])
+    text = performance_page.page(document, [times])
     assert "| ppo | llama-1to2 | online | -36.00 | 2.0 s | 3 of 3 | 50,000 |" in text
     assert "| restrict | -16.00 | never | 0 of 3 |" in text
 
 
 def test_bench_curves_split_what_they_scale():
-    base = specs.load_scenario(bench_steps.SCENARIO)
-    split = bench_curves.with_regions(base, 16)
+    base = specs.load_scenario(steps.SCENARIO)
+    split = batch_curves.with_regions(base, 16)
     assert split.counts[0] == 16
     machines = Machines([base, split], 2)
     machines.reset(np.zeros(2, np.uint64))
     sizes = machines.records["region_seldom"]["mib"].sum(axis=1)
     assert sizes[0] == pytest.approx(sizes[1], rel=0.1)  # sizes that vary are drawn per region
     for blocks in (8, 256):
-        machine = bench_curves.with_blocks(base, blocks).sections["machine"]
+        machine = batch_curves.with_blocks(base, blocks).sections["machine"]
         assert machine["slow_mib"] == blocks * machine["block_mib"]
 
 
 @pytest.mark.parametrize("name", ["engine", "vector_env", "single_env", "mixed", "reset", "snapshot"])
 def test_bench_measures_something(name: str, monkeypatch: pytest.MonkeyPatch):
     for constant in ("BATCH", "ENGINE_TICKS", "SINGLE_STEPS", "VECTOR_STEPS"):
-        monkeypatch.setattr(bench_steps, constant, 4)
-    assert getattr(bench_steps, name)()() > 0
+        monkeypatch.setattr(steps, constant, 4)
+    assert getattr(steps, name)()() > 0
 
 
 BAD_INPUT = {

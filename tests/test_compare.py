@@ -14,9 +14,10 @@ from tiergym.lab import metrics, plots, results, tables
 from tiergym.lab.compare import Comparison, compare
 from tiergym.lab.evaluate import evaluate, evaluation_seeds, run_episodes
 from tiergym.lab.statistics import Interval
-from tiergym.lab.terminal import interval, new_table, number
+from tiergym.lab.tables import interval
 from tiergym.policy.load import load_policy
 from tiergym.sim import names as n
+from tiergym.terminal import new_table, number
 
 EPISODES = 6
 

@@ -24,10 +24,11 @@ from typing import Any
 import pytest
 import typer
 
+from tiergym.bench import performance_page
+from tiergym.cli.app import app
 from tiergym.env.actions import N_MASK, NVEC
 from tiergym.env.observations import N_OBS
-from tiergym.lab import performance, reference
-from tiergym.lab.cli import app
+from tiergym.lab import reference
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -231,7 +232,7 @@ def test_results_of_the_readme_are_those_of_the_results_page() -> None:
 def test_the_performance_page_is_made_of_its_measurements() -> None:
     measured = ROOT / "experiments" / "performance"
     times = [json.loads(path.read_text()) for path in sorted(measured.glob("times-*.json"))]
-    page = performance.page(json.loads((measured / "bench.json").read_text()), times)
+    page = performance_page.page(json.loads((measured / "bench.json").read_text()), times)
     assert (ROOT / "docs" / "performance.md").read_text() == page
 
 

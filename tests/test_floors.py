@@ -1,4 +1,4 @@
-"""The package's floors, checked on the imports of its sources: sim < env < policy < lab."""
+"""The package's floors, checked on the imports of its sources, and that each module can be told by its name."""
 
 import ast
 import re
@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "tiergym").rglob("*.py"))
-FLOORS = ("sim", "env", "policy", "lab")
+FLOORS = ("sim", "specs", "env", "policy", "recordings", "lab", "bench", "validation", "kernel_lab", "cli")
+"""From the bottom up; docs/architecture.md says what each is."""
 SIM = ["tiergym", "sim"]
 LONGEST_MODULE = 500
 
@@ -36,18 +37,18 @@ def imports(source: str, package: str) -> Iterator[str]:
 def forbidden(source: str, package: str, where: str) -> list[str]:
     """Imports in `source`, a module at `where`, that reach above its floor.
 
-    The model may import itself, NumPy, and numba with its LLVM. Modules beside the floors (errors, specs, ...) stand
-    between `sim` and `env`.
+    The model may import itself, NumPy, and numba with its LLVM. Modules beside the floors (errors, files, ...) may
+    import nothing of any.
     """
     if where == "sim":
         known = sys.stdlib_module_names | {"numpy", "numba", "llvmlite"}
         return [m for m in imports(source, package) if m.split(".")[0] not in known and m.split(".")[:2] != SIM]
-    above = FLOORS[FLOORS.index(where) + 1 :] if where in FLOORS else FLOORS[1:]
+    above = FLOORS[FLOORS.index(where) + 1 :] if where in FLOORS else FLOORS
     return [m for m in imports(source, package) if any(f"{m}.".startswith(f"tiergym.{floor}.") for floor in above)]
 
 
 @pytest.mark.parametrize(
-    "path", [p for p in SOURCES if p.stem != "__main__"], ids=lambda path: str(path.relative_to(ROOT))
+    "path", [p for p in SOURCES if p != ROOT / "tiergym" / "__main__.py"], ids=lambda path: str(path.relative_to(ROOT))
 )
 def test_a_module_imports_from_its_floor_and_below(path: Path) -> None:
     package = ".".join(path.parent.relative_to(ROOT).parts)
@@ -58,7 +59,7 @@ def test_a_module_imports_from_its_floor_and_below(path: Path) -> None:
     ("source", "where", "caught"),
     [
         ("from tiergym.env import machines", "sim", ["tiergym.env.machines"]),
-        ("def f():\n    from ..lab.cli import app", "policy", ["tiergym.lab.cli.app"]),
+        ("def f():\n    from ..cli.app import app", "policy", ["tiergym.cli.app.app"]),
         ("from . import load", "policy", []),
         ("import torch", "sim", ["torch"]),
         ("import gymnasium.spaces as s", "sim", ["gymnasium.spaces"]),
@@ -66,10 +67,20 @@ def test_a_module_imports_from_its_floor_and_below(path: Path) -> None:
         ("from tiergym import specs", "sim", ["tiergym.specs"]),
         ("from tiergym.policy.load import load_policy", "specs", ["tiergym.policy.load.load_policy"]),
         ("from tiergym.specs import load_scenario", "env", []),
+        ("from tiergym.sim import names", "errors", ["tiergym.sim.names"]),
     ],
 )
 def test_the_check_itself_sees_every_form_of_import(source: str, where: str, caught: list[str]) -> None:
     assert forbidden(source, f"tiergym.{where}", where) == caught
+
+
+def test_every_folder_of_the_package_is_a_floor() -> None:
+    assert {path.parent.name for path in (ROOT / "tiergym").glob("*/__init__.py")} == set(FLOORS)
+
+
+def test_no_two_modules_share_a_name() -> None:
+    names = [path.stem for path in SOURCES if not path.stem.startswith("__")]
+    assert {name for name in names if names.count(name) > 1} == set()
 
 
 @pytest.mark.parametrize("folder", ["tiergym", "agents", "experiments", "tests"])

@@ -13,12 +13,12 @@ import typer
 
 from tests.test_record import ZONEINFO
 from tiergym.errors import UserError
-from tiergym.lab.kernel_lab import __main__ as kernel_lab
-from tiergym.lab.kernel_lab import qemu, stream
-from tiergym.lab.kernel_lab.initramfs import archive, dependencies
-from tiergym.lab.kernel_lab.qemu import Booted
-from tiergym.lab.kernel_lab.runs import DEFAULT_RUNS, Run, choose, lab_folder, load_runs
-from tiergym.lab.recordings.format import MACHINE_COUNTERS, NODE_COUNTERS, REQUESTS, Event, read_recording
+from tiergym.kernel_lab import __main__ as kernel_lab
+from tiergym.kernel_lab import qemu, stream
+from tiergym.kernel_lab.initramfs import archive, dependencies
+from tiergym.kernel_lab.qemu import Booted
+from tiergym.kernel_lab.runs import DEFAULT_RUNS, Run, choose, lab_folder, load_runs
+from tiergym.recordings.format import MACHINE_COUNTERS, NODE_COUNTERS, REQUESTS, Event, read_recording
 
 ROOT = Path(__file__).resolve().parents[1]
 LAB = ROOT / "build" / "kernel-lab"
@@ -235,7 +235,7 @@ def test_runs_are_recorded_once_and_judged(
 
     monkeypatch.setattr(kernel_lab, "prepare", lambda lab: "")
     monkeypatch.setattr(qemu, "boot", boot)
-    monkeypatch.setattr("tiergym.lab.kernel_lab.__main__.subprocess.run", judge)
+    monkeypatch.setattr("tiergym.kernel_lab.__main__.subprocess.run", judge)
     (tmp_path / "kernel" / "6.12.1-amd64").mkdir(parents=True)
     for replicate in (1, 1, 2):
         with pytest.raises(typer.Exit) as done:
@@ -280,7 +280,7 @@ def test_a_machine_that_cannot_have_the_lab_skips_it_and_says_why(tmp_path: Path
     for name in ("bash", "dirname", "mkdir"):
         (tools / name).symlink_to(shutil.which(name) or "")
     environment = os.environ | {"PATH": str(tools), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "tiergym.lab.kernel_lab", "--lab", "lab"]
+    command = [sys.executable, "-m", "tiergym.kernel_lab", "--lab", "lab"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("kernel-lab: skipped: no qemu-system-x86 seabios gcc")
@@ -288,7 +288,7 @@ def test_a_machine_that_cannot_have_the_lab_skips_it_and_says_why(tmp_path: Path
 
 
 def test_an_unknown_run_is_told_before_anything_is_installed(tmp_path: Path):
-    command = [sys.executable, "-m", "tiergym.lab.kernel_lab", "--lab", "lab", "a_lama"]
+    command = [sys.executable, "-m", "tiergym.kernel_lab", "--lab", "lab", "a_lama"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "error: unknown run 'a_lama'; did you mean" in done.stderr

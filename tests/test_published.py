@@ -15,15 +15,15 @@ import pytest
 from tiergym import __main__
 from tiergym.errors import UserError
 from tiergym.files import read_toml
-from tiergym.lab.published.experiment import Experiment, load, load_all
-from tiergym.lab.published.judge import Tolerance, rank_correlation, ranks, slope
-from tiergym.lab.published.measures import MEASURES
-from tiergym.lab.published.report import document, page
-from tiergym.lab.published.results import FITTED, MET, MISSED, Result, validate
 from tiergym.sim.curves import DRAM_CURVES, LOAD, measured_piece
+from tiergym.validation.published.judge import Tolerance, rank_correlation, ranks, slope
+from tiergym.validation.published.measures import MEASURES
+from tiergym.validation.published.published_page import document, page
+from tiergym.validation.published.published_table import Experiment, load, load_all
+from tiergym.validation.published.verdicts import FITTED, MET, MISSED, Result, validate
 
 ROOT = Path(__file__).resolve().parents[1]
-PUBLISHED = ROOT / "envs" / "published"
+PUBLISHED = ROOT / "experiments" / "evidence" / "published"
 PAGE = ROOT / "docs" / "validation-published.md"
 REQUIRED = ["V1", "V4", "V5", "V6", "V7", "V8", "V10", "V11", "V12", "V13"]
 KNOWN_MISSES = {
@@ -57,7 +57,7 @@ def rows_of(text: str) -> Iterator[tuple[tuple[str, ...], float]]:
 def test_the_page_shows_what_the_simulator_says(verdicts: Verdicts) -> None:
     """Verdicts exactly, numbers to half a percent.
 
-    After a change of the model: python -m tiergym.lab.published docs/validation-published.md.
+    After a change of the model: python -m tiergym.validation.published docs/validation-published.md.
     """
     made, committed = list(rows_of(page(verdicts))), list(rows_of(PAGE.read_text()))
     assert [row for row, _ in made] == [row for row, _ in committed]
@@ -267,8 +267,8 @@ def test_a_folder_without_tables_and_a_missing_scenario_are_refused(tmp_path: Pa
 def test_the_command_exits_with_one_where_a_line_is_missed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    folder = tmp_path / "published"
-    folder.mkdir()
+    folder = tmp_path / "evidence" / "published"
+    folder.mkdir(parents=True)
     scenario = (PUBLISHED / "V13" / "units.toml").read_text()
     for measured, code in ((16, 0), (15, 1)):
         test = folder / f"V{measured}"
@@ -278,7 +278,7 @@ def test_the_command_exits_with_one_where_a_line_is_missed(
         (test / "table.toml").write_text(
             f'title = "t"\nsource = "[O]"\nfitted = ""\n[[rows]]\n{row}within = {{ decimals = 0 }}\n'
         )
-        monkeypatch.setattr("tiergym.lab.published.experiment.envs_dir", lambda: tmp_path)
+        monkeypatch.setattr("tiergym.validation.published.published_table.experiments_dir", lambda: tmp_path)
         monkeypatch.setattr(sys, "argv", ["tiergym", "validate", "published", "--json", str(tmp_path / "out.json")])
         done: Any = 0
         try:

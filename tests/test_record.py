@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from tiergym.errors import UserError
-from tiergym.lab.recordings import proc_files
-from tiergym.lab.recordings.format import Recording, read_recording
-from tiergym.lab.recordings.machine_facts import machine_facts
-from tiergym.lab.recordings.process_tree import Process, descendants, read_processes, requests
-from tiergym.lab.recordings.samples import Samples
-from tiergym.lab.recordings.sampling import Machine, Sampler
+from tiergym.recordings import proc_files
+from tiergym.recordings.format import Recording, read_recording
+from tiergym.recordings.machine_facts import machine_facts
+from tiergym.recordings.process_tree import Process, descendants, read_processes, requests
+from tiergym.recordings.samples import Samples
+from tiergym.recordings.sampling import Machine, Sampler
 
 ZONEINFO = """\
 Node 0, zone      DMA

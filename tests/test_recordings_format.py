@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from tiergym.errors import UserError
-from tiergym.lab.recordings.format import Event, list_recordings, read_recording, write_recording
+from tiergym.recordings.format import Event, list_recordings, read_recording, write_recording
 
-RECORDINGS = Path(__file__).parent / "data" / "recordings"
+RECORDINGS = Path(__file__).parents[1] / "experiments" / "evidence" / "fitted"
 RUN = "e_phases_on"
 
 
@@ -257,9 +257,9 @@ def test_a_zone_that_comes_later_has_blanks_before(run: Path):
     assert np.isnan(recording.columns["z1.Normal.pcp_count"]).tolist()[:2] == [True, False]
 
 
-@pytest.mark.parametrize(("folder", "count"), [("recordings-new", 23), ("recordings-unseen", 8)])
+@pytest.mark.parametrize(("folder", "count"), [("later", 23), ("unseen", 8)])
 def test_the_new_recordings_are_in_order(folder: str, count: int):
-    runs = list_recordings(Path(__file__).parents[1] / "experiments" / folder)
+    runs = list_recordings(Path(__file__).parents[1] / "experiments" / "evidence" / folder)
     assert len(runs) == count
     for path in runs:
         recording = read_recording(path)

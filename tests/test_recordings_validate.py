@@ -13,19 +13,19 @@ import pytest
 
 from tiergym import __main__
 from tiergym.errors import UserError
-from tiergym.lab.recordings import plots, report
-from tiergym.lab.recordings.format import read_recording
-from tiergym.lab.recordings.machine import ZONE_OF, kernel_version, sections, switches
-from tiergym.lab.recordings.progress import task_progress
-from tiergym.lab.recordings.replay import CLASSES, STEPS, WAIT_FOR_KILL_S, _others_at, replay
-from tiergym.lab.recordings.requests import SLEEPING_TEXT, read_requests
-from tiergym.lab.recordings.score import CELLS_WITHIN, base_name, cell_errors, measured_pages
-from tiergym.lab.recordings.tasks import read_tasks, script_commands
-from tiergym.lab.recordings.validate import Outcome, read_all, summarise, validate
+from tiergym.recordings.format import read_recording
+from tiergym.validation import replay_page, replay_plots
+from tiergym.validation.outcomes import Outcome, read_all, summarise, validate
+from tiergym.validation.recorded_machine import ZONE_OF, kernel_version, sections, switches
+from tiergym.validation.replay import CLASSES, STEPS, WAIT_FOR_KILL_S, _others_at, replay
+from tiergym.validation.requests import SLEEPING_TEXT, read_requests
+from tiergym.validation.score import CELLS_WITHIN, base_name, cell_errors, measured_pages
+from tiergym.validation.task_progress import task_progress
+from tiergym.validation.tasks import read_tasks, script_commands
 
 ROOT = Path(__file__).resolve().parents[1]
-RUNS = ROOT / "tests" / "data" / "recordings"
-PAGE = ROOT / "docs" / "validation.md"
+EVIDENCE = ROOT / "experiments" / "evidence"
+RUNS = EVIDENCE / "fitted"
 ONE = "a_llama_anon_on"
 
 
@@ -44,16 +44,12 @@ def rows(outcomes: list[Outcome], name: str) -> dict[str, bool]:
     }
 
 
-def test_the_page_shows_what_the_model_says(outcomes: list[Outcome]) -> None:
-    """After a change of the model: python -m tiergym.lab.recordings tests/data/recordings docs/validation.md."""
-    assert report.page([outcome.score for outcome in outcomes]) == PAGE.read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("name", ["new", "unseen"])
-def test_the_pages_of_later_runs_show_what_the_model_says(name: str) -> None:
-    outcomes = validate(read_all(ROOT / "experiments" / f"recordings-{name}"))
-    page = (ROOT / "docs" / f"validation-{name}.md").read_text(encoding="utf-8")
-    assert report.page([outcome.score for outcome in outcomes]) == page
+@pytest.mark.parametrize("evidence", replay_page.EVIDENCE, ids=lambda evidence: evidence.folder)
+def test_the_pages_show_what_the_model_says(evidence: replay_page.Evidence, outcomes: list[Outcome]) -> None:
+    """After a change of the model: python -m tiergym.validation docs."""
+    runs = outcomes if EVIDENCE / evidence.folder == RUNS else validate(read_all(EVIDENCE / evidence.folder))
+    page = (ROOT / "docs" / evidence.page).read_text(encoding="utf-8")
+    assert replay_page.page(evidence, [outcome.score for outcome in runs]) == page
 
 
 def test_the_score_does_not_fall(outcomes: list[Outcome]) -> None:
@@ -184,7 +180,7 @@ def test_replicates_widen_the_tolerance(outcomes: list[Outcome]) -> None:
 
 def test_a_page_of_plots(outcomes: list[Outcome]) -> None:
     (outcome,) = [outcome for outcome in outcomes if outcome.score.run == ONE]
-    assert plots.run_png(outcome).startswith(b"\x89PNG")
+    assert replay_plots.run_png(outcome).startswith(b"\x89PNG")
     assert measured_pages(outcome.recording).shape[1:] == (6, 2)
 
 

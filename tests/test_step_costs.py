@@ -6,7 +6,7 @@ from numba.core.runtime import _nrt_python  # type: ignore[attr-defined]
 from numba.core.runtime.nrt import rtsys
 
 from tiergym.env.actions import NVEC
-from tiergym.env.kernel import step_batch
+from tiergym.env.engine import step_batch
 from tiergym.env.machines import Machines
 from tiergym.sim.layout import machine_dtype
 from tiergym.specs import list_scenarios, load_scenario

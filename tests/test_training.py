@@ -20,11 +20,12 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from tiergym import specs
+from tiergym.bench import time_to_score
 from tiergym.env import actions as act
 from tiergym.env.observations import N_OBS
 from tiergym.errors import UserError
 from tiergym.files import read_toml
-from tiergym.lab import callbacks, checkpoint, learner, run_dir, time_to_score
+from tiergym.lab import callbacks, checkpoint, learner, run_dir
 from tiergym.lab.algorithms import ALGORITHMS
 from tiergym.lab.export import export_run
 from tiergym.lab.recipe import Recipe, list_recipes, load_recipe, make_recipe

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from tests.builders import Lab, scenario
 from tests.test_cli import Cli, cli  # noqa: F401  (a fixture)
 from tests.test_recordings_format import BAD, RECORDINGS, run  # noqa: F401  (a fixture)
-from tiergym.lab.recordings.format import Event, Recording, read_recording, write_recording
-from tiergym.lab.recordings.heat import _from_accessed_bits
-from tiergym.lab.recordings.piecewise import Curve, decompose, simplify, value_at
-from tiergym.lab.recordings.request_curves import requests_of
-from tiergym.lab.recordings.workload import TOLERANCE, workload_toml
+from tiergym.recordings.format import Event, Recording, read_recording, write_recording
+from tiergym.recordings.heat import _from_accessed_bits
+from tiergym.recordings.piecewise import Curve, decompose, simplify, value_at
+from tiergym.recordings.request_curves import requests_of
+from tiergym.recordings.workload import TOLERANCE, workload_toml
 from tiergym.sim.demand import envelope
 from tiergym.specs import load_scenario
 

@@ -7,7 +7,7 @@ from tiergym.errors import UserError
 
 def main() -> None:
     """Run the command line on `sys.argv`; bad input prints `error: ...` and exits with 2."""
-    from tiergym.lab.cli import app
+    from tiergym.cli.app import app
 
     try:
         app()

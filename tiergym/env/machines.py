@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiergym.env.actions import N_MASK, NVEC
-from tiergym.env.kernel import reset_batch, step_batch
+from tiergym.env.engine import reset_batch, step_batch
 from tiergym.env.observations import N_OBS
 from tiergym.env.threads import on_threads
 from tiergym.sim import names as n

@@ -1,4 +1,1 @@
-"""Floor 4, the lab: training, evaluation, comparison, export and the command line.
-
-Imports every floor below; nothing imports it.
-"""
+"""The lab: training, export, evaluation, paired comparison, experiments, statistics, results, pictures."""

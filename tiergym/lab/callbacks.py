@@ -14,9 +14,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from tiergym.env import actions as act
 from tiergym.lab import checkpoint
-from tiergym.lab.terminal import console, number
 from tiergym.lab.training_env import TrainingVecEnv
 from tiergym.sim import names as n
+from tiergym.terminal import console, number
 
 LOGS = 200
 """Log at most about this many times per training; an on-policy learner at most once per rollout."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -13,26 +14,31 @@ from rich.console import Console
 from tiergym import files
 from tiergym.errors import UserError
 from tiergym.lab import plots, results, run_dir, tables
-from tiergym.lab.compare import Comparison, compare
+from tiergym.lab.compare import Comparison, OnEpisodes, compare
 from tiergym.lab.experiment import Experiment
-from tiergym.lab.progress import episode_progress
 from tiergym.lab.recipe import Recipe, load_recipe
-from tiergym.lab.terminal import number
 from tiergym.lab.train import train
 from tiergym.policy.base import Policy
 from tiergym.policy.load import EXPORTED, load_policy
 from tiergym.specs import Scenario, load_scenario
+from tiergym.terminal import number
 
 EXPERIMENT, RESULTS, EPISODES, PICTURE = "experiment.toml", "results.json", "results.parquet", "comparison.png"
 
 
-def run_experiment(experiment: Experiment, out: Path | None, console: Console) -> Path:
+def run_experiment(
+    experiment: Experiment,
+    out: Path | None,
+    console: Console,
+    progress: Callable[[], AbstractContextManager[OnEpisodes | None]] = nullcontext,
+) -> Path:
     """Do all of it; returns the folder. Everything that the experiment names is checked before training starts.
 
     Args:
         experiment: from `tiergym.lab.experiment.load_experiment`.
         out: the folder; default `runs/<experiment>-<time>` in the working directory.
-        console: where tables go; progress goes to stderr.
+        console: where tables go; training shows its progress on stderr.
+        progress: makes what shows the progress of an evaluation, such as `tiergym.cli.progress_bars.episode_progress`.
     """
     scenarios = [load_scenario(name) for name in experiment.scenarios]
     recipes = [load_recipe(name).resized(None, experiment.steps) for name in experiment.agents]
@@ -52,7 +58,7 @@ def run_experiment(experiment: Experiment, out: Path | None, console: Console) -
     comparisons = []
     for scenario in scenarios:
         trained = {recipe.name: _train_all(experiment, recipe, scenario, folder, console) for recipe in recipes}
-        with episode_progress() as on_episodes:
+        with progress() as on_episodes:
             comparison = compare(trained | baselines, scenario, experiment.episodes, experiment.seed, on_episodes)
         comparisons.append(comparison)
         _write(out if len(scenarios) == 1 else out / scenario.name, comparison, list(trained))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,9 +12,18 @@ from rich.table import Table
 
 from tiergym.lab.compare import Comparison
 from tiergym.lab.metrics import METRICS
-from tiergym.lab.statistics import stratified_iqm
-from tiergym.lab.terminal import interval, new_table, number
+from tiergym.lab.statistics import Interval, stratified_iqm
 from tiergym.sim import names as n
+from tiergym.terminal import new_table, number
+
+
+def interval(value: Interval) -> str:
+    """Mean and half the width of the 95 % interval, to two digits of the latter (at most four decimals)."""
+    half = (value.high - value.low) / 2
+    if half < 5e-5:
+        return number(value.mean)
+    decimals = min(4, max(0, 1 - math.floor(math.log10(half))))
+    return f"{value.mean:.{decimals}f} ± {half:.{decimals}f}"
 
 
 def summary_table(comparison: Comparison) -> Table:

@@ -1,0 +1,126 @@
+"""Commands that measure policies: evaluate, compare, matrix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tiergym.cli import options
+from tiergym.errors import UserError
+from tiergym.terminal import console
+
+if TYPE_CHECKING:
+    from tiergym.lab.compare import Comparison
+
+
+def evaluate(
+    policy: Annotated[str, typer.Argument(metavar="POLICY", help=f"What to evaluate: {options.POLICY_HELP}.")],
+    scenario: options.Scenario = options.DEFAULT_SCENARIO,
+    episodes: options.Episodes = 32,
+    seed: options.Seed = 0,
+    json: options.JsonFile = None,
+    parquet: options.ParquetFile = None,
+) -> None:
+    """Run one policy on fresh machines and print what it did.
+
+    Every metric is a mean over episodes with its 95 % bootstrap interval; docs/reference/metrics.md explains each.
+    """
+    comparison = _compare([policy], scenario, episodes, seed, (json, parquet))
+    from tiergym.lab import tables
+
+    console().print(tables.metrics_table(comparison, policy))
+    _write(comparison, json, parquet)
+
+
+def compare(
+    policies: Annotated[
+        str, typer.Option(metavar="A,B,...", help=f"Policies, separated by commas; each is {options.POLICY_HELP}.")
+    ],
+    scenario: options.Scenario = options.DEFAULT_SCENARIO,
+    episodes: options.Episodes = 32,
+    seed: options.Seed = 0,
+    json: options.JsonFile = None,
+    parquet: options.ParquetFile = None,
+    png: options.PictureFile = None,
+) -> None:
+    """Run several policies on the same machines and print them side by side, best return first.
+
+    The machines and their workloads are the same for every policy, so differences are paired by episode.
+    """
+    comparison = _compare(options.names(policies, "--policies"), scenario, episodes, seed, (json, parquet, png))
+    from tiergym.lab import plots, tables
+
+    console().print(tables.comparison_report(comparison))
+    _write(comparison, json, parquet)
+    if png is not None:
+        plots.write_comparison_png(png, comparison)
+
+
+def matrix(
+    suite: Annotated[str | None, typer.Option(metavar="NAME", help="Scenarios of a suite (envs/suites).")] = None,
+    scenarios: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Scenarios, separated by commas. Default: all.")
+    ] = None,
+    policies: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Policies, separated by commas. Default: all baselines.")
+    ] = None,
+    episodes: options.Episodes = 8,
+    seed: options.Seed = 0,
+    json: options.JsonFile = None,
+    parquet: options.ParquetFile = None,
+) -> None:
+    """Run every policy on every scenario: a table of mean throughput, one of mean return, and the overall means."""
+    if suite is not None and scenarios is not None:
+        raise UserError("--suite and --scenarios were both given; allowed: one of them")
+    options.check_outputs(json, parquet)
+    from tiergym import specs
+    from tiergym.cli.progress_bars import episode_progress
+    from tiergym.lab import results, tables
+    from tiergym.lab.compare import compare as compare_policies
+    from tiergym.policy.load import list_policies
+
+    if suite is not None:
+        chosen = list(specs.load_suite(suite))
+    else:
+        chosen = list(specs.list_scenarios()) if scenarios is None else options.names(scenarios, "--scenarios")
+    loaded = [specs.load_scenario(name) for name in chosen]
+    if len({scenario.name for scenario in loaded}) < len(loaded):
+        raise UserError(f"two of the scenarios have one name: {', '.join(chosen)}; allowed: different names")
+    runs = options.load_policies(list_policies() if policies is None else options.names(policies, "--policies"))
+    comparisons = []
+    for scenario in loaded:
+        with episode_progress(scenario.name) as on_episodes:
+            comparisons.append(compare_policies(runs, scenario, episodes, seed, on_episodes))
+    out = console()
+    for metric in ("throughput", "return"):
+        out.print(tables.matrix_table(comparisons, metric))
+    out.print(tables.overall_table(comparisons, "throughput"))
+    if json is not None:
+        results.write_json(json, results.matrix_json(comparisons))
+    if parquet is not None:
+        results.write_parquet(parquet, comparisons)
+
+
+def _compare(
+    policies: list[str], scenario: str, episodes: int, seed: int, outputs: tuple[Path | None, ...]
+) -> Comparison:
+    """Check every input, then evaluate."""
+    options.check_outputs(*outputs)
+    from tiergym.cli.progress_bars import episode_progress
+    from tiergym.lab.compare import compare as compare_policies
+    from tiergym.specs import load_scenario
+
+    loaded, runs = load_scenario(scenario), options.load_policies(policies)
+    with episode_progress() as on_episodes:
+        return compare_policies(runs, loaded, episodes, seed, on_episodes)
+
+
+def _write(comparison: Comparison, json: Path | None, parquet: Path | None) -> None:
+    from tiergym.lab import results
+
+    if json is not None:
+        results.write_json(json, results.comparison_json(comparison))
+    if parquet is not None:
+        results.write_parquet(parquet, [comparison])

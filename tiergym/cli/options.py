@@ -1,0 +1,71 @@
+"""What several commands share: their options, and the checks made before any work starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tiergym.errors import UserError
+from tiergym.lab.experiment import MAX_EPISODES
+
+if TYPE_CHECKING:
+    from tiergym.policy.base import Policy
+
+DEFAULT_SCENARIO = "llama-1to2"
+
+POLICY_HELP = (
+    "a baseline's name (tiergym agents lists them), module:Class, a .py, .toml or .onnx file, or a run directory"
+)
+
+Scenario = Annotated[
+    str, typer.Option(metavar="NAME|FILE.toml", help="What to run it on; tiergym scenarios lists the names.")
+]
+Episodes = Annotated[
+    int, typer.Option(min=1, max=MAX_EPISODES, help="Episodes per policy: machines drawn from the scenario.")
+]
+Seed = Annotated[
+    int, typer.Option(min=0, help="Seed of the machines: the same seed, the same machines for every policy.")
+]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Also write means and intervals as JSON (schema 1).")
+]
+ParquetFile = Annotated[
+    Path | None, typer.Option("--parquet", metavar="FILE", help="Also write every episode's metrics as Parquet.")
+]
+PictureFile = Annotated[
+    Path | None, typer.Option("--png", metavar="FILE", help="Also draw returns and lost time as a picture.")
+]
+
+
+def names(comma_separated: str, option: str) -> list[str]:
+    """The names in `a,b,c`, without repetitions. Raises `UserError` if there is none."""
+    found = list(dict.fromkeys(name.strip() for name in comma_separated.split(",") if name.strip()))
+    if not found:
+        raise UserError(f"{option}: no name in '{comma_separated}'; allowed: names separated by commas")
+    return found
+
+
+def load_policies(specs: Iterable[str]) -> dict[str, list[Policy]]:
+    """Policies by the names they were given, in the form that `tiergym.lab.compare.compare` takes."""
+    from tiergym.policy.load import load_policy
+
+    return {spec: [load_policy(spec)] for spec in specs}
+
+
+def check_outputs(*paths: Path | None) -> None:
+    """Make the folders of files to come; refuse, before any work, what cannot be written. Raises `UserError`."""
+    for path in paths:
+        if path is None:
+            continue
+        if path.is_dir():
+            raise UserError(f"cannot write '{path}': it is a folder; name a file")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write '{path}': {path.parent}: {error.strerror}") from error
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise UserError(f"cannot write '{path}': '{path.parent}' is not a folder that this user can write")

@@ -1,0 +1,99 @@
+"""Commands for a user's own machine: record it, and turn a recording into a workload."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tiergym.cli import options
+from tiergym.errors import UserError
+from tiergym.terminal import console
+
+MAX_HZ = 100.0
+
+workload = typer.Typer(help="Workloads made from recordings: `workload from-recording DIR --out FILE.toml`.")
+
+
+@workload.callback()
+def _workload() -> None:
+    pass
+
+
+@workload.command("from-recording")
+def from_recording(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="One recording: meta.json, samples.csv[.gz], workload.csv.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE.toml", help="The workload; a scenario names it by this path.")],
+) -> None:
+    """Turn a recording into a workload that any scenario can use: regions, growth, threads, files, heat.
+
+    What the workload asked for is taken over, not where the kernel put it. Heat comes from accessed bits or counted
+    accesses where the recording has them; the file says where its numbers come from, and what was not recorded.
+
+    Example: tiergym workload from-recording recordings/sort --out sort.toml
+    """
+    options.check_outputs(out)
+    if out.suffix != ".toml":
+        raise UserError(f"cannot write '{out}': a workload's file ends in .toml")
+    from tiergym.files import write_text
+    from tiergym.recordings.format import read_recording
+    from tiergym.recordings.workload import workload_toml
+
+    text = workload_toml(read_recording(folder))
+    write_text(out, text)
+    print(f'{out}: {text.count("[[regions]]")} regions; name it in a scenario: workload = "{out}"')
+
+
+def record(
+    command: Annotated[
+        list[str] | None, typer.Argument(metavar="COMMAND", help="Run this, behind --, and record until it ends.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The new recording's folder; default recordings/NAME-TIME.")
+    ] = None,
+    hz: Annotated[float, typer.Option(min=0.1, max=MAX_HZ, help="Samples per second.")] = 5.0,
+    seconds: Annotated[
+        float | None,
+        typer.Option(min=0.1, max=86400.0, help="Record all processes for this long, instead of a command."),
+    ] = None,
+    referenced: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=3600.0,
+            metavar="S",
+            help="Look at the processes' accessed bits after S, 2 S and 4 S seconds, then clear them: how hot is their "
+            "memory? Costs walks of their page tables, and reclaim takes the pages for idle. 0: leave them alone.",
+        ),
+    ] = 0.0,
+) -> None:
+    """Record this machine's memory while a command runs, in the format of `tiergym validate recordings`.
+
+    Samples /proc and /sys: node counters, zones and watermarks, vmstat, pressure, and what the command's processes
+    have touched. No root is needed; what only root may read (slabinfo) is left out with a note in meta.json. With
+    --seconds all processes are the workload. Ctrl-C keeps what was sampled. The exit status is the command's.
+
+    Example: tiergym record --out recordings/sort -- sort -o sorted.txt big.txt
+    """
+    if bool(command) == (seconds is not None):
+        raise UserError("what to record: give either --seconds N or -- COMMAND ...")
+    name = Path(command[0]).name if command else "machine"
+    folder = out or Path("recordings") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if folder.exists():
+        raise UserError(f"cannot record into '{folder}': it exists; name a new folder")
+    options.check_outputs(folder)
+    from tiergym.recordings.recorder import record as record_machine
+
+    done = record_machine(folder, command or [], math.inf if seconds is None else seconds, hz, referenced)
+    err = console(stderr=True)
+    if done.notes:
+        err.print(f"notes in meta.json about {', '.join(done.notes)}", style="dim", highlight=False)
+    err.print(f"{folder}: {done.samples} samples in {done.duration_s:.1f} s", highlight=False)
+    if done.status:
+        err.print(f"exit status {done.status}", highlight=False)
+        raise typer.Exit(done.status)

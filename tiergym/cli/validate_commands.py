@@ -1,0 +1,81 @@
+"""`tiergym validate`: the model against measurements of real machines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tiergym.cli import options
+from tiergym.terminal import console
+
+validate = typer.Typer(
+    help="Hold the model against measurements: published tables, and recordings of a real kernel.",
+    no_args_is_help=True,
+)
+
+
+@validate.callback()
+def _group() -> None:
+    pass
+
+
+@validate.command()
+def published(
+    json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write every line as JSON (schema 1).")
+    ] = None,
+) -> None:
+    """Simulate the published tables and judge every number. Exits with 1 if one is out of tolerance.
+
+    The page docs/validation-published.md shows the same lines.
+    """
+    options.check_outputs(json)
+    from tiergym.lab import results
+    from tiergym.validation.published import published_page
+    from tiergym.validation.published.published_table import load_all
+    from tiergym.validation.published.verdicts import MISSED, validate
+
+    err = console(stderr=True)
+    verdicts = validate(load_all(), lambda name: err.print(f"simulating {name}", style="dim"))
+    console().print(published_page.report(verdicts))
+    if json is not None:
+        results.write_json(json, published_page.document(verdicts))
+    if published_page.count(verdicts, MISSED):
+        raise typer.Exit(1)
+
+
+@validate.command()
+def recordings(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder of recordings, as `tiergym record` writes them, or one.")
+    ],
+    json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write every number as JSON (schema 1).")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="DIR", help="Also draw measured and simulated, one PNG per run.")
+    ] = None,
+) -> None:
+    """Replay recordings of real kernels on the model and judge every class and event. Exits with 1 if one is off.
+
+    The model gets the machine, the first sample and the workload's requests, never the measured placement.
+
+    The page docs/validation.md explains the tables.
+    """
+    options.check_outputs(json)
+    from tiergym.lab import results
+    from tiergym.validation import replay_page, replay_plots
+    from tiergym.validation.outcomes import read_all, summarise, validate
+
+    err = console(stderr=True)
+    outcomes = validate(read_all(folder), lambda name: err.print(f"simulating {name}", style="dim"))
+    scores = [outcome.score for outcome in outcomes]
+    console().print(replay_page.report(scores))
+    if json is not None:
+        results.write_json(json, replay_page.document(scores))
+    if plot is not None:
+        err.print(f"{replay_plots.write_plots(plot, outcomes)} plots in {plot}")
+    if not summarise(scores).ok:
+        raise typer.Exit(1)

@@ -1,5 +1,0 @@
-"""The model against published tables: `envs/published/*/table.toml` says what was measured, the simulator answers.
-
-A published number is never used twice: what a scenario's parameters were fitted on is named in its table, and
-the rows that are judged are others.
-"""

@@ -1,0 +1,115 @@
+"""What a recording's meta.json says about the machine: sizes, zones, kernel and its settings."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+from tiergym.recordings import proc_files
+from tiergym.recordings.proc_files import Values
+from tiergym.recordings.sampling import NODES, Machine
+
+BLOCKS = "sys/devices/system/memory"
+TIERS = "sys/devices/virtual/memory_tiering"
+PAGES_PER_MIB = (1 << 20) // os.sysconf("SC_PAGE_SIZE")
+SETTINGS = {
+    "demotion": "sys/kernel/mm/numa/demotion_enabled",
+    "numa_balancing": "proc/sys/kernel/numa_balancing",
+    "lru_gen": "sys/kernel/mm/lru_gen/enabled",
+    "thp": "sys/kernel/mm/transparent_hugepage/enabled",
+    "min_free_kbytes": "proc/sys/vm/min_free_kbytes",
+    "zone_reclaim": "proc/sys/vm/zone_reclaim_mode",
+    "overcommit": "proc/sys/vm/overcommit_memory",
+    "wsf": "proc/sys/vm/watermark_scale_factor",
+    "wbf": "proc/sys/vm/watermark_boost_factor",
+}
+"""Names in the settings line of `guest_report`, and where the kernel has them; absent ones are left out of the line."""
+
+
+def machine_facts(machine: Machine, values: Values) -> dict[str, Any]:
+    """The fields of meta.json that describe the machine, with `values` its first sample.
+
+    `guest_report` has one line per fact: kernel, cmdline, online_nodes, node distances, auto_online, memory tiers, one
+    line of settings, and all memory blocks as name:state:node:zones.
+    """
+    nodes = machine.nodes()
+    tiers = _tiers(machine)
+    auto_online = machine.read(f"{BLOCKS}/auto_online_blocks").strip()
+    distances = {node: machine.read(f"{NODES}/node{node}/distance").split() for node in nodes}
+    release = machine.read("proc/sys/kernel/osrelease").strip()
+    cmdline = machine.read("proc/cmdline").strip()
+    if len(nodes) > 2:
+        machine.notes["nodes"] = f"{len(nodes)} memory nodes; a simulated machine has two, node 0 and node 1"
+    if 1 in nodes and machine.read(f"{NODES}/node1/cpulist").strip():
+        machine.notes["node 1"] = "it has CPUs; a simulated slow node has none"
+    states = ("online", "has_cpu", "has_memory", "has_normal_memory")
+    report = [
+        f"kernel {release}",
+        f"cmdline {cmdline}",
+        "online_nodes {} has_cpu {} has_memory {} normal {}".format(
+            *(machine.read(f"{NODES}/{state}").strip() for state in states)
+        ),
+        *(f"node{node} distance {' '.join(distances[node])}" for node in nodes),
+        f"auto_online {auto_online}",
+        *(f"tier {name} nodes {of}" for name, of in tiers.items()),
+        _settings(machine),
+        f"memblocks {' '.join(_memory_blocks(machine))}",
+    ]
+    return {
+        "kernel_release": release,
+        "kernel_cmdline": cmdline,
+        "accel": "none: recorded where it ran",
+        "smp": os.cpu_count() or 1,
+        "dram_mib": _present_mib(values, 0),
+        "cxl_mib": _present_mib(values, 1),
+        "cxl_attach": "as found" if 1 in nodes else "none",
+        "memhp_default_state": _policy(values, auto_online),
+        "hmat": len(tiers) > 1,
+        "numa_distance": int(distances[0][1]) if 1 in nodes and len(distances[0]) > 1 else None,
+        "page_size": os.sysconf("SC_PAGE_SIZE"),
+        "block_mib": _block_mib(machine),
+        "guest_report": report,
+        "zone_report": proc_files.zone_report(machine.read("proc/zoneinfo")),
+    }
+
+
+def _tiers(machine: Machine) -> dict[str, str]:
+    names = sorted(path.name for path in (machine.root / TIERS).glob("memory_tier*"))
+    return {name: machine.read(f"{TIERS}/{name}/nodelist").strip() for name in names}
+
+
+def _settings(machine: Machine) -> str:
+    found = {name: machine.read(path).strip() for name, path in SETTINGS.items()}
+    return " ".join(f"{name} {value}" for name, value in found.items() if value)
+
+
+def _memory_blocks(machine: Machine) -> list[str]:
+    blocks = []
+    folders = (machine.root / BLOCKS).glob("memory[0-9]*")
+    for folder in sorted(folders, key=lambda path: int(path.name.removeprefix("memory"))):
+        state = machine.read(f"{BLOCKS}/{folder.name}/state").strip()
+        zones = machine.read(f"{BLOCKS}/{folder.name}/valid_zones").strip().replace(" ", "/")
+        node = ",".join(path.name.removeprefix("node") for path in sorted(folder.glob("node[0-9]*")))
+        blocks.append(f"{folder.name}:{state}:{node}:{zones}")
+    return blocks
+
+
+def _block_mib(machine: Machine) -> int | None:
+    text = machine.read(f"{BLOCKS}/block_size_bytes").strip()
+    return int(text, 16) >> 20 if text else None
+
+
+def _present_mib(values: Values, node: int) -> float:
+    pages = sum(value for name, value in values.items() if re.match(rf"z{node}\.\w+\.present$", name))
+    return round(pages / PAGES_PER_MIB, 2)
+
+
+def _policy(values: Values, auto_online: str) -> str:
+    """How the memory of node 1 was put online, by the zones that it is in: a tool (daxctl) has a setting of its own.
+
+    Where it is in both kinds, the kernel's setting decides; a machine without node 1 has put nothing online.
+    """
+    movable = values.get("z1.Movable.present", 0) > 0
+    kernel = any(values.get(f"z1.{zone}.present", 0) > 0 for zone in ("DMA", "DMA32", "Normal"))
+    return "online_movable" if movable and (not kernel or auto_online == "online_movable") else "online"

@@ -1,0 +1,130 @@
+"""One sample of a running machine: everything in /proc and /sys that a recording has columns for."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tiergym.errors import UserError
+from tiergym.recordings import proc_files, process_tree
+from tiergym.recordings.proc_files import Values
+
+NODES = "sys/devices/system/node"
+LOOKS = (1, 2, 4)
+"""Ages of accessed bits at which they are read: few pages again and again, or others every time?"""
+REQUIRED = ("proc/vmstat", "proc/meminfo", "proc/zoneinfo")
+
+
+@dataclass
+class Machine:
+    """The machine whose /proc and /sys lie under `root`. `notes`: what could not be read, and why."""
+
+    root: Path = Path("/")
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def read(self, path: str) -> str:
+        """The text of a file; "" and a note where it cannot be read. Raises `UserError` if it is one of `REQUIRED`."""
+        try:
+            text = (self.root / path).read_text(errors="replace")
+        except OSError as error:
+            if path in REQUIRED:
+                raise UserError(
+                    f"{self.root / path}: {error.strerror}; recording needs a Linux kernel with it"
+                ) from error
+            self.notes[f"/{path}"] = f"left out: {error.strerror}"
+            return ""
+        return text
+
+    def nodes(self) -> list[int]:
+        """Memory nodes that are there now; none on a kernel without NUMA."""
+        names = (path.name for path in (self.root / NODES).glob("node[0-9]*"))
+        return sorted(int(name.removeprefix("node")) for name in names if name.removeprefix("node").isdecimal())
+
+    def values(self) -> Values:
+        """The counters of the machine now, by column; a file that is not readable has none."""
+        values = proc_files.zoneinfo(self.read("proc/zoneinfo"))
+        for node in self.nodes():
+            values |= proc_files.counters(self.read(f"{NODES}/node{node}/vmstat"), f"n{node}.")
+            values |= proc_files.meminfo(self.read(f"{NODES}/node{node}/meminfo"), f"m{node}.")
+        vmstat, meminfo = self.read("proc/vmstat"), self.read("proc/meminfo")
+        values |= proc_files.counters(vmstat, "vm.") | proc_files.meminfo(meminfo, "mi.")
+        if "n0.nr_free_pages" not in values:  # without NUMA the machine is one node, and these are its counters
+            values |= proc_files.counters(vmstat, "n0.") | proc_files.meminfo(meminfo, "m0.")
+        values |= proc_files.buddyinfo(self.read("proc/buddyinfo"))
+        for resource in ("cpu", "io", "memory"):
+            values |= proc_files.pressure(self.read(f"proc/pressure/{resource}"), f"psi.{resource}.")
+        return values | proc_files.slabinfo(self.read("proc/slabinfo"))
+
+    def objects(self) -> Values:
+        """Inodes and negative dentries that the kernel holds, which any user may read."""
+        inodes = self.read("proc/sys/fs/inode-nr").split()
+        dentries = self.read("proc/sys/fs/dentry-state").split()
+        values = {"inodes": int(inodes[0])} if inodes else {}
+        return values | ({"negative_dentries": int(dentries[4])} if len(dentries) > 4 else {})
+
+
+@dataclass
+class Sampler:
+    """Takes samples of a machine and of the processes below `parent` (None: of all but this one).
+
+    `referenced_s` > 0: the accessed bits of those processes are read at 1, 2 and 4 times this age, then cleared.
+    """
+
+    machine: Machine
+    parent: int | None
+    referenced_s: float = 0.0
+    first: Values = field(default_factory=dict)
+    cleared_s: float | None = None
+    look: int = 0
+    referenced: int = 0
+    age_s: float = 0.0
+
+    def sample(self, t_s: float) -> Values:
+        """All columns but t_s, at `t_s` seconds since the start."""
+        values = self.machine.values()
+        found = process_tree.read_processes(self.machine.root / "proc")
+        if self.parent is None:
+            tree = [process for process in found.values() if process.pid != os.getpid()]
+        else:
+            tree = process_tree.descendants(found, self.parent)
+        values |= process_tree.requests(tree, values["mi.Mapped"], values["mi.AnonPages"])
+        state = self.machine.objects() | {"cache": _cache_asked_for(values)}
+        self.first = self.first or state
+        grown = {name: max(0, state[name] - self.first[name]) for name in state.keys() & self.first.keys()}
+        values["w.file_touched_pages"] = max(values["w.file_rss_pages"], grown["cache"])
+        for column, name in (("w.files", "inodes"), ("w.neg_lookups", "negative_dentries")):
+            if name in grown:
+                values[column] = grown[name]
+        if self.referenced_s > 0:
+            self._look_at_accessed_bits(t_s, tree)
+            values |= {"w.referenced_pages": self.referenced, "w.referenced_age_ms": round(self.age_s * 1e3)}
+        return values
+
+    def _look_at_accessed_bits(self, t_s: float, tree: list[process_tree.Process]) -> None:
+        """Look at the ages 1, 2 and 4 times `referenced_s` after the bits were cleared, and clear them at the last."""
+        due_s = -math.inf if self.cleared_s is None else self.cleared_s + LOOKS[self.look] * self.referenced_s
+        if not tree or t_s < due_s:
+            return
+        last = self.cleared_s is None or self.look == len(LOOKS) - 1
+        pages = process_tree.referenced_pages(self.machine.root / "proc", tree, clear=last)
+        if pages is None:
+            self.machine.notes["w.referenced_pages"] = "zero: accessed bits of the processes cannot be read and cleared"
+        elif self.cleared_s is not None:
+            self.referenced, self.age_s = pages, t_s - self.cleared_s
+        self.look = 0 if last else self.look + 1
+        self.cleared_s = t_s if last else self.cleared_s
+
+
+def _cache_asked_for(values: Values) -> int:
+    """Page cache of files that was filled since boot, in pages: what is there and what reclaim has taken since.
+
+    Pages that came back after reclaim (refaults) are counted once. Relative to the first sample this is what the
+    workload, or anything else on the machine, has read or written.
+    """
+    nodes = {match[1] for name in values if (match := re.match(r"(n\d+)\.nr_file_pages$", name))}
+    there = sum(values[f"{node}.nr_file_pages"] - values.get(f"{node}.nr_shmem", 0) for node in nodes)
+    refaults = values.get("vm.workingset_refault_file", values.get("vm.workingset_refault", 0))
+    return there + values.get("vm.pgsteal_file", 0) - refaults

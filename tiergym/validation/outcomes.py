@@ -1,0 +1,90 @@
+"""Validation against recordings: every run of a folder read, simulated and scored."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tiergym.errors import UserError
+from tiergym.recordings.format import Recording, list_recordings, read_recording
+from tiergym.validation.events import event_rows
+from tiergym.validation.replay import Replay, replay
+from tiergym.validation.score import (
+    CELLS_WITHIN,
+    Score,
+    base_name,
+    cell_errors,
+    failed_score,
+    replicate_spread,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One run with its simulation; `replay` is None where it could not be simulated."""
+
+    recording: Recording
+    replay: Replay | None
+    score: Score
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Counts over runs: cells within their tolerance and above the limit, required rows missed, runs that failed."""
+
+    cells: int
+    within: int
+    above: int
+    missed: int
+    rows: int
+    failed: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything that is required is met."""
+        enough = self.within >= CELLS_WITHIN * self.cells
+        return enough and self.above == 0 and self.missed == 0 and self.failed == 0
+
+
+def read_all(folder: Path) -> list[Recording]:
+    """Every run of a folder. Raises `UserError` for the first that is no recording, before any work."""
+    return [read_recording(path) for path in list_recordings(folder)]
+
+
+def validate(recordings: Iterable[Recording], say: Callable[[str], None] = lambda name: None) -> list[Outcome]:
+    """Simulate and score all runs; replicates (`name__r2`) of a run that are among them widen its tolerances."""
+    recordings = list(recordings)
+    families: Mapping[str, list[Recording]] = defaultdict(list)
+    for recording in recordings:
+        families[base_name(recording.name)].append(recording)
+    outcomes = []
+    for recording in recordings:
+        say(recording.name)
+        try:
+            simulated = replay(recording)
+            rows = event_rows(recording, simulated)
+        except UserError as error:
+            outcomes.append(Outcome(recording, None, failed_score(recording.name, str(error))))
+            continue
+        spread = replicate_spread(families[base_name(recording.name)])
+        score = Score(recording.name, cell_errors(recording, simulated), spread, rows)
+        outcomes.append(Outcome(recording, simulated, score))
+    return outcomes
+
+
+def summarise(scores: Sequence[Score]) -> Summary:
+    """Counts over `scores`."""
+    cells = [(score, name, node) for score in scores for name in score.errors for node in (0, 1)]
+    within = sum(score.errors[name][node] <= score.tolerance(name, node) for score, name, node in cells)
+    above = sum(score.errors[name][node] > score.limit(name, node) for score, name, node in cells)
+    required = [row for score in scores for row in score.rows if row.required]
+    return Summary(
+        len(cells),
+        within,
+        above,
+        sum(not row.ok for row in required),
+        len(required),
+        sum(bool(score.failure) for score in scores),
+    )

@@ -1,0 +1,230 @@
+"""The machine of a recording, from meta.json and the first sample: sizes, zones, kernel settings, memory at the start.
+
+Only what a person could know before the workload starts is used: the sizes of the zones, the kernel and its command
+line, the switches printed before the run, and the pages that were in use in the first sample.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tiergym.errors import UserError
+from tiergym.recordings.format import Recording
+from tiergym.sim import names as n
+
+ZONE_OF = {
+    (0, "DMA"): n.DMA,
+    (0, "DMA32"): n.DMA32,
+    (0, "Normal"): n.NORMAL,
+    (1, "Normal"): n.SLOW_NORMAL,
+    (1, "Movable"): n.SLOW_MOVABLE,
+}
+"""(node, name in /proc/zoneinfo) of the zones that the model has."""
+
+STRUCT_PAGES_PER_PAGE = 64
+PAGES_PER_MIB = 256
+BLOCK_MIB = 128
+"""Memory block below 64 GiB of RAM (arch/x86/mm/init_64.c: probe_memory_block_size)."""
+
+MOVABLE_KEEPS_OUT_SINCE = (6, 2)
+"""Recordings of 6.1 give ZONE_MOVABLE its share of min_free_kbytes, those of 6.12 do not; the release between them that
+changed it was not looked up."""
+PCP_SCALES_SINCE = (6, 7)
+"""First kernel whose per-CPU lists refill by more the more they are used (nr_pcp_alloc)."""
+
+EMULATED_KSWAPD_PAGES_PER_S = 17000
+"""Pages kswapd drops per second under QEMU's software emulation, where a workload touches 25,000 a second. The speed of
+the machine, as a clock rate is, and the same for all recordings: beside a file stream it dropped 16 to 18 thousand."""
+EMULATED_DEMOTE_US = 141
+"""A demoted page is copied besides: kswapd demotes 3 to 6 thousand pages a second in the recordings."""
+EMULATED_SWAP_OUT_US = 3000
+"""One page to swap on the emulated disk: 8,097 in the 24.2 s from the first to the last, in the recording with the most
+swap."""
+EMULATED_SWAP_IN_US = 1200
+"""A thread's wait for a page from there, readahead included: two threads had 6,700 back in 4.0 s, in the same one."""
+
+LEAST_MANAGED = 0.65
+"""Below this share of managed pages the size in meta.json is not the size that the kernel works with."""
+
+TIERING_VALUE = {0: "off", 1: "normal", 2: "tiering", 3: "tiering"}
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Pages in the first sample. Arrays over nodes (0: DRAM, 1: slow): `classes` by name of a class of the model.
+
+    `free` and `pcp` are per zone of the model. `unevictable` pages are on no list that reclaim looks at (mlock);
+    `mapped` counts file pages that some process maps. `generations`: the multi-generational LRU is on; `balancing`:
+    NUMA balancing is.
+    """
+
+    managed: Mapping[int, int]
+    free: Mapping[int, int]
+    pcp: Mapping[int, int]
+    marks: Mapping[int, Mapping[str, int]]
+    anon: tuple[int, int]
+    file: tuple[int, int]
+    tables: tuple[int, int]
+    stacks: tuple[int, int]
+    slab_unreclaim: tuple[int, int]
+    slab_reclaim: tuple[int, int]
+    unevictable: int
+    mapped: int
+    active_anon: int
+    generations: bool
+    balancing: bool
+
+
+def kernel_version(recording: Recording) -> tuple[int, int]:
+    """(6, 12) of "6.12.95+deb12-amd64"."""
+    release = recording.meta["kernel_release"]
+    match = re.match(r"(\d+)\.(\d+)", release)
+    if match is None:
+        raise UserError(f"{recording.path}/meta.json: kernel_release is {release!r}; expected as 6.12.95")
+    return int(match[1]), int(match[2])
+
+
+def command_line(recording: Recording) -> dict[str, str]:
+    """The kernel's command line, as option -> value."""
+    words = str(recording.meta.get("kernel_cmdline", "")).split()
+    return {word.partition("=")[0]: word.partition("=")[2] for word in words}
+
+
+def switches(recording: Recording) -> dict[str, str]:
+    """What the guest printed before the run: `demotion`, `numa_balancing`, `thp`, `wsf`, `wbf`, `lru_gen`, ..."""
+    for line in recording.meta.get("guest_report", []):
+        if line.startswith("demotion "):
+            pairs = re.findall(r"(\w+) ((?:\[?\w+\]? ?)+?)(?= \w+ |$)", line)
+            found = {name: value.strip() for name, value in pairs}
+            found["thp"] = match[1] if (match := re.search(r"thp .*?\[(\w+)\]", line)) else "never"
+            for name in ("demotion", "numa_balancing", "lru_gen", "min_free_kbytes", "wsf", "wbf"):
+                if match := re.search(rf"\b{name} (\w+)", line):
+                    found[name] = match[1]
+            return found
+    return {}
+
+
+def thp_came_late(recording: Recording) -> bool:
+    """Whether huge pages were off while the blocks came online, and were switched on before the run."""
+    off_at_boot = command_line(recording).get("transparent_hugepage") == "never"
+    return off_at_boot and switches(recording).get("thp", "never") != "never"
+
+
+def slow_is_lower_tier(recording: Recording) -> bool:
+    """Whether the memory tiers printed before the run put node 1 below node 0 (a demotion target)."""
+    tiers = [line.split() for line in recording.meta.get("guest_report", []) if line.startswith("tier ")]
+    return bool(tiers) and not any("-" in words[-1] or "," in words[-1] for words in tiers)
+
+
+def zone_mode(recording: Recording) -> str:
+    """Mode of the action `zone`: what memhp_default_state and online_policy make of hot-added memory."""
+    state = str(recording.meta["memhp_default_state"])
+    if state == "online_movable":
+        return "movable"
+    if state in ("online", "online_kernel"):
+        auto = command_line(recording).get("memory_hotplug.online_policy") == "auto-movable" and state == "online"
+        return "auto_movable" if auto else "normal"
+    raise UserError(
+        f"{recording.path}/meta.json: memhp_default_state is {state!r}; allowed: online, online_kernel, online_movable"
+    )
+
+
+def action_modes(recording: Recording) -> dict[str, str]:
+    """The action in force: an untouched Linux with this command line."""
+    on_memory = command_line(recording).get("memory_hotplug.memmap_on_memory", "0") in ("1", "Y", "y")
+    return {"zone": zone_mode(recording), "memmap": "on_memory" if on_memory else "dram"}
+
+
+def swap_mib(recording: Recording) -> float:
+    """Swap that is on at any time; scripts turn it on right at the start."""
+    return float(recording.column("mi.SwapTotal").max()) / 1024
+
+
+def sections(recording: Recording) -> dict[str, Any]:
+    """`machine` and `kernel` of a scenario in TOML's names. Raises `UserError` for a machine that the model lacks."""
+    start = first_sample(recording)
+    fast = sum(start.managed[zone] for zone in range(n.FIRST_SLOW_ZONE))
+    settings, command = switches(recording), command_line(recording)
+    present = float(recording.meta["dram_mib"]) * PAGES_PER_MIB
+    # Present pages count for auto_movable only; a guest that most of its memory was taken from has no use for them.
+    fast_mib = (max(present, fast) if fast > LEAST_MANAGED * present else fast) / PAGES_PER_MIB
+    machine = {
+        "dram_mib": fast_mib,
+        "dma_mib": start.managed[n.DMA] / PAGES_PER_MIB,
+        "dma32_mib": start.managed[n.DMA32] / PAGES_PER_MIB,
+        "slow_mib": float(recording.meta["cxl_mib"]),
+        "block_mib": BLOCK_MIB,
+        # Half a page more than managed, so that rounding down gives it back.
+        "boot_reserved_share": max(0.0, 1 - (fast + 0.5) / (fast_mib * PAGES_PER_MIB)),
+        "boot_kernel_mib": 0,
+        "cpus": int(recording.meta["smp"]),
+    }
+    kernel = {
+        "movable_shares_min": "on" if kernel_version(recording) < MOVABLE_KEEPS_OUT_SINCE else "off",
+        "pcp_batch_pages": 0,
+        "pcp_scale": 5 if kernel_version(recording) >= PCP_SCALES_SINCE else 0,
+        "thp": "off" if settings.get("thp", "never") == "never" else "on",
+        "demotion": "on" if settings.get("demotion") in ("true", "1") else "off",
+        "numa_balancing": TIERING_VALUE.get(int(settings.get("numa_balancing", "0")), "off"),
+        "swap_mib": swap_mib(recording),
+        "watermark_scale_factor": float(settings.get("wsf", "10")),
+        "boost_factor": float(settings.get("wbf", "15000")),
+        "slow_in_lower_tier": "on" if slow_is_lower_tier(recording) else "off",
+        "auto_movable_numa_aware": "off" if command.get("memory_hotplug.auto_movable_numa_aware") == "0" else "on",
+        "auto_movable_ratio": float(command.get("memory_hotplug.auto_movable_ratio", "301")),
+    }
+    costs = {}
+    if "tcg" in str(recording.meta.get("accel", "")):
+        costs["kswapd_pages_per_s"] = EMULATED_KSWAPD_PAGES_PER_S
+        kernel["swap_out_us"] = EMULATED_SWAP_OUT_US
+        kernel["swap_latency_us"] = EMULATED_SWAP_IN_US
+        kernel["demote_wait_us"] = EMULATED_DEMOTE_US
+    return {"machine": machine, "kernel": kernel, "costs": costs}
+
+
+def first_sample(recording: Recording) -> Start:
+    """The pages of the first sample. Raises `UserError` if it has zones that the model lacks."""
+    managed, free, pcp = (dict.fromkeys(range(n.N_ZONES), 0) for _ in range(3))
+    marks: dict[int, dict[str, int]] = {zone: {} for zone in range(n.N_ZONES)}
+    for node in recording.nodes:
+        for name in recording.zones(node):
+            zone = ZONE_OF.get((node, name))
+            if zone is None:
+                raise UserError(f"{recording.path}: zone {name} of node {node} is not in the model (it has 0 and 1)")
+            managed[zone] = _first(recording, f"z{node}.{name}.managed")
+            free[zone] = _first(recording, f"z{node}.{name}.free")
+            pcp[zone] = _first(recording, f"z{node}.{name}.pcp_count")
+            marks[zone] = {mark: _first(recording, f"z{node}.{name}.{mark}") for mark in ("min", "low", "high")}
+            if f"z{node}.{name}.promo" in recording.columns:
+                marks[zone]["promo"] = _first(recording, f"z{node}.{name}.promo")
+
+    def nodes(counter: str, scale: float = 1.0) -> tuple[int, int]:
+        low, high = (int(_first(recording, f"n{node}.{counter}") * scale) for node in (0, 1))
+        return low, high
+
+    return Start(
+        managed,
+        free,
+        pcp,
+        marks,
+        anon=nodes("nr_anon_pages"),
+        file=nodes("nr_file_pages"),
+        tables=nodes("nr_page_table_pages"),
+        stacks=nodes("nr_kernel_stack", 0.25),
+        slab_unreclaim=nodes("nr_slab_unreclaimable"),
+        slab_reclaim=nodes("nr_slab_reclaimable"),
+        unevictable=nodes("nr_unevictable")[0],
+        mapped=sum(nodes("nr_mapped")),
+        active_anon=sum(nodes("nr_active_anon")),
+        balancing=switches(recording).get("numa_balancing", "0") != "0",
+        generations=int(switches(recording).get("lru_gen", "0x0000"), 16) & 1 == 1,
+    )
+
+
+def _first(recording: Recording, name: str) -> int:
+    value = float(recording.column(name)[0])
+    return 0 if math.isnan(value) else int(value)

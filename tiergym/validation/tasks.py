@@ -1,0 +1,155 @@
+"""What a workload asked for, process by process: the guest script's commands, timed by the recorded phases.
+
+Each line `w COMMAND key=value ...` of the script is one process. Its phases say when it starts, how much it will ask
+for and when it gives it back; the `w.*` columns say how far it has come.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from tiergym.recordings.format import Event, Recording
+
+STARTS = {
+    "phase:load_model": "llama",
+    "phase:grow": "anon",
+    "phase:sparse_grow": "sparse",
+    "phase:thread_storm": "threads",
+    "phase:fork_storm": "procs",
+    "phase:files_create": "dentry",
+    "phase:readfile": "readfile",
+}
+"""First phase of each command."""
+SIZE_KEY = {"llama": "pages", "anon": "pages", "sparse": "n", "threads": "n", "procs": "n", "dentry": "n"}
+COUNTERS = {
+    "llama": "anon_touched_pages",
+    "anon": "anon_touched_pages",
+    "sparse": "sparse_leaf_tables",
+    "threads": "threads",
+    "procs": "procs",
+    "dentry": "files",
+    "readfile": "file_touched_pages",
+}
+"""The column `w.*` that counts a command's progress."""
+
+
+@dataclass(slots=True)
+class Task:
+    """One process of the workload.
+
+    `size` is what it asks for when complete, in units of its counter. Times are in seconds of the recording; `inf` is
+    never. `shrink_s` to `freed_s`: it gives everything back. `killed`: its exit was by a signal of the OOM killer.
+    """
+
+    command: str
+    arguments: Mapping[str, str]
+    background: bool
+    start_s: float
+    size: int
+    shrink_s: float = float("inf")
+    freed_s: float = float("inf")
+    exit_s: float = float("inf")
+    killed: bool = False
+
+    @property
+    def counter(self) -> str:
+        file_model = self.command == "llama" and "file" in self.arguments
+        return "file_touched_pages" if file_model else COUNTERS[self.command]
+
+    @property
+    def name(self) -> str:
+        return self.arguments.get("name", self.command)
+
+
+def details(text: str) -> dict[str, str]:
+    """`key=value` words of an event or a command."""
+    return dict(word.split("=", 1) for word in text.split() if "=" in word)
+
+
+def script_commands(script: str) -> list[tuple[str, dict[str, str], bool]]:
+    """(command, arguments, in the background) of every `w` line."""
+    return [
+        (match[1], details(match[2]), line.rstrip().endswith("&"))
+        for line in re.split(r"[\n;]", script)
+        if (match := re.match(r"\s*w\s+(\w+)(.*)", line))
+    ]
+
+
+def read_tasks(recording: Recording) -> list[Task]:
+    """The processes of a run, in the order of their start."""
+    left = script_commands(str(recording.meta.get("guest_script", "")))
+    tasks: list[Task] = []
+    for event in recording.events:
+        found = details(event.detail)
+        command = STARTS.get(event.event)
+        if command is not None:
+            arguments, background = _take_command(left, command, found)
+            size = int(float(found.get(SIZE_KEY.get(command, ""), "0") or 0))
+            if command == "readfile":
+                size = int(float(found.get("mb", "0"))) * 256
+            if found.get("kind") == "file":
+                arguments = {"file": "?"} | arguments
+            tasks.append(Task(command, arguments | found, background, event.t_s, size))
+        elif event.event in ("phase:shrink", "phase:exit", "phase:files_delete"):
+            if task := _last(tasks, event, found):
+                task.shrink_s = event.t_s
+        elif event.event == "phase:freed":
+            if task := _last(tasks, event, found):
+                task.freed_s = event.t_s
+        elif event.event == "child_exit":
+            _end(tasks, event, found)
+    for task in tasks:
+        if task.shrink_s < float("inf") and task.freed_s == float("inf"):
+            task.freed_s = task.exit_s
+    return tasks
+
+
+def _take_command(
+    left: list[tuple[str, dict[str, str], bool]], command: str, found: Mapping[str, str]
+) -> tuple[dict[str, str], bool]:
+    for i, (name, arguments, background) in enumerate(left):
+        if name == command and arguments.get("name", "") in ("", found.get("name", "")):
+            del left[i]
+            return arguments, background
+    return {}, False
+
+
+def offline_tests(recording: Recording) -> list[tuple[str, float, float]]:
+    """(tag, begin, end) in seconds of each test that took blocks offline."""
+    begin: dict[str, float] = {}
+    tests = []
+    for event in recording.events:
+        words = details(event.detail)
+        tag = words.get("tag", "")
+        if event.event == "offline_block" and tag not in begin:
+            begin[tag] = event.t_s - (float(words.get("t1", 0)) - float(words.get("t0", 0)))
+        elif event.event == "offline_summary" and tag in begin:
+            tests.append((tag, begin.pop(tag), event.t_s))
+    return tests
+
+
+KIND_OF_FREED = {"threads": "threads", "procs": "procs", "files": "dentry", "llama": "llama"}
+
+
+def _last(tasks: Iterable[Task], event: Event, found: Mapping[str, str]) -> Task | None:
+    """The process that an event is about: by its name, else by the kind of thing it gives back."""
+    alive = [task for task in tasks if task.exit_s > event.t_s]
+    if "name" in found:
+        alive = [task for task in alive if task.arguments.get("name") == found["name"]]
+    else:
+        word = re.match(r"(\w+)", event.detail)
+        kind = KIND_OF_FREED.get(word[1]) if word else None
+        if event.event == "phase:files_delete":
+            kind = "dentry"
+        alive = [task for task in alive if task.command == kind]
+    return alive[-1] if alive else None
+
+
+def _end(tasks: Iterable[Task], event: Event, found: Mapping[str, str]) -> None:
+    alive = [task for task in tasks if task.exit_s == float("inf") and task.command == found.get("cmd")]
+    by_pid = [task for task in alive if task.arguments.get("pid", "") == found.get("pid", "?")]
+    for task in (by_pid or alive)[:1]:
+        task.exit_s = event.t_s
+        task.killed = found.get("signal") == "9"
