@@ -39,13 +39,13 @@ BASELINES = {
         (
             n.A_MIGRATE_PT_LEAF,
             "migrate.pt_leaf",
-            {"off": n.MIGRATE_OFF, "with_data": n.MIGRATE_WITH_DATA, "idle": n.MIGRATE_IDLE},
+            {"off": n.MIGRATE_TABLES_OFF, "with_data": n.MIGRATE_TABLES_WITH_DATA, "idle": n.MIGRATE_TABLES_IDLE},
         ),
-        (n.A_MIGRATE_SLAB, "migrate.slab", {"off": n.MIGRATE_OFF, "idle": n.MIGRATE_WHEN_IDLE}),
-        (n.A_MIGRATE_KSTACK, "migrate.kstack", {"off": n.MIGRATE_OFF, "idle": n.MIGRATE_WHEN_IDLE}),
+        (n.A_MIGRATE_SLAB, "migrate.slab", {"off": n.MIGRATE_OBJECTS_OFF, "idle": n.MIGRATE_OBJECTS_IDLE}),
+        (n.A_MIGRATE_KSTACK, "migrate.kstack", {"off": n.MIGRATE_OBJECTS_OFF, "idle": n.MIGRATE_OBJECTS_IDLE}),
         (n.A_MIGRATE_BUDGET, "migrate.budget", {"low": 0, "medium": 1, "high": 2}),
         (n.A_HEADROOM, "headroom", {"off": 0, "small": 1, "medium": 2, "large": 3}),
-        (n.A_ZONE, "zone", {"normal": n.ZONE_NORMAL, "movable": n.ZONE_MOVABLE, "auto_movable": n.ZONE_AUTO}),
+        (n.A_ZONE, "zone", {"normal": n.ZONE_NORMAL, "movable": n.ZONE_MOVABLE, "auto_movable": n.ZONE_AUTO_MOVABLE}),
         (n.A_MEMMAP, "memmap", {"dram": n.MEMMAP_DRAM, "on_memory": n.MEMMAP_ON_MEMORY}),
     ],
 )

@@ -159,7 +159,7 @@ def replay(recording: Recording) -> Replay:
         machines.step(action)
         sample = -(-step // STEPS)
         _note(out, sample, record, machines.counters[0], first=step % STEPS == 1 or STEPS == 1)
-        if machines.counters[0][n.C_OOM]:
+        if machines.counters[0][n.C_OOM_KILL]:
             out.kills.append(_kill(sample, step, others, before, record, requests))
         for tag in {tag for when, what, tag in requests.blocks if when == step and what == "offline"}:
             so_far = out.offline.get(tag, (0, 0))
