@@ -22,8 +22,9 @@ MIN_THROUGHPUT = 1e-3
 class Totals:
     """What N machines did in one episode each: sums over an episode's ticks, float64.
 
-    Shapes: `ticks`, `reward`, `throughput` (N,); `terms` (N, 4); `lost` (N, 11); `counters` (N, 35);
-    `kernel_slow` (N, 9), in pages; `throughput_by_tick` (T, N) is kept, NaN after the end of a shorter episode.
+    Shapes: `ticks`, `reward`, `throughput` (N,); `terms` (N, N_TERMS); `lost` (N, N_CAUSES); `counters`
+    (N, N_COUNTERS); `kernel_slow` (N, N_CLASSES), in pages; `throughput_by_tick` (T, N) is kept, NaN after the end of a
+    shorter episode.
     """
 
     ticks: Array

@@ -137,22 +137,6 @@ def hand_out(m, cls):
 
 
 @jit
-def placement_entry(cls):
-    """The action entry that places a kernel class."""
-    if cls == n.PT_LEAF:
-        return n.A_PLACE_PT_LEAF
-    if cls == n.PT_UPPER:
-        return n.A_PLACE_PT_UPPER
-    if cls == n.KSTACK:
-        return n.A_PLACE_KSTACK
-    if cls == n.SLAB_UNRECLAIM:
-        return n.A_PLACE_SLAB_UNRECLAIM
-    if cls == n.SLAB_RECLAIM:
-        return n.A_PLACE_SLAB_RECLAIM
-    return n.A_PLACE_KERNEL_OTHER
-
-
-@jit
 def interleaved(m, want, mempolicy):
     """Of `want` pages, those whose turn falls on the slow node: every other one, or by the nodes' weights
     (mm/mempolicy.c: interleave_nodes, weighted_interleave_nodes)."""
@@ -179,7 +163,8 @@ def request_by_policy(m, want, cls, mempolicy, movable, restricted):
 
 @jit
 def allocate_kernel(m, cls, want, mempolicy):
-    """GFP_KERNEL pages of a class by its placement mode; returns the pages got (FACTS-kernel 1.7).
+    """GFP_KERNEL pages of a class by its placement mode; returns the pages got (FACTS-kernel 1.7), none for a class
+    that no entry of the action places.
 
     `mempolicy` is the task's (never the VMA's); it decides where the placement mode is `fallback`.
 
@@ -187,9 +172,10 @@ def allocate_kernel(m, cls, want, mempolicy):
     everything (alloc_pages_preferred_many). restrict: a nodemask of DRAM: reclaim, then OOM. prefer_slow: CXL first.
     """
     clear_grant(m)
-    if want <= 0:
+    entry = n.PLACEMENT_ENTRIES[cls]
+    if want <= 0 or entry < 0:
         return 0
-    mode = m.action[placement_entry(cls)]
+    mode = m.action[entry]
     zone_restricts = m.managed_pages[n.SLOW_NORMAL] == 0 and m.managed_pages[n.SLOW_MOVABLE] > 0
     got = 0
     if mode == n.PREFER_FAST:

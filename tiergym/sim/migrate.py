@@ -137,7 +137,7 @@ def migrate_kernel_pages(m):
     if mode == n.MIGRATE_TABLES_IDLE:
         budget = migrate_idle_tables(m, budget)
     if m.action[n.A_MIGRATE_SLAB] == n.MIGRATE_OBJECTS_IDLE:
-        for pool in range(2):
+        for pool in range(n.N_SLAB_POOLS):
             budget = migrate_slab(m, pool, budget)
     if m.action[n.A_MIGRATE_KSTACK] == n.MIGRATE_OBJECTS_IDLE:
         want = min(budget, m.used_pages[n.KSTACK, n.SLOW_NORMAL])

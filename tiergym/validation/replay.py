@@ -60,8 +60,8 @@ class Replay:
     """A simulated run at the recorded times.
 
     pages: int64 (samples, classes of `CLASSES`, 2 nodes). free, pcp: int64 (samples, 2). counters: int64
-    (samples, 35), since the start. marks: zone -> (managed, min, low, high) after the blocks came online. refill: pages
-    that a per-CPU list of DRAM takes at once.
+    (samples, N_COUNTERS), since the start. marks: zone -> (managed, min, low, high) after the blocks came online.
+    refill: pages that a per-CPU list of DRAM takes at once.
     """
 
     pages: NDArray[np.int64]
