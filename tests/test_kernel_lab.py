@@ -140,7 +140,7 @@ def fake_apt(folder: Path, packages: dict[str, str]) -> None:
     """apt-get, apt-cache and dpkg-deb that know `packages`, each with the one file that it holds."""
     files = "".join(f"{name}) echo {file};;" for name, file in packages.items())
     scripts = {
-        "apt-get": 'case "$*" in *indextargets*) echo file:/archive Debian;;\n*download*) touch "${@: -1}_1.deb";; esac',
+        "apt-get": 'case "$*" in *indextargets*) echo file:/a Debian;;\n*download*) touch "${@: -1}_1.deb";; esac',
         "apt-cache": f'for p in {" ".join(packages)}; do case $p in "${{@: -1}}"*) echo $p;; esac; done',
         "dpkg-deb": f'p=${{2##*/}}\nf=$(case ${{p%%_*}} in {files} esac)\nmkdir -p "$(dirname "$3/$f")"\ntouch "$3/$f"',
     }
@@ -170,7 +170,7 @@ def test_a_kernel_is_unpacked_from_its_packages(monkeypatch: pytest.MonkeyPatch,
         "7.2.12+deb13-amd64/usr/lib/modules/7.2.12+deb13-amd64/vmlinuz",
     ]
     assert (images[1].parent / "kernel" / "ext4.ko.xz").exists()
-    assert (tmp_path / "lab/apt/7.2/sources.list").read_text().endswith("file:/archive trixie-backports main\n")
+    assert (tmp_path / "lab/apt/7.2/sources.list").read_text().endswith("file:/a trixie-backports main\n")
     with pytest.raises(UnavailableError, match=r"no kernel 6\.1 in Debian's suite bookworm"):
         kernels.fetch(tmp_path / "lab", "6.1")
 

@@ -23,6 +23,8 @@ command -v make > /dev/null || need+=(make)
 command -v g++ > /dev/null || need+=(g++)
 [ "$(id -u)" = 0 ] || cannot "a Debian root needs root"
 if [ ${#need[@]} -gt 0 ]; then
+    command -v apt-get > /dev/null || cannot "no ${need[*]}, and no apt-get to install them"
+    apt-get update -qq > /dev/null || cannot "no ${need[*]}: apt-get update failed"
     apt-get install -y -qq --no-install-recommends "${need[@]}" > /dev/null || cannot "apt-get cannot install ${need[*]}"
 fi
 
@@ -30,8 +32,8 @@ fi
 completion=$lab/llama/build/bin/llama-completion
 if [ ! -x "$completion" ]; then
     mkdir -p "$lab/llama/source"
-    "$python" -m pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: --dest "$lab/llama" \
-        "$LLAMA" >&2 || cannot "pip cannot download the source package $LLAMA"
+    "$python" -m pip download --quiet --disable-pip-version-check --no-deps --no-binary "${LLAMA%%=*}" \
+        --dest "$lab/llama" "$LLAMA" >&2 || cannot "pip cannot download the source package $LLAMA"
     tar -xzf "$lab"/llama/*.tar.gz -C "$lab/llama/source" --strip-components 1
     {
         cmake -S "$lab/llama/source/vendor/llama.cpp" -B "$lab/llama/build" -DCMAKE_BUILD_TYPE=Release \

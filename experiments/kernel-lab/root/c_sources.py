@@ -1,4 +1,4 @@
-"""c_sources.py FOLDER: a Makefile and C files, each of many functions and a large table, which need memory to compile."""
+"""c_sources.py FOLDER: a Makefile and C files of many functions and a large table each: compilers need memory."""
 
 import random
 import sys
