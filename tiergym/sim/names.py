@@ -13,7 +13,7 @@ ZONES = ("dma", "dma32", "normal", "slow_normal", "slow_movable")
 N_ZONES = 5
 FIRST_SLOW_ZONE = SLOW_NORMAL
 
-# Classes of pages (MODEL.md section 2).
+# Classes of pages (docs/model.md section 1).
 ANON, FILE, PT_LEAF, PT_UPPER, KSTACK, SLAB_UNRECLAIM, SLAB_RECLAIM, KERNEL_OTHER, MEMMAP = range(9)
 CLASSES = (
     "anon",
@@ -39,7 +39,7 @@ KINDS = ("anon", "file_ro", "file_rw", "cache", "shmem", "zero")
 MPOL_DEFAULT, MPOL_BIND_FAST, MPOL_BIND_SLOW, MPOL_PREFER_SLOW, MPOL_INTERLEAVE, MPOL_WEIGHTED = 0, 1, 2, 3, 4, 5
 MEMPOLICIES = ("default", "bind_fast", "bind_slow", "prefer_slow", "interleave", "weighted_interleave")
 
-# Placement modes of a kernel class (MODEL.md section 6).
+# Placement modes of a kernel class (docs/model.md section 5).
 FALLBACK, PREFER_FAST, RESTRICT, PREFER_SLOW = 0, 1, 2, 3
 PLACEMENT_MODES = ("fallback", "prefer_fast", "restrict", "prefer_slow")
 
@@ -89,7 +89,7 @@ SLAB_POOL_UNRECLAIM, SLAB_POOL_RECLAIM = 0, 1
 EVENT_NONE, EVENT_HOT_ADD, EVENT_HOT_REMOVE, EVENT_OFFLINE, EVENT_ONLINE = 0, 1, 2, 3, 4
 EVENTS = ("none", "hot_add", "hot_remove", "offline", "online")
 
-# Causes of lost time: the attribution (MODEL.md section 5). They add up to 1 - throughput.
+# Causes of lost time: the attribution (docs/model.md section 13). They add up to 1 - throughput.
 (
     LOST_DATA,
     LOST_PAGE_TABLES,
@@ -118,7 +118,7 @@ CAUSES = (
 )
 N_CAUSES = 11
 
-# Terms of the reward (MODEL.md section 8).
+# Terms of the reward (docs/model.md section 13).
 TERM_ACCESS_LATENCY, TERM_PREMATURE_RECLAIM, TERM_MIGRATION, TERM_OOM = 0, 1, 2, 3
 TERMS = ("access_latency", "premature_reclaim", "migration", "oom")
 N_TERMS = 4
