@@ -29,7 +29,8 @@ VENUE = re.compile(r"\b(?:ASPLOS|ISMM|MICRO|OSDI|SIGMETRICS)[' ]|\blinux-mm\b")
 """Where facts are published: who names a paper cites what it says."""
 SECTION = re.compile(r"\bmodel\.md\)?,?\s+section\s+(\d+)")
 RUN = re.compile(r"\b(?:[a-z]|[nu]_k61|k61)_[a-z0-9_]+_(?:on|mov)(?:__r\d)?\b")
-PATH = re.compile(rf"(?<![\w/.-])((?:docs|{'|'.join(FOLDERS)})/[\w./*-]*[\w*])")
+PATH = re.compile(rf"(?<![\w/.-])((?:docs|{'|'.join(FOLDERS)})/[\w./*-]*[\w*])(?::(\w+))?")
+"""A path of the repository, with or without stars, and the function in it after a colon."""
 
 
 def name(path: Path) -> str:
@@ -49,9 +50,14 @@ def problems(text: str) -> list[str]:
 
 
 def missing(text: str) -> list[str]:
-    """Paths of the repository, with or without stars, that `text` names and that are not there."""
-    paths = set(PATH.findall(text)) - {"tiergym/Placement-v0"}
-    return [path for path in paths if not any(ROOT.glob(path))]
+    """Files and functions of the repository that `text` names and that are not there."""
+    named = set(PATH.findall(text)) - {("tiergym/Placement-v0", "")}
+    return [f"{path} {function}".strip() for path, function in named if not defined(path, function)]
+
+
+def defined(path: str, function: str) -> bool:
+    found = list(ROOT.glob(path))
+    return len(found) > 0 and (not function or f"def {function}(" in found[0].read_text())
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
@@ -86,9 +92,17 @@ def test_a_bad_citation_is_seen(text: str) -> None:
     assert problems(text) != []
 
 
-@pytest.mark.parametrize("path", ["tiergym/lab/recordings/format.py", "tests/test_rule_*.py", "experiments/evidence/x"])
-def test_a_file_that_is_not_there_is_seen(path: str) -> None:
-    assert missing(f"see `{path}`, or (`tests/test_rules_*.py`) and `tiergym/sim/tick.py:tick`") == [path]
+@pytest.mark.parametrize(
+    ("named", "seen"),
+    [
+        ("tiergym/lab/recordings/format.py", "tiergym/lab/recordings/format.py"),
+        ("tests/test_rule_*.py", "tests/test_rule_*.py"),
+        ("experiments/evidence/x", "experiments/evidence/x"),
+        ("tiergym/sim/tick.py:tock", "tiergym/sim/tick.py tock"),
+    ],
+)
+def test_a_file_or_function_that_is_not_there_is_seen(named: str, seen: str) -> None:
+    assert missing(f"see `{named}`, or (`tests/test_rules_*.py`) and `tiergym/sim/tick.py:tick`") == [seen]
 
 
 def test_what_can_be_opened_is_no_problem() -> None:
