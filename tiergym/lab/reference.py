@@ -15,6 +15,7 @@ import typer
 from tiergym import files
 from tiergym.env import actions, observations
 from tiergym.lab import metrics
+from tiergym.lab.citations import linked
 from tiergym.sim import names as n
 from tiergym.sim import parameters as p
 from tiergym.specs.distributions import allowed
@@ -31,7 +32,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _page(title: str, *parts: str) -> str:
-    return "\n".join([f"# {title}\n", f"{_NOTE}\n", *parts])
+    return linked("\n".join([f"# {title}\n", f"{_NOTE}\n", *parts]), "../sources.md")
 
 
 def actions_page() -> str:
