@@ -126,7 +126,7 @@ PANIC = """\
 @pytest.mark.parametrize(
     ("more", "timed_out", "why"),
     [
-        (PANIC, False, "the kernel panicked: not syncing: System is deadlocked on memory"),
+        (PANIC, False, "the kernel panicked: System is deadlocked on memory"),
         ("", True, "its time of 300 s was over"),
         ("", False, "the guest stopped early"),
     ],
@@ -147,7 +147,7 @@ def test_of_a_guest_that_did_not_finish_is_kept_what_came_until_then(
 def test_without_a_sample_there_is_no_recording(tmp_path: Path):
     early = "[    0.3] int3: 0000 [#1]\n[    0.4] Kernel panic - not syncing: Fatal exception in interrupt\n"
     saved = saving.save(RUN, Booted(early, "", "", "", timed_out=False), tmp_path / "r_on")
-    assert saved == saving.Saved(0, "the kernel panicked: not syncing: Fatal exception in interrupt")
+    assert saved == saving.Saved(0, "the kernel panicked: Fatal exception in interrupt")
     hung = saving.save(RUN, Booted("[    0.3] booting\n", "T 1000000\nF /proc", "", "", True), tmp_path / "r_on")
     assert hung == saving.Saved(0, "the guest's init did not come up") and not list(tmp_path.iterdir())
 

@@ -31,8 +31,8 @@ def why_incomplete(run: Run, booted: Booted) -> str:
     """Why the guest did not come to its end, in words; "" if it did."""
     if f"{FACT}DONE" in booted.console.splitlines():
         return ""
-    if (panic := re.search(r"Kernel panic - (.*?)(?: \]?---|\n|$)", booted.console)) is not None:
-        return f"the kernel panicked: {panic[1].strip()}"
+    if (panic := re.search(r"Kernel panic - not syncing: (.*)", booted.console)) is not None:
+        return f"the kernel panicked: {panic[1]}"
     if UP not in booted.console:
         return "the guest's init did not come up"
     return f"its time of {run.timeout_s} s was over" if booted.timed_out else "the guest stopped early"
