@@ -72,7 +72,10 @@ def fetch(lab: Path, release: str) -> Path:
 def archive() -> str:
     """The address of Debian's archive, which apt uses on this machine. Raises `UnavailableError`."""
     command = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(LABEL)"]
-    found = {line.removesuffix(" Debian") for line in _run(command).splitlines() if line.endswith(" Debian")}
+    if not (targets := _run(command)):  # a fresh machine has no lists yet
+        _run(["apt-get", "update", "-qq"])
+        targets = _run(command)
+    found = {line.removesuffix(" Debian") for line in targets.splitlines() if line.endswith(" Debian")}
     if not found or not KEY.exists():
         raise UnavailableError("no Debian archive among apt's sources")
     return min(found)
@@ -116,5 +119,6 @@ def _run(command: list[str], folder: Path | None = None) -> str:
     except FileNotFoundError as error:
         raise UnavailableError(f"no {command[0]}") from error
     if done.returncode:
-        raise UnavailableError(f"{command[0]}: {done.stderr.strip().splitlines()[-1:] or done.returncode}")
+        said = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
+        raise UnavailableError(f"{command[0]}: {said[-1]}")
     return done.stdout
