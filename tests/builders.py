@@ -16,11 +16,11 @@ from tiergym.env.actions import from_modes
 from tiergym.env.machines import Machines
 from tiergym.sim import names as n
 from tiergym.sim.layout import REGION_SIZES
+from tiergym.sim.units import LEAF_SPAN_PAGES, PAGES_PER_MIB
 from tiergym.specs import Scenario
 from tiergym.specs.reading import SCALARS, complete_sections
 from tiergym.specs.table import build_table
 
-PAGES_PER_MIB = 256
 FAST_ZONES = slice(0, n.FIRST_SLOW_ZONE)
 SLOW_ZONES = slice(n.FIRST_SLOW_ZONE, n.N_ZONES)
 
@@ -211,7 +211,7 @@ def random_region(process, kinds, largest_mib):
         "process": f"p{process}",
         "kind": either(*kinds),
         "mib": orders(0.01, largest_mib),
-        "density": orders(1 / 512, 1),
+        "density": orders(1 / LEAF_SPAN_PAGES, 1),
         "thp_share": either(0, 0.3, 1),
         "mempolicy": POLICIES,
         "write_share": between(0, 1),

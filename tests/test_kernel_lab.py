@@ -19,6 +19,7 @@ from tiergym.kernel_lab.initramfs import archive, dependencies
 from tiergym.kernel_lab.qemu import Booted
 from tiergym.kernel_lab.runs import DEFAULT_RUNS, Run, choose, lab_folder, load_runs
 from tiergym.recordings.format import MACHINE_COUNTERS, NODE_COUNTERS, REQUESTS, Event, read_recording
+from tiergym.sim.units import PAGES_PER_MIB
 
 ROOT = Path(__file__).resolve().parents[1]
 LAB = ROOT / "build" / "kernel-lab"
@@ -314,6 +315,6 @@ def test_a_real_kernel_is_booted_and_recorded(tmp_path: Path):
     stream.save(run, qemu.boot(run, kernel, tmp_path), tmp_path / "boot_mov")
     recording = read_recording(tmp_path / "boot_mov")
     assert recording.nodes == (0, 1) and recording.zones(1) == ("Movable",)
-    assert int(recording.columns["w.anon_touched_pages"].max()) == 40 * 256
+    assert int(recording.columns["w.anon_touched_pages"].max()) == 40 * PAGES_PER_MIB
     assert "offline_summary" in {event.event for event in recording.events}
     assert str(tmp_path) not in recording.meta["qemu_args"]

@@ -16,6 +16,7 @@ from tiergym import __main__
 from tiergym.errors import UserError
 from tiergym.files import read_toml
 from tiergym.sim.curves import DRAM_CURVES, LOAD, measured_piece
+from tiergym.sim.units import PAGES_PER_MIB
 from tiergym.validation.published.judge import Tolerance, rank_correlation, ranks, slope
 from tiergym.validation.published.measures import MEASURES
 from tiergym.validation.published.published_page import document, page
@@ -157,7 +158,7 @@ def test_mlp_of_spec_follows_from_its_local_run() -> None:
         unloaded_cpi = 1 / ipc - stall * (under_load - 1)
         region = found[row["program"]]
         assert region["mlp"] == pytest.approx(mpki / 1000 * 238 / stall, rel=5e-3)
-        expected = 16 * 2.8e9 / unloaded_cpi * mpki / 1000 / (16384 * 256)
+        expected = 16 * 2.8e9 / unloaded_cpi * mpki / 1000 / (16384 * PAGES_PER_MIB)
         assert region["misses_per_page_s"] == pytest.approx(expected, rel=1e-3)
         assert region["write_share"] == pytest.approx(write / read, abs=1e-3)
     assert len(LOAD) == 12  # the curve above is A3's

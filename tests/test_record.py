@@ -20,6 +20,7 @@ from tiergym.recordings.machine_facts import machine_facts
 from tiergym.recordings.process_tree import Process, descendants, read_processes, requests
 from tiergym.recordings.samples import Samples
 from tiergym.recordings.sampling import Machine, Sampler
+from tiergym.sim.units import PAGES_PER_MIB
 
 ZONEINFO = """\
 Node 0, zone      DMA
@@ -250,7 +251,7 @@ def test_a_command_on_this_machine(tmp_path: Path):
     _, err = running.communicate(timeout=60)
     assert running.returncode == 3 and "exit status 3" in err, err
     recording = read_recording(tmp_path / "rec")
-    assert 32 * 256 + 128 <= peak(recording, "w.anon_touched_pages") < 32 * 256 + 128 + 10000
+    assert 32 * PAGES_PER_MIB + 128 <= peak(recording, "w.anon_touched_pages") < 32 * PAGES_PER_MIB + 128 + 10000
     assert 128 <= peak(recording, "w.sparse_leaf_tables") < 128 + 100
     assert (peak(recording, "w.threads"), peak(recording, "w.procs")) == (12, 1)
     assert recording.columns["w.anon_touched_pages"][[0, -1]].tolist() == [0, 0]
@@ -297,7 +298,7 @@ def test_accessed_bits_on_request(tmp_path: Path):
     recording = read_recording(tmp_path / "rec")
     if "w.referenced_pages" in recording.meta["notes"]:
         pytest.skip(recording.meta["notes"]["w.referenced_pages"])
-    assert 16 * 256 <= peak(recording, "w.referenced_pages") <= peak(recording, "w.anon_touched_pages") * 2
+    assert 16 * PAGES_PER_MIB <= peak(recording, "w.referenced_pages") <= peak(recording, "w.anon_touched_pages") * 2
     ages = sorted(set(recording.columns["w.referenced_age_ms"].tolist()))
     assert ages[0] == 0 and 400 <= ages[1] < 800 <= ages[2]
 

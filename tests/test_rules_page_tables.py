@@ -2,6 +2,7 @@
 
 from tests.builders import Lab, scenario
 from tiergym.sim import names as n
+from tiergym.sim.units import LEAF_SPAN_PAGES
 
 HOG = {"kind": "anon", "mib": 1000, "access_hz": 0.01, "grow_s": 2, "hold_s": 4, "shrink_s": 0.25}
 """Fills DRAM, leaves at 6.25 s."""
@@ -22,7 +23,7 @@ def test_one_table_per_2_mib_of_touched_range():
     """One PTE page maps 2 MiB: 1/512 of dense data, one per page of sparse data; upper levels 1/512 of that."""
     regions = [
         {"kind": "anon", "mib": 64},
-        {"kind": "anon", "mib": 8, "density": 1 / 512},
+        {"kind": "anon", "mib": 8, "density": 1 / LEAF_SPAN_PAGES},
         {"kind": "cache", "mib": 64},
     ]
     lab = Lab(scenario(regions=regions)).ticks(8)
@@ -89,7 +90,7 @@ def test_idle_migration_waits_for_calm_and_room():
 
 def test_the_budget_bounds_what_moves_in_a_tick():
     """migrate.budget: 2,000, 20,000 or 200,000 pages per second."""
-    machine = scenario(regions=[HOG, LATE | {"mib": 40, "density": 1 / 512}])
+    machine = scenario(regions=[HOG, LATE | {"mib": 40, "density": 1 / LEAF_SPAN_PAGES}])
     for level, per_tick in (("low", 500), ("medium", 5000)):
         lab = Lab(machine, modes={"migrate.pt_leaf": "idle", "migrate.budget": level}).ticks(24)
         assert lab.leaf_on(1, n.SLOW) > 5000

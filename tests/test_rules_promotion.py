@@ -7,6 +7,7 @@ import pytest
 
 from tests.builders import Lab, scenario
 from tiergym.sim import names as n
+from tiergym.sim.units import PAGES_PER_MIB
 
 TIERING: dict[str, Any] = {"numa_balancing": "tiering", "scan_mib_per_s": 1000}
 
@@ -23,7 +24,7 @@ HOG = {"kind": "anon", "mib": 1000, "access_hz": 0.01, "grow_s": 2, "hold_s": 4,
 def test_read_only_file_mappings_are_never_promoted(kind, moves):
     """task_numa_work skips VMAs of files that are readable and not writable; unmapped page cache has no hint faults."""
     lab = Lab(scenario(regions=[HOG, on_slow(kind)], **TIERING)).ticks(24)
-    assert lab.region_on(1, n.SLOW) == 400 * 256
+    assert lab.region_on(1, n.SLOW) == 400 * PAGES_PER_MIB
     lab.ticks(60)
     assert (lab.total("pgpromote_success") > 0) == moves
     assert (lab.region_on(1, n.FAST) > 0) == moves
@@ -85,8 +86,8 @@ def test_cold_pages_are_not_hot_enough():
     """numa_hint_fault_latency below hot_threshold_ms, unless DRAM has plenty free (pgdat_free_space_enough)."""
     for hz in (0.01, 1, 10):
         lab = Lab(scenario(regions=[HOG, on_slow(access_hz=hz)], **TIERING)).ticks(20)
-        assert lab.region_on(1, n.SLOW) == 400 * 256
-        marked = min(400, 1000 / 4) * 256
+        assert lab.region_on(1, n.SLOW) == 400 * PAGES_PER_MIB
+        marked = min(400, 1000 / 4) * PAGES_PER_MIB
         candidates = lab.machines.counters[0, n.C_PGPROMOTE_CANDIDATE]
         assert candidates == pytest.approx(marked * -math.expm1(-hz), rel=0.05)
 
@@ -96,7 +97,9 @@ def test_the_rate_limit_bounds_promotion():
     lab = Lab(scenario(regions=[HOG, on_slow()], promote_limit_mib_per_s=8, **TIERING)).ticks(24)
     before = lab.total("pgpromote_success")
     lab.ticks(40)
-    assert lab.total("pgpromote_success") - before == pytest.approx(10 * 8 * 256, abs=2 * 8 * 256 / 4)
+    assert lab.total("pgpromote_success") - before == pytest.approx(
+        10 * 8 * PAGES_PER_MIB, abs=2 * 8 * PAGES_PER_MIB / 4
+    )
     none = Lab(scenario(regions=[HOG, on_slow()], promote_limit_mib_per_s=0, **TIERING)).ticks(60)
     assert none.total("pgpromote_success") == 0 < none.total("pgpromote_candidate")
 
@@ -104,4 +107,4 @@ def test_the_rate_limit_bounds_promotion():
 def test_scanning_bounds_hint_faults():
     """task_numa_work marks numa_balancing_scan_size_mb per second and process."""
     lab = Lab(scenario(regions=[HOG, on_slow()], numa_balancing="tiering", scan_mib_per_s=16)).ticks(40)
-    assert 0 < lab.machines.counters[0, n.C_NUMA_HINT_FAULTS] <= 16 * 256 // 4
+    assert 0 < lab.machines.counters[0, n.C_NUMA_HINT_FAULTS] <= 16 * PAGES_PER_MIB // 4

@@ -21,6 +21,7 @@ from tiergym.recordings.piecewise import Curve, decompose, simplify, value_at
 from tiergym.recordings.request_curves import requests_of
 from tiergym.recordings.workload import TOLERANCE, workload_toml
 from tiergym.sim.demand import envelope
+from tiergym.sim.units import LEAF_SPAN_PAGES, PAGES_PER_MIB
 from tiergym.specs import load_scenario
 
 RUNS = sorted(path.name for path in RECORDINGS.iterdir())
@@ -165,15 +166,17 @@ def test_kinds_of_memory_are_told_apart(tmp_path: Path):
         mib[kind] = mib.get(kind, 0) + region["mib"]
     # A recorder of processes counts the pages of sparse tables among the anonymous ones.
     expected = {
-        "anon": 10000 / 256,
-        "sparse": 1000 / 256,
-        "shmem": 5000 / 256,
-        "mapped": 10000 / 256,
-        "cache": 20000 / 256,
+        "anon": 10000 / PAGES_PER_MIB,
+        "sparse": 1000 / PAGES_PER_MIB,
+        "shmem": 5000 / PAGES_PER_MIB,
+        "mapped": 10000 / PAGES_PER_MIB,
+        "cache": 20000 / PAGES_PER_MIB,
     }
     assert mib == pytest.approx(expected, rel=0.02)
     assert {region["kind"] for region in regions} == {"anon", "file_ro", "cache"}
-    assert all((region.get("density") == 1 / 512) == region["name"].startswith("sparse") for region in regions)
+    assert all(
+        (region.get("density") == 1 / LEAF_SPAN_PAGES) == region["name"].startswith("sparse") for region in regions
+    )
 
 
 def test_larger_pages_are_counted_as_what_they_hold(tmp_path: Path):
@@ -217,7 +220,10 @@ def test_hot_pages_are_a_region_of_their_own(tmp_path: Path):
     pages = np.where(ages > 0, 1000, 0)
     columns = {"anon_touched_pages": np.full(len(t_s), 10000), "referenced_pages": pages, "referenced_age_ms": ages}
     regions = tomllib.loads(workload_toml(made(tmp_path, {"t_s": t_s, **columns})))["regions"]
-    assert [(r["name"], round(r["mib"] * 256)) for r in regions] == [("anon-1-hot", 1000), ("anon-1-cold", 9000)]
+    assert [(r["name"], round(r["mib"] * PAGES_PER_MIB)) for r in regions] == [
+        ("anon-1-hot", 1000),
+        ("anon-1-cold", 9000),
+    ]
     assert regions[0]["access_hz"] > 10 and regions[1]["access_hz"] == 0
 
 

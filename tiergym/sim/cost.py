@@ -15,8 +15,8 @@ from tiergym.sim.compile import jit
 from tiergym.sim.curves import curve_piece, peak_bytes_per_s
 from tiergym.sim.pages import class_on_tier
 from tiergym.sim.regions import fast_pages, slow_pages
+from tiergym.sim.units import LINE_BYTES
 
-LINE_BYTES = 64.0
 UPPER_WALK_MISS = 0.03  # upper levels mostly hit the paging-structure caches (FACTS-kernel 7)
 MAX_OVERHEAD = 0.95  # what is owed beyond this share of a tick is paid in later ticks
 TOLERANCE = 1e-13

@@ -11,6 +11,7 @@ from tiergym.sim.kswapd import wake_kswapd
 from tiergym.sim.pages import MARK_LOW, MARK_MIN, mark_pages, node_managed
 from tiergym.sim.promote import promote_region
 from tiergym.sim.regions import slow_pages
+from tiergym.sim.units import PAGES_PER_MIB
 
 
 @jit
@@ -31,7 +32,7 @@ def damon_promote(m, share):
     """
     if m.damon_promotion < 0.5 or node_managed(m, n.SLOW) == 0:
         return
-    limit = int(m.promote_limit_mib_per_s * 256.0 * m.dt_s * share)
+    limit = int(m.promote_limit_mib_per_s * PAGES_PER_MIB * m.dt_s * share)
     moved = 0
     for r in range(m.regions):
         hot = int(slow_pages(m, r) * m.region[r].hot)

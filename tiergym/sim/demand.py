@@ -7,6 +7,7 @@ from tiergym.sim.compile import jit
 from tiergym.sim.pages import class_on_tier, free_class
 from tiergym.sim.regions import fast_pages, leaf_tables_needed, resident_pages, trim_tables, unmap
 from tiergym.sim.slab import free_in_order, free_objects
+from tiergym.sim.units import PAGE_BYTES, PAGES_PER_MIB
 
 STACK_PAGES = 4  # THREAD_SIZE 16 KiB, VMAP_STACK (kernel/fork.c)
 THREAD_SLAB_BYTES = 11300.0  # task_struct with FPU state, its slab's slack, and its company (recordings: c_threads)
@@ -16,7 +17,6 @@ FILE_SLAB_BYTES = 1320.0  # dentry 192 B + ext4_inode 1128 B
 XARRAY_BYTES_PER_PAGE = 584.0 / 63.0
 """Nodes of 64 slots over cached pages, and over nodes: 1/64 + 1/64^2 + ... = 1/63 node per page, 0.226 % of the bytes
 cached (FACTS-hardware B4)."""
-PAGE_BYTES = 4096.0
 
 
 @jit
@@ -209,7 +209,7 @@ def demand_pools(m):
     free_kernel_pages(m, n.KSTACK, dead)
     m.kernel_want[n.KSTACK] = max(stacks - (have - dead), 0)
 
-    boot = int(m.boot_kernel_mib * 256) + m.rcu_cached_pages
+    boot = int(m.boot_kernel_mib * PAGES_PER_MIB) + m.rcu_cached_pages
     other = m.pool_now[n.POOL_BUFFERS] + boot
     have = class_on_tier(m, n.KERNEL_OTHER, n.FAST) + class_on_tier(m, n.KERNEL_OTHER, n.SLOW)
     floating = max(have - boot, 0)

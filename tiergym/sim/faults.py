@@ -12,7 +12,6 @@ from tiergym.sim.pageblocks import boost_at_random
 from tiergym.sim.pages import MARK_LOW, kernel_pages_in_zone, mark_pages, obtainable
 from tiergym.sim.promote import promote
 from tiergym.sim.regions import (
-    LEAF_SPAN_PAGES,
     region_class,
     resident_pages,
     swap_backed,
@@ -20,6 +19,7 @@ from tiergym.sim.regions import (
     upper_tables_needed,
 )
 from tiergym.sim.slab import add_slab_pages, fill_holes, slab_class
+from tiergym.sim.units import LEAF_SPAN_PAGES, PAGES_PER_MIB
 
 FEW_ROUNDS = 4
 MAX_ROUNDS = 64
@@ -66,10 +66,10 @@ def nobody_reclaims(m, pages, room):
 def rounds_for(m, wanted, births):
     """Sub-rounds of a tick: enough that one does not outrun DRAM's low-to-high gap by more than twice.
 
-    A page table is wanted every 512 pages, so kswapd, once woken, works beside the whole stream of faults; coarser
-    rounds let a tick's data pass it by (at four gaps 30 to 40 % less is demoted). A demand that is small against the
-    gap, or that meets nobody who reclaims, needs few; one where all of it goes to the same tier, because no order
-    among the requests then matters. What this costs in accuracy: experiments/sub_rounds.py.
+    A page table is wanted every LEAF_SPAN_PAGES pages, so kswapd, once woken, works beside the whole stream of faults;
+    coarser rounds let a tick's data pass it by (at four gaps 30 to 40 % less is demoted). A demand that is small
+    against the gap, or that meets nobody who reclaims, needs few; one where all of it goes to the same tier, because
+    no order among the requests then matters. What this costs in accuracy: experiments/sub_rounds.py.
     """
     gap = 1
     for z in range(n.FIRST_SLOW_ZONE):
@@ -131,7 +131,7 @@ def fill_swap_cache(m, r, pages):
     for z in range(n.N_ZONES):
         granted += m.grant_pages[z]
         slow += m.grant_pages[z] if z >= n.FIRST_SLOW_ZONE else 0
-    if granted == 0 or 2.0 * m.swap_free_pages < m.swap_mib * 256:
+    if granted == 0 or 2.0 * m.swap_free_pages < m.swap_mib * PAGES_PER_MIB:
         return
     pages = min(pages, granted)
     on_slow = pages * slow // granted

@@ -14,9 +14,8 @@ from tiergym.sim.pages import (
     node_managed,
     take_from_zone,
 )
-from tiergym.sim.reclaim import PAGE_BYTES
-from tiergym.sim.regions import LEAF_SPAN_PAGES
 from tiergym.sim.slab import slab_class
+from tiergym.sim.units import LEAF_SPAN_PAGES, PAGE_BYTES
 
 BUDGET_PAGES_PER_S = (2000.0, 20000.0, 200000.0)
 CALM_S = 0.5

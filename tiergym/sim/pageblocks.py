@@ -10,8 +10,9 @@ import math
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.kswapd import node_deficit, wake_kswapd
-from tiergym.sim.pages import PAGEBLOCK_PAGES, kernel_zone
+from tiergym.sim.pages import kernel_zone
 from tiergym.sim.random_bits import uniform
+from tiergym.sim.units import PAGEBLOCK_PAGES
 
 STREAM_BOOST = 900
 FRAGMENTED_BLOCKS = 2

@@ -6,8 +6,8 @@ The invariant that every function here keeps, per zone: managed = free + pcp + s
 from tiergym.sim import names as n
 from tiergym.sim.blocks import pin_blocks, unpin_blocks
 from tiergym.sim.compile import jit
+from tiergym.sim.units import PAGEBLOCK_PAGES
 
-PAGEBLOCK_PAGES = 512
 MARK_MIN, MARK_LOW, MARK_HIGH = 0, 1, 2
 NODE_FAST, NODE_SLOW, NODE_BOTH = 1, 2, 3
 

@@ -13,8 +13,8 @@ from tiergym.sim.pages import (
     node_managed,
     take_from_zone,
 )
-from tiergym.sim.reclaim import PAGE_BYTES
 from tiergym.sim.regions import leave_swap_cache, region_class, slow_pages, unmapped
+from tiergym.sim.units import PAGE_BYTES, PAGES_PER_MIB
 
 MAX_ROUNDS = 64
 PLENTY_PAGES = 262144  # 1 GiB: pgdat_free_space_enough
@@ -53,7 +53,7 @@ def scanned_share(m, q, share):
             total += slow_pages(m, r)
     if total == 0:
         return 0.0
-    return min(1.0, m.scan_mib_per_s * 256.0 * m.dt_s * share / total)
+    return min(1.0, m.scan_mib_per_s * PAGES_PER_MIB * m.dt_s * share / total)
 
 
 @jit
@@ -103,7 +103,7 @@ def promote(m, share):
     if m.numa_balancing == 0.0 or node_managed(m, n.SLOW) == 0 or (tiering and m.slow_in_lower_tier < 0.5):
         return
     plenty = plenty_free(m)
-    per_tick = m.promote_limit_mib_per_s * 256.0 * m.dt_s
+    per_tick = m.promote_limit_mib_per_s * PAGES_PER_MIB * m.dt_s
     m.promote_credit = min(m.promote_credit + per_tick * share, max(per_tick, 1.0))
     total, parts = 0, 0.0
     for r in range(m.regions):

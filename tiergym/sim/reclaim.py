@@ -19,8 +19,8 @@ from tiergym.sim.pages import (
 )
 from tiergym.sim.regions import fast_pages, leave_swap_cache, region_class, slow_pages, swap_backed
 from tiergym.sim.slab import free_in_order, free_objects
+from tiergym.sim.units import PAGE_BYTES
 
-PAGE_BYTES = 4096.0
 WRITEBACK_US = 12.0  # writing one dirty file page back, amortised over its batch
 REFERENCED_SCANS = 8  # looks at a referenced page until priority has risen so far that it goes all the same
 SHRINK_BATCH = 32  # pages' worth of objects that a shrinker frees at least (SHRINK_BATCH is 128 objects)

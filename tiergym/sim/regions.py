@@ -3,8 +3,7 @@
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.pages import free_class
-
-LEAF_SPAN_PAGES = 512
+from tiergym.sim.units import LEAF_SPAN_PAGES, TABLE_ENTRIES
 
 
 @jit
@@ -62,10 +61,10 @@ def leaf_tables_needed(m, r, touched):
 
 @jit
 def upper_tables_needed(leaf):
-    """PMD, PUD and PGD pages above `leaf` leaf tables of one region: one per 512, and two for the path."""
+    """PMD, PUD and PGD pages above `leaf` leaf tables of one region: one per TABLE_ENTRIES, and two for the path."""
     if leaf <= 0:
         return 0
-    return (leaf + 511) // 512 + 2
+    return (leaf + TABLE_ENTRIES - 1) // TABLE_ENTRIES + 2
 
 
 @jit

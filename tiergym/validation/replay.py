@@ -17,6 +17,7 @@ from tiergym.sim import demand
 from tiergym.sim import names as n
 from tiergym.sim import parameters as p
 from tiergym.sim.layout import REGION_SIZES
+from tiergym.sim.units import LEAF_SPAN_PAGES, PAGE_BYTES, PAGES_PER_MIB
 from tiergym.sim.watermarks import PCPTYPES, init_per_zone_wmark_min
 from tiergym.specs import Scenario
 from tiergym.specs.reading import complete_sections
@@ -36,7 +37,6 @@ MEMBERS = {
 }
 NODE_ZONES = (slice(0, n.FIRST_SLOW_ZONE), slice(n.FIRST_SLOW_ZONE, n.N_ZONES))
 LONG = 1_000_000_000
-PAGE_BYTES = 4096
 WAIT_FOR_KILL_S = 0.5
 RCU_CACHED_PAGES_PER_CPU = 5
 """What kvfree_rcu() keeps ready (kernel/rcu/tree.c: rcu_min_cached_objs): in recordings of two CPUs the first run of
@@ -219,7 +219,7 @@ def install(record: Any, start: Start, requests: Requests) -> None:
             used[n.KERNEL_OTHER, z] += left[z]
     cached = min(RCU_CACHED_PAGES_PER_CPU * int(record["cpus"]), int(used[n.KERNEL_OTHER, : n.FIRST_SLOW_ZONE].max()))
     record["rcu_cached_pages"] = cached
-    record["boot_kernel_mib"] = (int(used[n.KERNEL_OTHER].sum()) - cached) / 256
+    record["boot_kernel_mib"] = (int(used[n.KERNEL_OTHER].sum()) - cached) / PAGES_PER_MIB
 
 
 def _regions_at_start(requests: Requests, start: Start, node: int) -> list[tuple[int, int, int]]:
@@ -253,7 +253,7 @@ def _ask(record: Any, start: Start, requests: Requests, k: int, others: int) -> 
             # go before the text.
             record["region"]["since"][r] = record["tick"] if _somebody_sleeps(record, requests, k) else 1
         if region.left is not None:
-            record["region"]["density"][r] = region.density * max(float(region.left[at]), 1 / 512)
+            record["region"]["density"][r] = region.density * max(float(region.left[at]), 1 / LEAF_SPAN_PAGES)
         hz = 0.0 if region.access_hz is None else max(0.0, float(region.access_hz[at]))
         if hz != record["region_seldom"]["access_hz"][r]:
             record["region_seldom"]["access_hz"][r] = hz

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiergym.sim import names as n
+from tiergym.sim.units import PAGE_KIB
 from tiergym.validation.published.running import Run
 
 FAST_ZONES, SLOW_ZONES = slice(0, n.FIRST_SLOW_ZONE), slice(n.FIRST_SLOW_ZONE, n.N_ZONES)
-PAGE_KIB = 4
 PAGES_PER_GIB = 262144
 SLAB_PAGE_US = 3.0
 """A slab allocation without pressure takes 2 to 4 us (FACTS-hardware A6, [R] MAC)."""
