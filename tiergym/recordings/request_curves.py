@@ -13,7 +13,7 @@ from tiergym.sim.units import PAGE_BYTES
 
 Sizes = NDArray[np.float64]
 DENTRY_SHARE = 192 / 1320
-"""A negative dentry (192 B) has no inode: as part of a file's dentry and ext4 inode (FACTS-hardware B4)."""
+"""A negative dentry (192 B) has no inode: as part of a file's dentry and ext4 inode [K-object-sizes]."""
 
 
 @dataclass(frozen=True, slots=True)
