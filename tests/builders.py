@@ -21,9 +21,6 @@ from tiergym.specs import Scenario
 from tiergym.specs.reading import SCALARS, complete_sections
 from tiergym.specs.table import build_table
 
-FAST_ZONES = slice(0, n.FIRST_SLOW_ZONE)
-SLOW_ZONES = slice(n.FIRST_SLOW_ZONE, n.N_ZONES)
-
 DEFAULTS: dict[str, Any] = {
     "dram_mib": 1024,
     "dma_mib": 0,
@@ -132,22 +129,19 @@ class Lab:
 
     def on(self, cls: int, tier: int, machine: int = 0) -> int:
         """Pages of a class on a tier."""
-        zones = FAST_ZONES if tier == n.FAST else SLOW_ZONES
-        return int(self.machines.records["used_pages"][machine, cls, zones].sum())
+        return int(self.machines.records["used_pages"][machine, cls, n.TIER_ZONES[tier]].sum())
 
     def region_on(self, region: int, tier: int) -> int:
         """Resident pages of a region on a tier."""
-        zones = FAST_ZONES if tier == n.FAST else SLOW_ZONES
-        return int(self.m["region"]["pages"][region, zones].sum())
+        return int(self.m["region"]["pages"][region, n.TIER_ZONES[tier]].sum())
 
     def leaf_on(self, region: int, tier: int) -> int:
         """Leaf page tables of a region on a tier."""
-        zones = FAST_ZONES if tier == n.FAST else SLOW_ZONES
-        return int(self.m["region"]["leaf"][region, zones].sum())
+        return int(self.m["region"]["leaf"][region, n.TIER_ZONES[tier]].sum())
 
     def free(self, tier: int) -> int:
         """Free pages of a tier."""
-        return int(self.m["free_pages"][FAST_ZONES if tier == n.FAST else SLOW_ZONES].sum())
+        return int(self.m["free_pages"][n.TIER_ZONES[tier]].sum())
 
 
 def assert_books_balance(records: NDArray[np.void]) -> None:

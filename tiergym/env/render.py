@@ -17,8 +17,6 @@ MODES = ("ansi", "rgb_array")
 FPS = 4
 """Frames per second of a film: one per tick of the default length, in real time."""
 
-_ZONE_TIER = np.array([n.FAST if zone < n.FIRST_SLOW_ZONE else n.SLOW for zone in range(n.N_ZONES)])
-"""Pages of 4 KiB per MiB."""
 _WIDTH = 64
 _LETTERS = "afLUksrom"
 """One letter per class, in the order of `names.CLASSES`."""
@@ -84,7 +82,7 @@ _MARKS = ("min", "low", "high", "promo")
 
 def _per_tier(pages: NDArray[np.int64]) -> NDArray[np.int64]:
     """Sum over the zones, the last axis, of each tier."""
-    return np.stack([pages[..., _ZONE_TIER == tier].sum(axis=-1) for tier in range(n.N_TIERS)], axis=-1)
+    return np.stack([pages[..., zones].sum(axis=-1) for zones in n.TIER_ZONES], axis=-1)
 
 
 def _draw_pages(axes: Any, record: np.void) -> None:

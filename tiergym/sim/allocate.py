@@ -19,8 +19,10 @@ from tiergym.sim.pages import (
     clear_grant,
     drain_pcp,
     kernel_zone,
+    on_tier,
     slow_free_above,
     take_from_zonelist,
+    tier_of,
 )
 from tiergym.sim.random_bits import uniform
 from tiergym.sim.reclaim import reclaim_node
@@ -133,7 +135,7 @@ def hand_out(m, cls):
         pages = m.grant_pages[z]
         if pages > 0:
             charge_class(m, cls, z, pages)
-            m.counters[n.C_PGALLOC_SLOW if z >= n.FIRST_SLOW_ZONE else n.C_PGALLOC_FAST] += pages
+            m.counters[n.C_PGALLOC_FAST + tier_of(z)] += pages
 
 
 @jit
@@ -201,7 +203,7 @@ def allocate_user(m, cls, want, mempolicy):
     got = request_by_policy(m, want, cls, mempolicy, True, False)
     hand_out(m, cls)
     if mempolicy == n.MPOL_DEFAULT:
-        m.counters[n.C_USER_FALLBACK_SLOW] += m.grant_pages[n.SLOW_NORMAL] + m.grant_pages[n.SLOW_MOVABLE]
+        m.counters[n.C_USER_FALLBACK_SLOW] += on_tier(m.grant_pages, n.SLOW)
     return got
 
 
@@ -214,7 +216,7 @@ def allocate_huge(m, cls, want):
     """
     clear_grant(m)
     for level in (MARK_LOW, MARK_MIN):
-        got = m.grant_pages[n.DMA] + m.grant_pages[n.DMA32] + m.grant_pages[n.NORMAL]
+        got = on_tier(m.grant_pages, n.FAST)
         take_from_zonelist(m, want - got, level, NODE_FAST, False, True)
     hand_out(m, cls)
-    return m.grant_pages[n.DMA] + m.grant_pages[n.DMA32] + m.grant_pages[n.NORMAL]
+    return on_tier(m.grant_pages, n.FAST)

@@ -13,7 +13,7 @@ import math
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.curves import curve_piece, peak_bytes_per_s
-from tiergym.sim.pages import class_on_tier
+from tiergym.sim.pages import class_on_tier, node_managed, on_tier
 from tiergym.sim.regions import fast_pages, slow_pages
 from tiergym.sim.units import LINE_BYTES
 
@@ -53,7 +53,7 @@ def add_region(m, r):
     walks = region.tlb * (fast + slow - min(region.huge, fast))  # huge pages are not walked to the leaf
     if walks == 0.0:
         return
-    leaf_fast = region.leaf[n.DMA] + region.leaf[n.DMA32] + region.leaf[n.NORMAL]
+    leaf_fast = on_tier(region.leaf, n.FAST)
     leaf_slow = region.leaf[n.SLOW_NORMAL]
     share = leaf_slow / max(leaf_fast + leaf_slow, 1)
     misses = walks * region.walk_miss
@@ -63,7 +63,7 @@ def add_region(m, r):
     m.walks_per_s[n.SLOW] += walks * share
     upper_slow = region.upper[n.SLOW_NORMAL]
     if upper_slow > 0:
-        upper = upper_slow + region.upper[n.DMA] + region.upper[n.DMA32] + region.upper[n.NORMAL]
+        upper = upper_slow + on_tier(region.upper, n.FAST)
         add_accesses(m, n.SLOW, n.LOST_PAGE_TABLES, walks * UPPER_WALK_MISS * upper_slow / upper, 1.0, 0.0)
 
 
@@ -106,8 +106,7 @@ def sum_accesses(m):
 @jit
 def add_memmap(m):
     """struct page is touched for pages of both tiers alike; those of CXL lie where hot-plug put them."""
-    fast_managed = m.managed_pages[n.DMA] + m.managed_pages[n.DMA32] + m.managed_pages[n.NORMAL]
-    slow_managed = m.managed_pages[n.SLOW_NORMAL] + m.managed_pages[n.SLOW_MOVABLE]
+    fast_managed, slow_managed = node_managed(m, n.FAST), node_managed(m, n.SLOW)
     on_slow = m.memmap_slow_share * slow_managed + m.boot_memmap * fast_managed
     share = on_slow / max(fast_managed + slow_managed, 1)
     add_accesses(m, n.FAST, n.LOST_MEMMAP, m.memmap_touches_per_s * (1.0 - share), m.kernel_mlp, 0.3)

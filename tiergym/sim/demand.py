@@ -4,7 +4,7 @@ import math
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
-from tiergym.sim.pages import class_on_tier, free_class
+from tiergym.sim.pages import RELEASE_STEPS, class_on_tier, free_class, release_pages, release_zone
 from tiergym.sim.regions import fast_pages, leaf_tables_needed, resident_pages, trim_tables, unmap
 from tiergym.sim.slab import free_in_order, free_objects
 from tiergym.sim.units import PAGE_BYTES, PAGES_PER_MIB
@@ -153,12 +153,9 @@ def free_kernel_pages(m, cls, pages):
     if want <= 0:
         return
     left = want
-    for z in range(n.N_ZONES):
-        out = m.used_pages[cls, z] * want // total
-        free_class(m, cls, z, out)
-        left -= out
-    for z in range(n.N_ZONES - 1, -1, -1):
-        out = min(left, m.used_pages[cls, z])
+    for step in range(RELEASE_STEPS):
+        z = release_zone(step)
+        out = release_pages(step, m.used_pages[cls, z], want, total, left)
         free_class(m, cls, z, out)
         left -= out
 

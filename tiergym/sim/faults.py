@@ -9,7 +9,7 @@ from tiergym.sim.demand import tables_wanted
 from tiergym.sim.headroom import keep_headroom
 from tiergym.sim.kswapd import end_writeback, kswapd_run, run_woken_kswapds, set_kswapd_pace
 from tiergym.sim.pageblocks import boost_at_random
-from tiergym.sim.pages import MARK_LOW, kernel_pages_in_zone, mark_pages, obtainable
+from tiergym.sim.pages import MARK_LOW, kernel_pages_in_zone, mark_pages, obtainable, on_tier, tier_of
 from tiergym.sim.promote import promote
 from tiergym.sim.regions import (
     region_class,
@@ -130,7 +130,7 @@ def fill_swap_cache(m, r, pages):
     granted, slow = 0, 0
     for z in range(n.N_ZONES):
         granted += m.grant_pages[z]
-        slow += m.grant_pages[z] if z >= n.FIRST_SLOW_ZONE else 0
+        slow += m.grant_pages[z] if tier_of(z) == n.SLOW else 0
     if granted == 0 or 2.0 * m.swap_free_pages < m.swap_mib * PAGES_PER_MIB:
         return
     pages = min(pages, granted)
@@ -216,7 +216,7 @@ def bear_objects(m, pool, objects):
     got = allocate_kernel(m, cls, want, n.MPOL_DEFAULT)
     if got == 0:
         return
-    slow = m.grant_pages[n.SLOW_NORMAL] + m.grant_pages[n.SLOW_MOVABLE]
+    slow = on_tier(m.grant_pages, n.SLOW)
     placed = min(left, float(got * per_page))
     on_slow = placed * slow / got
     if slow > 0:

@@ -3,7 +3,7 @@
 from tiergym.sim import names as n
 from tiergym.sim.allocate import hand_out, request
 from tiergym.sim.compile import jit
-from tiergym.sim.pages import NODE_BOTH, NODE_FAST, clear_grant, drain_pcp, free_class
+from tiergym.sim.pages import NODE_BOTH, NODE_FAST, clear_grant, drain_pcp, free_class, on_tier
 from tiergym.sim.regions import leave_swap_cache, region_class
 from tiergym.sim.units import PAGE_BYTES, PAGES_PER_MIB, STRUCT_PAGES_PER_PAGE
 from tiergym.sim.watermarks import init_per_zone_wmark_min
@@ -120,7 +120,7 @@ def evacuate(m, z, pages):
             hand_out(m, cls)
             for y in range(n.FIRST_SLOW_ZONE):
                 region.pages[y] += m.grant_pages[y]
-            surplus = m.grant_pages[n.DMA] + m.grant_pages[n.DMA32] + m.grant_pages[n.NORMAL] - got
+            surplus = on_tier(m.grant_pages, n.FAST) - got
             for y in range(n.FIRST_SLOW_ZONE):
                 back = min(surplus, m.grant_pages[y])
                 region.pages[y] -= back

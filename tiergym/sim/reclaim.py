@@ -104,10 +104,9 @@ def take_from_region(m, r, tier, pages, premature):
     """Reclaim `pages` of region r from a tier, its zones in proportion. Returns (demoted, evicted)."""
     total = fast_pages(m, r) if tier == n.FAST else slow_pages(m, r)
     pages = min(pages, total)
-    first, last = (n.DMA, n.FIRST_SLOW_ZONE) if tier == n.FAST else (n.FIRST_SLOW_ZONE, n.N_ZONES)
     demoted, evicted = 0, 0
     for step in range(2):  # first every zone's share, then the remainder where it can be had
-        for z in range(first, last):
+        for z in range(n.FIRST_ZONE[tier], n.LAST_ZONE[tier] + 1):
             have = m.region[r].pages[z]
             left = pages - demoted - evicted
             if have == 0 or left == 0:
