@@ -19,12 +19,11 @@ from tiergym.sim.compile import jit, jit_inline
 from tiergym.sim.kswapd import MAX_RECLAIM_RETRIES
 from tiergym.sim.pages import class_on_tier, node_free, node_managed, on_tier
 from tiergym.sim.random_bits import bell
+from tiergym.sim.streams import PMU_STREAMS, STREAM_PMU
 from tiergym.sim.units import PAGES_PER_MIB
 
 LAYOUT_VERSION: Final = 1
 """Raised whenever an entry changes its place or meaning; exported policies carry it."""
-
-STREAM_PMU = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +132,7 @@ def sampled(m, x, stream, noiseless):
     """A PMU count with the relative error of sampling."""
     if noiseless:
         return x
-    return max(0.0, x * (1.0 + m.pmu_noise * bell(m.key, m.tick, STREAM_PMU + stream)))
+    return max(0.0, x * (1.0 + m.pmu_noise * bell(m.key, m.tick, stream)))
 
 
 @jit
@@ -176,9 +175,10 @@ def fill_rates(m, obs, i):
 def fill_sampled(m, obs, i, noiseless):
     """PMU counters, with sampling noise unless the privileged variant is asked for."""
     for tier in range(n.N_TIERS):
-        i = put(obs, i, sampled(m, m.misses_per_s[tier], 3 * tier, noiseless))
-        i = put(obs, i, sampled(m, m.walks_per_s[tier], 3 * tier + 1, noiseless))
-        i = put(obs, i, min(sampled(m, m.utilisation[tier], 3 * tier + 2, noiseless), 1.0))
+        stream = STREAM_PMU + PMU_STREAMS * tier
+        i = put(obs, i, sampled(m, m.misses_per_s[tier], stream, noiseless))
+        i = put(obs, i, sampled(m, m.walks_per_s[tier], stream + 1, noiseless))
+        i = put(obs, i, min(sampled(m, m.utilisation[tier], stream + 2, noiseless), 1.0))
     return i
 
 

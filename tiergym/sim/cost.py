@@ -18,6 +18,7 @@ from tiergym.sim.regions import fast_pages, slow_pages
 from tiergym.sim.units import LINE_BYTES
 
 UPPER_WALK_MISS = 0.03  # upper levels mostly hit the paging-structure caches [K-page-walks]
+KERNEL_WRITE_SHARE = 0.3  # of the misses on kernel objects and struct pages, those that dirty the line
 MAX_OVERHEAD = 0.95  # what is owed beyond this share of a tick is paid in later ticks
 TOLERANCE = 1e-13
 
@@ -74,8 +75,8 @@ def add_kernel_class(m, cls, cause, touches_per_s):
     if fast + slow == 0 or touches_per_s == 0.0:
         return
     share = slow / (fast + slow)
-    add_accesses(m, n.FAST, cause, touches_per_s * (1.0 - share), m.kernel_mlp, 0.3)
-    add_accesses(m, n.SLOW, cause, touches_per_s * share, m.kernel_mlp, 0.3)
+    add_accesses(m, n.FAST, cause, touches_per_s * (1.0 - share), m.kernel_mlp, KERNEL_WRITE_SHARE)
+    add_accesses(m, n.SLOW, cause, touches_per_s * share, m.kernel_mlp, KERNEL_WRITE_SHARE)
 
 
 @jit
@@ -109,8 +110,8 @@ def add_memmap(m):
     fast_managed, slow_managed = node_managed(m, n.FAST), node_managed(m, n.SLOW)
     on_slow = m.memmap_slow_share * slow_managed + m.boot_memmap * fast_managed
     share = on_slow / max(fast_managed + slow_managed, 1)
-    add_accesses(m, n.FAST, n.LOST_MEMMAP, m.memmap_touches_per_s * (1.0 - share), m.kernel_mlp, 0.3)
-    add_accesses(m, n.SLOW, n.LOST_MEMMAP, m.memmap_touches_per_s * share, m.kernel_mlp, 0.3)
+    add_accesses(m, n.FAST, n.LOST_MEMMAP, m.memmap_touches_per_s * (1.0 - share), m.kernel_mlp, KERNEL_WRITE_SHARE)
+    add_accesses(m, n.SLOW, n.LOST_MEMMAP, m.memmap_touches_per_s * share, m.kernel_mlp, KERNEL_WRITE_SHARE)
 
 
 @jit

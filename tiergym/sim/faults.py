@@ -4,13 +4,13 @@ sub-rounds, as they do on a machine where all of them run at once."""
 from tiergym.sim import names as n
 from tiergym.sim.allocate import allocate_huge, allocate_kernel, allocate_user
 from tiergym.sim.compile import jit
-from tiergym.sim.damon import damon_promote
+from tiergym.sim.damon import damon_promote, damon_promotes
 from tiergym.sim.demand import tables_wanted
-from tiergym.sim.headroom import keep_headroom
+from tiergym.sim.headroom import keep_headroom, wants_headroom
 from tiergym.sim.kswapd import end_writeback, kswapd_run, run_woken_kswapds, set_kswapd_pace
 from tiergym.sim.pageblocks import boost_at_random
 from tiergym.sim.pages import MARK_LOW, kernel_pages_in_zone, mark_pages, obtainable, on_tier, tier_of
-from tiergym.sim.promote import promote
+from tiergym.sim.promote import numa_promotes, promote
 from tiergym.sim.regions import (
     region_class,
     resident_pages,
@@ -49,9 +49,7 @@ def nobody_reclaims(m, pages, room):
     Either DRAM has them above low, or everything may fall back to a slow tier that has them above low, and nothing
     else frees DRAM meanwhile.
     """
-    if m.kswapd_awake[n.FAST] == 1 or m.action[n.A_HEADROOM] > 0:
-        return False
-    if m.numa_balancing > 0.0 or m.damon_promotion > 0.5:
+    if m.kswapd_awake[n.FAST] == 1 or wants_headroom(m) or numa_promotes(m) or damon_promotes(m):
         return False
     if room >= pages:
         return True
@@ -167,7 +165,7 @@ def charge_refaults(m, r, pages):
 def touch_huge(m, r, pages):
     """The part of an anonymous region's faults that huge pages serve; returns the pages got."""
     region = m.region[r]
-    if m.thp < 0.5 or region.thp_share == 0.0 or region.kind != n.KIND_ANON:
+    if m.thp == n.OFF or region.thp_share == 0.0 or region.kind != n.KIND_ANON:
         return 0
     want = int(pages * region.thp_share)
     if want == 0:

@@ -19,7 +19,7 @@ def choose_zone(m):
     mode = m.action[n.A_ZONE]
     if mode != n.ZONE_AUTO_MOVABLE:
         return n.SLOW_MOVABLE if mode == n.ZONE_MOVABLE else n.SLOW_NORMAL
-    if m.auto_movable_numa_aware > 0.5:
+    if m.auto_movable_numa_aware == n.ON:
         return n.SLOW_NORMAL
     movable = m.managed_pages[n.SLOW_MOVABLE] + m.block_pages
     kernel_early = m.dram_mib * PAGES_PER_MIB

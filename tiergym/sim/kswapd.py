@@ -6,11 +6,10 @@ from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.pages import MARK_LOW, node_managed, on_tier, slow_free_above
 from tiergym.sim.percpu import drop_rcu_cache, trim_pcp
-from tiergym.sim.reclaim import metadata_us, reclaim_node
+from tiergym.sim.reclaim import can_demote, metadata_us, reclaim_node
 
 MAX_RECLAIM_RETRIES = 16
 MIN_BATCH_PAGES = 32  # SWAP_CLUSTER_MAX
-TIERING = 2.0
 
 
 @jit
@@ -25,7 +24,7 @@ def node_deficit(m, tier):
     for z in range(n.FIRST_ZONE[tier], n.LAST_ZONE[tier] + 1):
         if m.managed_pages[z] == 0:
             continue
-        mark = m.promo_pages[z] if m.numa_balancing == TIERING else m.high_pages[z]
+        mark = m.promo_pages[z] if m.numa_balancing == n.NUMA_BALANCING_TIERING else m.high_pages[z]
         short = mark + m.boost_pages[z] + m.reserve_movable_pages[z] + 1 - m.free_pages[z]
         if short <= 0:
             return 0
@@ -76,7 +75,7 @@ def wake_kswapd(m, tier, cls, premature, requests):
 def wake_demotion_target(m):
     """After reclaim of DRAM: demotion asks the slow node with GFP_NOWAIT, so below low it wakes the kswapd there,
     which drops or swaps what demotion brought (mm/vmscan.c: alloc_migrate_folio)."""
-    if m.demotion > 0.5 and m.slow_in_lower_tier > 0.5 and slow_free_above(m, MARK_LOW) == 0:
+    if can_demote(m) and slow_free_above(m, MARK_LOW) == 0:
         wake_kswapd(m, n.SLOW, n.ANON, False, 1)
 
 

@@ -122,12 +122,7 @@ def migrate_kernel_pages(m):
     calm = m.calm_s >= CALM_S
     if node_managed(m, n.SLOW) == 0:
         return
-    per_s = BUDGET_PAGES_PER_S[0]
-    if m.action[n.A_MIGRATE_BUDGET] == 1:
-        per_s = BUDGET_PAGES_PER_S[1]
-    elif m.action[n.A_MIGRATE_BUDGET] == 2:
-        per_s = BUDGET_PAGES_PER_S[2]
-    budget = int(per_s * m.dt_s)
+    budget = int(BUDGET_PAGES_PER_S[m.action[n.A_MIGRATE_BUDGET]] * m.dt_s)
     mode = m.action[n.A_MIGRATE_PT_LEAF]
     if mode != n.MIGRATE_TABLES_OFF:
         budget = migrate_tables_with_data(m, budget)

@@ -4,7 +4,7 @@ import math
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
-from tiergym.sim.kswapd import TIERING, kswapd_run, wake_kswapd
+from tiergym.sim.kswapd import kswapd_run, wake_kswapd
 from tiergym.sim.pages import (
     MARK_HIGH,
     charge_class,
@@ -91,6 +91,12 @@ def promote_region(m, r, pages, level):
 
 
 @jit
+def numa_promotes(m):
+    """Whether NUMA balancing may take DRAM in any tick."""
+    return m.numa_balancing != n.NUMA_BALANCING_OFF
+
+
+@jit
 def promote(m, share):
     """Promotion during `share` of a tick; `region_promoted` adds up over the tick.
 
@@ -99,8 +105,8 @@ def promote(m, share):
     came too late, CXL is in the top tier, and tiering mode scans no top-tier page (mm/mprotect.c: change_pte_range).
     Normal mode knows no threshold and wakes nobody: what does not fit stays (migrate_misplaced_folio_prepare).
     """
-    tiering = m.numa_balancing == TIERING
-    if m.numa_balancing == 0.0 or node_managed(m, n.SLOW) == 0 or (tiering and m.slow_in_lower_tier < 0.5):
+    tiering = m.numa_balancing == n.NUMA_BALANCING_TIERING
+    if not numa_promotes(m) or node_managed(m, n.SLOW) == 0 or (tiering and m.slow_in_lower_tier == n.OFF):
         return
     plenty = plenty_free(m)
     per_tick = m.promote_limit_mib_per_s * PAGES_PER_MIB * m.dt_s

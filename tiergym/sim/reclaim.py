@@ -28,11 +28,15 @@ SHRINK_SEEKS = 0.5  # DEFAULT_SEEKS 2: slab is scanned at half the pace of LRU p
 
 
 @jit
+def can_demote(m):
+    """Whether demotion is on and has a target."""
+    return m.demotion == n.ON and m.slow_in_lower_tier == n.ON
+
+
+@jit
 def demotion_room(m):
     """Pages the slow tier still takes from demotion; 0 if demotion is off or has no target."""
-    if m.demotion < 0.5 or m.slow_in_lower_tier < 0.5:
-        return 0
-    return slow_free_above(m, MARK_MIN)
+    return slow_free_above(m, MARK_MIN) if can_demote(m) else 0
 
 
 @jit
@@ -91,7 +95,7 @@ def metadata_us(m, tier):
 @jit
 def evictable(m, r, tier, room):
     """Pages of region r that reclaim could take from a tier."""
-    if m.region[r].mlocked > 0.5 or (m.reclaim_files_only == 1 and swap_backed(m, r)):
+    if m.region[r].mlocked == n.ON or (m.reclaim_files_only == 1 and swap_backed(m, r)):
         return 0
     pages = fast_pages(m, r) if tier == n.FAST else slow_pages(m, r)
     if swap_backed(m, r) and room == 0 and m.swap_free_pages == 0:

@@ -37,7 +37,7 @@ def min_free_kib(m):
         root += 1
     kib = min(max(root, LEAST_MIN_FREE_KIB), MOST_MIN_FREE_KIB)
     kib = max(kib, int(m.min_free_kib))
-    if m.thp > 0.0:
+    if m.thp == n.ON:
         zones = 0
         for z in range(n.N_ZONES):
             if z != n.SLOW_MOVABLE and m.managed_pages[z] > 0:
@@ -53,7 +53,7 @@ def set_watermarks(m):
     """min, low, high and promo of every zone (mm/page_alloc.c: __setup_per_zone_wmarks)."""
     pages_min = min_free_kib(m) // PAGE_KIB
     kernel_managed = 0
-    shares = m.movable_shares_min > 0.5
+    shares = m.movable_shares_min == n.ON
     for z in range(n.N_ZONES):
         if z != n.SLOW_MOVABLE or shares:
             kernel_managed += m.managed_pages[z]

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from tiergym.errors import UserError
 from tiergym.sim import names as n
+from tiergym.sim.cost import KERNEL_WRITE_SHARE
 from tiergym.sim.layout import MAX_BLOCKS
 from tiergym.sim.units import KIB_PER_MIB, LINE_BYTES, PAGE_KIB, PAGEBLOCK_PAGES, PAGES_PER_MIB, STRUCT_PAGES_PER_PAGE
 from tiergym.sim.watermarks import LEAST_MIN_FREE_KIB, MOST_MIN_FREE_KIB, PAGEBLOCKS_PER_ZONE
@@ -15,7 +16,6 @@ from tiergym.specs.distributions import highest, lowest, support
 from tiergym.specs.reading import Table
 from tiergym.specs.table import Rows, entry_rows, section_rows
 
-KERNEL_WRITE_SHARE = 0.3
 MAX_STALL_SHARE = 0.95
 """Of the time of full-speed work on unloaded DRAM; the rest must be left to compute with."""
 MAX_BANDWIDTH_SHARE = 3.0
@@ -79,7 +79,7 @@ def check_watermarks(machine: Rows, kernel: Rows, file: str) -> None:
     """
     managed_kib = lowest(machine["dram_mib"]) * KIB_PER_MIB * (1 - highest(machine["boot_reserved_share"]))
     min_kib = min(max((16 * managed_kib) ** 0.5, LEAST_MIN_FREE_KIB), MOST_MIN_FREE_KIB)
-    if highest(kernel["thp"]) > 0:
+    if highest(kernel["thp"]) == n.ON:
         min_kib = max(min_kib, min(KERNEL_ZONES * PAGEBLOCKS_PER_ZONE * PAGEBLOCK_PAGES * PAGE_KIB, managed_kib / 20))
     min_kib = max(min_kib, highest(kernel["min_free_kib"]))
     gap_kib = max(min_kib / 4, managed_kib * highest(kernel["watermark_scale_factor"]) / 10000)
