@@ -200,8 +200,22 @@ def test_bench_compares_medians_the_right_way_round(cli: Cli, monkeypatch: pytes
         return lambda: lambda: left.pop(0)
 
     plan = (
-        benchmark.Measurement("rate", "steps/s", "", True, readings(9, 40, 8), "slower", readings(2, 3, 1)),
-        benchmark.Measurement("time", "us", "at most 25", False, readings(5, 5, 5), "slower", readings(20, 10, 5)),
+        benchmark.Measurement(
+            name="rate",
+            unit="steps/s",
+            build=readings(9, 40, 8),
+            reference="slower",
+            build_reference=readings(2, 3, 1),
+        ),
+        benchmark.Measurement(
+            name="time",
+            unit="us",
+            target="at most 25",
+            higher_is_better=False,
+            build=readings(5, 5, 5),
+            reference="slower",
+            build_reference=readings(20, 10, 5),
+        ),
     )
     monkeypatch.setattr(benchmark, "PLAN", plan)
     monkeypatch.setattr(benchmark, "points", lambda *arguments: iter(()))
@@ -222,8 +236,15 @@ def test_a_quick_bench_makes_a_page(cli: Cli, monkeypatch: pytest.MonkeyPatch, t
         return lambda: 2e6
 
     plan = (
-        benchmark.Measurement("engine", "ticks/s", "at least 1,500,000", True, fast, "slower", lambda: lambda: 1e6),
-        benchmark.Measurement("engine", "ticks/s", "", True, fast, "EnvPool", missing),
+        benchmark.Measurement(
+            name="engine",
+            unit="ticks/s",
+            target="at least 1,500,000",
+            build=fast,
+            reference="slower",
+            build_reference=lambda: lambda: 1e6,
+        ),
+        benchmark.Measurement(name="engine", unit="ticks/s", build=fast, reference="EnvPool", build_reference=missing),
     )
     monkeypatch.setattr(benchmark, "PLAN", plan)
     assert cli("bench", "--quick", "--json", "b.json").code == 0
