@@ -24,13 +24,13 @@ from typing import Any
 import pytest
 import typer
 
+from tests.places import ROOT
 from tiergym.bench import performance_page
 from tiergym.cli.app import app
 from tiergym.env.actions import N_MASK, NVEC
 from tiergym.env.observations import N_OBS
 from tiergym.lab import reference
 
-ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMANDS: Any = typer.main.get_command(app)
 MODEL = (ROOT / "docs" / "model.md").read_text()

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.places import ROOT
+
 SOURCES = sorted((ROOT / "tiergym").rglob("*.py"))
 FLOORS = ("sim", "specs", "env", "policy", "recordings", "lab", "bench", "validation", "kernel_lab", "cli")
 """From the bottom up; docs/architecture.md says what each is."""

@@ -2,10 +2,9 @@
 
 import pytest
 
-from tests.builders import PAGES_PER_MIB, Lab, assert_books_balance, scenario
+from tests.builders import MOVABLE, PAGES_PER_MIB, Lab, assert_books_balance, scenario
 from tiergym.sim import names as n
 
-MOVABLE = {"zone": "movable"}
 HOG = {"kind": "anon", "mib": 1100, "access_hz": 0.01, "grow_s": 1, "hold_s": 3, "shrink_s": 0.25}
 """Fills DRAM and spills a little, leaves at 4.25 s."""
 STACKS = {"threads": {"count": 300, "start_s": 2, "grow_s": 1}}

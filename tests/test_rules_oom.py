@@ -3,10 +3,8 @@
 import numpy as np
 import pytest
 
-from tests.builders import Lab, assert_books_balance, scenario
+from tests.builders import MOVABLE, Lab, assert_books_balance, scenario
 from tiergym.sim import names as n
-
-MOVABLE = {"zone": "movable"}
 
 
 def region(process, mib, **fields):
