@@ -102,6 +102,33 @@ def test_scenarios_lists_presets_and_show_prints_one_to_start_from(cli: Cli, tmp
     assert np.array_equal(specs.load_scenario("mine.toml").table, specs.load_scenario("kvstore-1to2").table)
 
 
+def test_set_changes_what_runs_and_results_say_so(cli: Cli, short: Path, tmp_path: Path):
+    latency = "machine.slow_latency_ns={ uniform = [800, 900] }"
+    change = ("--set", latency, "--set", "workload.region.weights.mempolicy=bind_slow", "--set", "kernel.demotion=off")
+    args = ("--scenario", short, "--episodes", 2)
+    plain = cli("evaluate", "online", *args, "--json", "plain.json")
+    changed = cli("evaluate", "online", *args, *change, "--json", "changed.json")
+    assert (plain.code, changed.code) == (0, 0), changed.err
+    assert "short with machine.slow_latency_ns" in changed.out.replace("\n", " ")
+    before, after = read(tmp_path / "plain.json"), read(tmp_path / "changed.json")
+    assert before["changes"] == {}
+    assert after["changes"] == {
+        "machine.slow_latency_ns": {"uniform": [800, 900]},
+        "workload.region.weights.mempolicy": "bind_slow",
+        "kernel.demotion": "off",
+    }
+    throughputs = [document["policies"]["online"]["throughput"]["mean"] for document in (before, after)]
+    assert throughputs[1] < throughputs[0]
+    shown = cli("scenarios", "show", short, *change).out
+    assert shown.startswith("# short with machine.slow_latency_ns = { uniform = [800, 900] }, workload.region.weights")
+    (tmp_path / "mine.toml").write_text(shown)
+    assert specs.load_scenario("mine.toml").sections["kernel"]["demotion"] == "off"
+    matrix = cli(
+        "matrix", "--scenarios", short, "--policies", "online", "--episodes", 2, *change[4:], "--json", "m.json"
+    )
+    assert matrix.code == 0 and read(tmp_path / "m.json")["scenarios"]["short"]["changes"] == {"kernel.demotion": "off"}
+
+
 def test_agents_lists_policies_and_recipes(cli: Cli):
     listing = cli("agents").out
     for name in ("online", "restrict", "random", "ppo"):
@@ -238,6 +265,16 @@ BAD_INPUT = {
     "export .": "config.toml",
     "export . --format torch": "allowed: onnx",
     "scenarios show nope": "unknown scenario",
+    "evaluate online --set kernel.demotion": "--set kernel.demotion: allowed: section.field=value",
+    "evaluate online --set demotion=on": "--set demotion=on: allowed: section.field=value",
+    "evaluate online --set kernel.demotion=maybe": "--set: kernel.demotion = 'maybe'; allowed: one of",
+    "compare --policies online --set kernel.demotio=on": "did you mean 'demotion'",
+    "matrix --set kernel.demotion={": "'{' is no value",
+    "scenarios show llama-1to2 --set kernel.demotion=on --set kernel.demotion=off": "each field once",
+    "scenarios show llama-1to2 --set workload.base=graph": "stands in its file",
+    "scenarios show llama-1to2 --set machine.dram_mib=1": "--set: machine.dram_mib = 1; allowed: a number from 64",
+    "train --resume . --set kernel.demotion=on": "has its own scenarios",
+    "run --set kernel.demotion=2": "set by experiment 'main' or --set: kernel.demotion = 2",
 }
 
 

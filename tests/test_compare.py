@@ -90,8 +90,12 @@ def test_json_has_the_documented_keys(tmp_path: Path, comparison: Comparison):
     path = tmp_path / "new" / "results.json"
     results.write_json(path, results.comparison_json(comparison))
     document = json.loads(path.read_text())
-    assert list(document) == ["schema", "scenario", "seed", "episodes", "policies"]
+    assert list(document) == ["schema", "scenario", "changes", "seed", "episodes", "policies"]
     assert (document["schema"], document["scenario"], document["seed"]) == (1, "llama-1to2", 3)
+    assert document["changes"] == {
+        "episode.horizon_s": {"uniform": [2, 6]},
+        "machine.slow_latency_ns": {"uniform": [200, 500]},
+    }
     for values in document["policies"].values():
         assert tuple(values) == metrics.NAMES
         for value in values.values():
@@ -112,6 +116,8 @@ def test_parquet_has_a_row_per_run_and_episode(tmp_path: Path, comparison: Compa
     rows = [row for row in table.to_pylist() if row["policy"] == "two_runs" and row["run"] == 1]
     assert [row["return"] for row in rows] == comparison.values["two_runs"]["return"][1].tolist()
     assert [row["machine_seed"] for row in rows] == evaluation_seeds(3, EPISODES).tolist()
+    changes = "episode.horizon_s = { uniform = [2, 6] }, machine.slow_latency_ns = { uniform = [200, 500] }"
+    assert {row["changes"] for row in rows} == {changes}
 
 
 def test_tables_rank_by_return_and_name_the_reference(comparison: Comparison):

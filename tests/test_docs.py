@@ -205,23 +205,6 @@ def test_constants_of_the_model_page_are_the_code_s() -> None:
     assert {name: ast.literal_eval(value.strip()) for name, value in rows} == {name: resolve(name) for name, _ in rows}
 
 
-def references(text: str) -> set[str]:
-    """Sections, tables and findings that a source or a scenario cites."""
-    cited = re.findall(r"FACTS(?:-kernel|-hardware)?,? ([A-C]?\d(?:\.\d+)?)", text)
-    cited += re.findall(r"\b([ABC]\d)(?: #\d+)?\b(?=[,;:) ])", text) if "A1 #" in text else []
-    return set(cited) | set(re.findall(r"\b(F\d{1,2})\b", text))
-
-
-def test_every_reference_in_the_code_has_a_key() -> None:
-    key = MODEL[MODEL.index("## 17.") :]
-    keyed = {tag for cell in re.findall(r"(?m)^\| ([^|]+) \|", key) for tag in re.findall(r"[A-CF]?\d[\d.]*", cell)}
-    keyed |= {f"0.{i}" for i in range(1, 6)}
-    files = [path for folder in ("tiergym", "envs", "agents", "tests") for path in (ROOT / folder).rglob("*.*")]
-    for path in files:
-        if path.suffix in (".py", ".toml") and path != Path(__file__).resolve():
-            assert references(path.read_text()) <= keyed, path
-
-
 def test_results_of_the_readme_are_those_of_the_results_page() -> None:
     match = re.search(r"(?s)<!-- results -->(.*)<!-- /results -->", (ROOT / "README.md").read_text())
     assert match is not None

@@ -158,7 +158,7 @@ def test_mlp_of_spec_follows_from_its_local_run() -> None:
         expected = 16 * 2.8e9 / unloaded_cpi * mpki / 1000 / (16384 * 256)
         assert region["misses_per_page_s"] == pytest.approx(expected, rel=1e-3)
         assert region["write_share"] == pytest.approx(write / read, abs=1e-3)
-    assert len(LOAD) == 12  # the curve above is A3's
+    assert len(LOAD) == 12  # the curve above is one of [H-dram-curves]
 
 
 @pytest.mark.parametrize(

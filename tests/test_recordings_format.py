@@ -112,5 +112,5 @@ def test_the_new_recordings_are_in_order(folder: str, count: int):
         recording = read_recording(path)
         assert recording.nodes == (0, 1) and recording.meta["completed"]
         if path.name.partition("__")[0].endswith("_mov"):
-            assert int(recording.columns["n1.nr_page_table_pages"].max()) == 0  # F3
+            assert int(recording.columns["n1.nr_page_table_pages"].max()) == 0  # [F-movable-clean]
             assert int(recording.columns["n1.nr_kernel_stack"].max()) == 0

@@ -81,8 +81,9 @@ def test_the_score_does_not_fall(outcomes: list[Outcome]) -> None:
     ],
 )
 def test_what_holds_in_every_run(outcomes: list[Outcome], name: str) -> None:
-    """Watermarks to the page (F11), kernel pages never in MOVABLE (F3), OOM and its constraint (F4, F15), no reclaim
-    before a fallback (F1), demotion that kernel requests drive (F6), blocks that a kernel page pins (F10)."""
+    """Watermarks to the page [F-watermarks], kernel pages never in MOVABLE [F-movable-clean], OOM and its constraint
+    [F-premature-oom] [F-both-full], no reclaim before a fallback [F-fallback], demotion that kernel requests drive
+    [F-boosts], blocks that a kernel page pins [F-pinned-blocks]."""
     judged = rows(outcomes, name)
     assert len(judged) >= 5
     assert [run for run, ok in judged.items() if not ok] == []

@@ -40,7 +40,7 @@ def test_it_fills_dram_to_min_and_numa_balancing_only_to_high():
     ids=["promotion alone", "with demotion", "without promotion", "CXL is NORMAL"],
 )
 def test_the_next_kernel_page_kills_unless_kswapd_can_demote(fields, modes, killed):
-    """SK hynix's OOM behind a filler of 490 GB and more (FACTS-hardware C4)."""
+    """SK hynix's OOM behind a filler of 490 GB and more [W-damon-redis]."""
     done = lab(modes, pools=STACKS, min_free_kib=16384, **fields).ticks(40)
     assert (done.total("oom_kill") > 0) == killed
     assert done.total("oom_kill_premature") == done.total("oom_kill")

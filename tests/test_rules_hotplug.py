@@ -20,7 +20,7 @@ def add(mib, at_s=4):
 
 def test_struct_pages_of_cxl_are_charged_to_dram():
     """64 B per page, allocated before the first block is online: 1.5625 % of CXL from DRAM in both zones
-    (mm/sparse-vmemmap.c: vmemmap_alloc_block; recordings F12)."""
+    (mm/sparse-vmemmap.c: vmemmap_alloc_block) [F-memmap]."""
     for modes in ({}, MOVABLE):
         lab = Lab(scenario(), modes=modes).ticks(1)
         assert lab.on(n.MEMMAP, n.FAST) == 2048 * 256 // 64
@@ -40,7 +40,7 @@ def test_memmap_on_memory_takes_it_from_the_block():
 
 
 def test_a_later_range_may_take_its_struct_pages_from_cxl():
-    """FACTS 3: a second range finds the first one online as NORMAL when DRAM is short."""
+    """[K-memmap]: a second range finds the first one online as NORMAL when DRAM is short."""
     hog = HOG | {"hold_s": 100}
     lab = Lab(scenario(regions=[hog], events=[add(1024)])).ticks(20)
     # Each block that comes online lowers DRAM's marks a little, and the next one's struct pages use that first.
@@ -51,7 +51,7 @@ def test_a_later_range_may_take_its_struct_pages_from_cxl():
 
 
 def test_onlining_as_normal_lowers_drams_min():
-    """min_free_kbytes is shared out over all zones but MOVABLE (mm/page_alloc.c: __setup_per_zone_wmarks; F11)."""
+    """__setup_per_zone_wmarks: min_free_kbytes is shared out over all zones but MOVABLE [F-watermarks]."""
     before = Lab(scenario(slow_mib=0)).ticks(1).m["min_pages"][n.NORMAL]
     normal, movable = Lab(scenario()).ticks(1), Lab(scenario(), modes=MOVABLE).ticks(1)
     assert abs(movable.m["min_pages"][n.NORMAL] - before) <= 5  # recomputed with the high marks in place
@@ -64,7 +64,7 @@ def test_onlining_as_normal_lowers_drams_min():
 
 
 def test_auto_movable_makes_a_cpuless_node_normal():
-    """auto_movable_can_online_movable: numa_aware counts the node's own early pages, of which it has none (F14)."""
+    """auto_movable_can_online_movable: numa_aware counts the node's own early pages: it has none [F-auto-movable]."""
     aware = Lab(scenario(), modes={"zone": "auto_movable"}).ticks(1)
     assert aware.m["managed_pages"][n.SLOW_MOVABLE] == 0
     lab = Lab(scenario(slow_mib=4096, auto_movable_numa_aware="off"), modes={"zone": "auto_movable"}).ticks(1)
@@ -74,7 +74,7 @@ def test_auto_movable_makes_a_cpuless_node_normal():
 
 
 def test_one_unmovable_page_pins_its_block():
-    """mm/page_isolation.c: has_unmovable_pages fails the whole block; the pages cluster in the lowest (F10)."""
+    """has_unmovable_pages fails the whole block; the pages cluster in the lowest [F-pinned-blocks]."""
     lab = Lab(scenario(regions=[HOG], pools={"buffers": {"count": 1, "start_s": 2}}, events=[remove()])).ticks(30)
     assert lab.on(n.ANON, n.SLOW) == 0
     assert lab.on(n.KERNEL_OTHER, n.SLOW) == 1
@@ -87,7 +87,7 @@ def test_one_unmovable_page_pins_its_block():
 
 
 def test_survivors_pin_every_block_that_they_are_in():
-    """Objects die everywhere, not from the top: 1 % left of two blocks' worth of pages still pins both (F10)."""
+    """Objects die everywhere, not from the top: 1 % left of two blocks' pages still pins both [F-pinned-blocks]."""
     buffers = {"buffers": {"count": 50_000, "start_s": 1, "hold_s": 2, "shrink_s": 0, "low_share": 0.01}}
     lab = Lab(scenario(pools=buffers, events=[remove()]), modes={"place.kernel_other": "prefer_slow"}).ticks(12)
     assert lab.on(n.KERNEL_OTHER, n.SLOW) == 50_000
@@ -158,7 +158,7 @@ def test_blocks_come_back_in_the_zone_of_the_day():
 
 
 def test_prefer_slow_is_masked_without_a_normal_zone():
-    """MODEL.md 6: impossible modes are masked, and chosen all the same become the default."""
+    """docs/reference/actions.md: impossible modes are masked, and chosen all the same become the default."""
     lab = Lab(scenario(pools=STACKS), modes=MOVABLE | {"place.kstack": "prefer_slow"}).ticks(20)
     assert not lab.machines.masks[0, n.PREFER_SLOW]
     assert lab.m["action"][n.A_PLACE_KSTACK] == n.FALLBACK

@@ -38,7 +38,7 @@ def test_the_victim_is_the_largest_by_rss():
 
 
 def test_the_choice_is_blind_to_nodes():
-    """A shortage of DRAM kills the largest process even if all its memory is on CXL (FACTS 1.8)."""
+    """A shortage of DRAM kills the largest process even if all its memory is on CXL [K-oom-killer]."""
     candidates = region(1, 60), region(2, 400, mempolicy="bind_slow")
     lab = Lab(crowd(*candidates, processes=[{}, {}]), modes=MOVABLE)
     assert killed(lab) == [2]
@@ -90,7 +90,7 @@ def test_a_kill_frees_everything_and_the_process_comes_back():
 
 
 def test_filling_both_tiers_kills_without_being_premature():
-    """Recordings F15: `online` fills both nodes to min, then kills; CXL held nothing that was refused."""
+    """[F-both-full]: `online` fills both nodes to min, then kills; CXL held nothing that was refused."""
     lab = Lab(scenario(regions=[region(0, 4000, grow_s=10)]))
     assert killed(lab) == [0]
     assert lab.total("oom_kill_premature") == 0
@@ -98,7 +98,7 @@ def test_filling_both_tiers_kills_without_being_premature():
 
 @pytest.mark.parametrize("lost_s", [0, 4, 20])
 def test_a_kill_costs_the_restart_and_the_lost_work(lost_s):
-    """MODEL.md 4.3: its work is lost and it restarts later; neither hides behind the other."""
+    """docs/model.md section 8: its work is lost and it restarts later; neither hides behind the other."""
     hog = region(0, 1000, grow_s=1)
     burst = {"threads": {"count": 2000, "start_s": 4, "grow_s": 1, "hold_s": 0.5, "shrink_s": 0}}
     machine = scenario(regions=[hog], processes=[{"restart_s": 3, "lost_s": lost_s}], pools=burst)
@@ -120,7 +120,7 @@ def test_a_share_of_the_work_is_lost_with_its_process():
 
 
 def measured(modes, demotion):
-    """FACTS-kernel 1.9: 768 + 1,536 MiB, one page touched per 2 MiB until somebody dies. MiB just before that tick.
+    """[F-guest-oom]: 768 + 1,536 MiB, one page touched per 2 MiB until somebody dies. MiB just before that tick.
 
     655 MiB are managed, 30 MiB of it used at boot and 24 MiB by struct pages; THP raises the marks.
     """

@@ -1,4 +1,4 @@
-"""Kernel pages stay where they were born (MODEL.md 4.4)."""
+"""Kernel pages stay where they were born (docs/model.md section 3)."""
 
 from tests.builders import PASSING_HOG, Lab, scenario
 from tiergym.sim import names as n
@@ -8,7 +8,7 @@ LATE = {"kind": "anon", "mib": 600, "access_hz": 10, "start_s": 3, "grow_s": 2}
 
 
 def test_page_tables_split_as_the_data_did():
-    """pte_alloc_one has the same zonelist as the fault that needs it: once DRAM is at low both spill (FACTS 0.2)."""
+    """pte_alloc_one has the same zonelist as the fault that needs it: below low both spill [F-kernel-spills]."""
     lab = Lab(scenario(regions=[{"kind": "anon", "mib": 1800, "grow_s": 8}])).ticks(40)
     data = lab.region_on(0, n.SLOW) / (lab.region_on(0, n.FAST) + lab.region_on(0, n.SLOW))
     tables = lab.leaf_on(0, n.SLOW) / (lab.leaf_on(0, n.FAST) + lab.leaf_on(0, n.SLOW))
@@ -29,7 +29,7 @@ def test_one_table_per_2_mib_of_touched_range():
 
 
 def test_tables_on_cxl_stay_when_dram_frees_up():
-    """No migration code for page tables: they stay to the page until unmap (recordings F9)."""
+    """No migration code for page tables: they stay to the page until unmap [F-stranded]."""
     lab = Lab(scenario(regions=[PASSING_HOG, LATE], pools={"threads": {"count": 50, "start_s": 4}})).ticks(24)
     tables, stacks = lab.leaf_on(1, n.SLOW), lab.on(n.KSTACK, n.SLOW)
     assert tables > 250 and stacks == 200
@@ -40,7 +40,7 @@ def test_tables_on_cxl_stay_when_dram_frees_up():
 
 
 def test_promotion_leaves_the_tables_behind():
-    """migrate_misplaced_folio moves the page, not the table that maps it (FACTS 0.2)."""
+    """migrate_misplaced_folio moves the page, not the table that maps it [K-page-tables]."""
     machine = scenario(regions=[PASSING_HOG, LATE], numa_balancing="tiering", scan_mib_per_s=1000)
     lab = Lab(machine).ticks(24)
     tables = lab.leaf_on(1, n.SLOW)
@@ -57,7 +57,7 @@ def test_promotion_leaves_the_tables_behind():
 
 
 def test_demotion_leaves_the_tables_behind():
-    """Kernel pages are on no LRU list: reclaim demotes the data alone (FACTS 2.3)."""
+    """Kernel pages are on no LRU list: reclaim demotes the data alone [K-demotion]."""
     lab = Lab(
         scenario(regions=[PASSING_HOG | {"hold_s": 1000}, LATE | {"mib": 900}], demotion="on"),
         modes={"zone": "movable"},

@@ -20,7 +20,7 @@ def test_kernel_pages_fill_their_own_blocks_in_silence():
 
 
 def test_a_stolen_block_boosts_the_marks_of_a_full_zone():
-    """boost_watermark: one pageblock, at most watermark_boost_factor of high; off with a factor of 0 (F6)."""
+    """boost_watermark: one pageblock, at most watermark_boost_factor of high; off with a factor of 0 [K-pageblocks]."""
     full = {"mib": 985, "grow_s": 0}
     boosted, off = (
         Lab(scenario(regions=[full], pools=THREADS, boost_factor=factor, **SMALL_GAPS)) for factor in (15000, 0)

@@ -58,7 +58,7 @@ def test_normal_mode_promotes_cold_pages_too_but_wakes_nobody():
 
 
 def test_a_slow_node_in_the_top_tier_is_not_scanned():
-    """change_pte_range: in tiering mode alone, top-tier pages get no hint faults (FACTS 2.3, 2.4)."""
+    """change_pte_range: in tiering mode alone, top-tier pages get no hint faults [K-numa-balancing]."""
     lab = Lab(scenario(regions=[PASSING_HOG, on_slow()], slow_in_lower_tier="off", **TIERING)).ticks(60)
     assert lab.total("numa_hint_faults") == lab.total("pgpromote_success") == 0
 

@@ -19,7 +19,7 @@ def files(count, **fields):
 @pytest.mark.parametrize("kept", [0.1, 0.5])
 @pytest.mark.parametrize("shrink_s", [0, 5])
 def test_deleting_a_share_frees_that_share_to_the_power_of_n(per_page, kept, shrink_s):
-    """mm/slub.c: discard_slab needs inuse == 0; objects that die at random free f^n of the pages (FACTS 3),
+    """mm/slub.c: discard_slab needs inuse == 0; objects that die at random free f^n of the pages [K-slab],
     at once or over time."""
     pools = files(200_000, hold_s=1, shrink_s=shrink_s, low_share=kept)
     lab = Lab(scenario(pools=pools, slab_objects_per_page=per_page)).ticks(7)
@@ -55,7 +55,7 @@ def test_new_objects_take_remote_holes_before_new_pages():
 
 
 def test_only_movable_caches_migrate():
-    """Slab Movable Objects: xarray and maple nodes and vmas can move, inodes and kmalloc cannot (FACTS 3)."""
+    """Slab Movable Objects: xarray and maple nodes and vmas can move, inodes and kmalloc cannot [K-slab-movable]."""
     for share in (0, 0.3, 1):
         machine = scenario(regions=[HOG], pools=files(100_000, start_s=2), slab_movable_share=share)
         lab = Lab(machine, modes={"migrate.slab": "idle", "migrate.budget": "high"}).ticks(24)
@@ -68,7 +68,7 @@ def test_only_movable_caches_migrate():
 
 
 def test_page_cache_brings_its_xarray():
-    """lib/xarray.c: one node of 584 bytes per 64 cached pages, 0.226 % of the bytes cached (FACTS-hardware B3)."""
+    """lib/xarray.c: one node of 584 bytes per 64 cached pages, 0.226 % of the bytes cached [K-object-sizes]."""
     cache = {"kind": "cache", "mib": 800, "access_hz": 1, "grow_s": 1}
     lab = Lab(scenario(regions=[cache])).ticks(8)
     assert lab.on(n.SLAB_RECLAIM, n.FAST) == math.ceil(800 * 256 / 63 * 584 / 4096)

@@ -1,4 +1,4 @@
-"""Watermarks and reserves: Linux's formulas against real kernels' /proc/zoneinfo and FACTS-kernel's table."""
+"""Watermarks and reserves: Linux's formulas against real kernels' /proc/zoneinfo and a table [K-watermarks]."""
 
 import json
 
@@ -20,7 +20,7 @@ def pages(zones, name):
 @pytest.mark.parametrize("name", RECORDED)
 def test_marks_are_those_of_a_real_kernel_to_the_page(name):
     """mm/page_alloc.c: calculate_min_free_kbytes, __setup_per_zone_wmarks; khugepaged's raise; recomputed at every
-    block that came online (recordings F11)."""
+    block that came online [F-watermarks]."""
     recorded = RECORDED[name]
     zones = recorded["zones"]
     present = recorded["dram_mib"] * 256
@@ -51,7 +51,7 @@ def test_marks_are_those_of_a_real_kernel_to_the_page(name):
     ],
 )
 def test_marks_of_servers(dram_gib, slow_gib, zone, dram_marks, slow_marks):
-    """The table of FACTS-kernel 1.2: THP on, in MiB, with DMA and DMA32 below NORMAL."""
+    """The table of [K-watermarks]: THP on, in MiB, with DMA and DMA32 below NORMAL."""
     machine = scenario(
         dram_mib=dram_gib * GIB, dma_mib=15, dma32_mib=1900, slow_mib=slow_gib * GIB, block_mib=2048, thp="on",
         boot_reserved_share=0.0161,

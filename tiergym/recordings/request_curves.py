@@ -13,7 +13,7 @@ from tiergym.recordings.format import Recording
 Sizes = NDArray[np.float64]
 MODEL_PAGE_BYTES = 4096
 DENTRY_SHARE = 192 / 1320
-"""A negative dentry (192 B) has no inode: as part of a file's dentry and ext4 inode (FACTS-hardware B4)."""
+"""A negative dentry (192 B) has no inode: as part of a file's dentry and ext4 inode [K-object-sizes]."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ def settle(m):
 
 @jit
 def reward_terms(m):
-    """Four terms that add up to the lost time (MODEL.md section 8).
+    """Four terms that add up to the lost time (docs/model.md section 13).
 
     access_latency: slow placement and contention, and the ordinary reclaim and refaults that no restriction
     caused; premature_reclaim: what the restriction caused; migration: copying and faulting; oom: kills.

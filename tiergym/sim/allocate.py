@@ -163,8 +163,8 @@ def request_by_policy(m, want, cls, mempolicy, movable, restricted):
 
 @jit
 def allocate_kernel(m, cls, want, mempolicy):
-    """GFP_KERNEL pages of a class by its placement mode; returns the pages got (FACTS-kernel 1.7), none for a class
-    that no entry of the action places.
+    """GFP_KERNEL pages of a class by its placement mode; returns the pages got, none for a class that no entry
+    of the action places [K-restriction-forms].
 
     `mempolicy` is the task's (never the VMA's); it decides where the placement mode is `fallback`.
 

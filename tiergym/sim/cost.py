@@ -17,7 +17,7 @@ from tiergym.sim.pages import class_on_tier
 from tiergym.sim.regions import fast_pages, slow_pages
 
 LINE_BYTES = 64.0
-UPPER_WALK_MISS = 0.03  # upper levels mostly hit the paging-structure caches (FACTS-kernel 7)
+UPPER_WALK_MISS = 0.03  # upper levels mostly hit the paging-structure caches [K-page-walks]
 MAX_OVERHEAD = 0.95  # what is owed beyond this share of a tick is paid in later ticks
 TOLERANCE = 1e-13
 
@@ -26,7 +26,7 @@ TOLERANCE = 1e-13
 def add_accesses(m, tier, cause, per_s, mlp, write_share):
     """Book `per_s` cache misses on a tier at full speed: stalled time, traffic and, on CXL, the extra time.
 
-    Stall per second of work = misses * latency / (MLP * workers) (FACTS-hardware A6: misses / MLP, Pearson > 0.98).
+    Stall per second of work = misses * latency / (MLP * workers) [H-stall-law].
     """
     latency = m.dram_latency_ns if tier == n.FAST else m.slow_latency_ns
     scale = 1e-9 / (mlp * m.workers)

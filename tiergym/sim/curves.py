@@ -1,8 +1,8 @@
 """Latency under load: multiples of the idle latency, piecewise linear in utilisation.
 
-DRAM: FACTS-hardware A3 (Mess and PROFET measurements, read in the raw data), one row for reads only and one
-for half writes where both were measured. CXL: FACTS-hardware A4 (Melody): flat to a knee at 50 to 86 % of the
-device's bandwidth, then up to its ceiling at saturation.
+DRAM: measurements of Mess and PROFET, read in the raw data [H-dram-curves], one row for reads only and one for half
+writes where both were measured. CXL: Melody [H-cxl-curves]: flat to a knee at 50 to 86 % of the device's bandwidth,
+then up to its ceiling at saturation.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """DAMON's promotion: DAMOS_MIGRATE_HOT moves pages that it saw accessed into DRAM, whoever owns them.
 
 Unlike a hint fault it does not ask whether DRAM stays balanced: its request is GFP_NOWAIT | THISNODE, which goes down
-to min and wakes kswapd, but never reclaims (mm/damon/paddr.c: damon_migrate_pages). What it takes below low is the
+to min and wakes kswapd, but never reclaims (damon_migrate_pages [K-damon]). What it takes below low is the
 kernel's own reserve. Where kswapd can demote, it gives it back; else the next kernel page finds nothing.
 """
 

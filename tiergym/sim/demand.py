@@ -9,13 +9,13 @@ from tiergym.sim.regions import fast_pages, leaf_tables_needed, resident_pages, 
 from tiergym.sim.slab import free_in_order, free_objects
 
 STACK_PAGES = 4  # THREAD_SIZE 16 KiB, VMAP_STACK (kernel/fork.c)
-THREAD_SLAB_BYTES = 11300.0  # task_struct with FPU state, its slab's slack, and its company (recordings: c_threads)
+THREAD_SLAB_BYTES = 11300.0  # task_struct with FPU state, its slab's slack, and its company (recording c_threads_on)
 SOCKET_SLAB_BYTES = 3072.0  # sock, dst, skbuff heads of one connection
 VMA_SLAB_BYTES = 256.0  # vm_area_struct and its maple node's share
 FILE_SLAB_BYTES = 1320.0  # dentry 192 B + ext4_inode 1128 B
 XARRAY_BYTES_PER_PAGE = 584.0 / 63.0
 """Nodes of 64 slots over cached pages, and over nodes: 1/64 + 1/64^2 + ... = 1/63 node per page, 0.226 % of the bytes
-cached (FACTS-hardware B4)."""
+cached [K-object-sizes]."""
 PAGE_BYTES = 4096.0
 
 

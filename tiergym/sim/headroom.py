@@ -11,7 +11,7 @@ HEADROOM_SHARE = (0.0, 0.005, 0.02, 0.05)
 
 @jit
 def keep_headroom(m):
-    """Proactive demotion keeps a share of DRAM free above high (TPP's decoupled watermark); it never swaps."""
+    """Proactive demotion keeps a share of DRAM free above high (TPP's decoupled watermark [W-tpp]); it never swaps."""
     level = m.action[n.A_HEADROOM]
     if level == 0:
         return

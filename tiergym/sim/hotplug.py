@@ -141,7 +141,8 @@ def evacuate(m, z, pages):
 
 @jit
 def movable_inside(m, b, z):
-    """User pages in a block: they fill the zone's blocks from the lowest up, beside the kernel pages there (F10)."""
+    """User pages in a block: they fill the zone's blocks from the lowest up, beside the kernel pages
+    there [F-pinned-blocks]."""
     below = 0
     for k in range(b):
         if m.block_state[k] == m.block_state[b]:

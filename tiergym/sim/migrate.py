@@ -1,6 +1,6 @@
 """Phase 6: moving kernel pages to DRAM, as the policy asks for it.
 
-Page tables move as Radiant does it (ISMM'21): copy, re-point the parent, flush; about one unbatched page
+Page tables move as Radiant does it [W-radiant]: copy, re-point the parent, flush; about one unbatched page
 migration each. Slab moves only where its caches can (xarray, maple nodes, vma), stacks only where the kernel can.
 """
 

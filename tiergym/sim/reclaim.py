@@ -77,7 +77,7 @@ def evict(m, r, z, pages, premature):
 
 @jit
 def metadata_us(m, tier):
-    """Time per page reclaimed from a tier for its struct page and xarray node, by where these lie (MAC, OSDI'26).
+    """Time per page reclaimed from a tier for its struct page and xarray node, by where these lie [W-mac].
 
     Struct pages belong to their node's memory; an xarray node lies wherever its class does.
     """

@@ -1,4 +1,4 @@
-"""One tick of one machine: the phases in Linux's order of cause and effect (MODEL.md section 3)."""
+"""One tick of one machine: the phases in Linux's order of cause and effect (docs/model.md section 2)."""
 
 from tiergym.sim import names as n
 from tiergym.sim.account import account

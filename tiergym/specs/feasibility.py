@@ -73,8 +73,8 @@ def check_latencies(machine: Rows, file: str) -> None:
 def check_watermarks(machine: Rows, kernel: Rows, file: str) -> None:
     """DRAM holds its high watermark (promo, if NUMA balancing can tier), boot's memory and the memmap of CXL.
 
-    Upper bounds of Linux's formulas (FACTS-kernel 1.1, 1.2): all of min_free_kbytes falls to DRAM, as it does
-    with a MOVABLE slow tier.
+    Upper bounds of Linux's formulas [K-min-free-kbytes] [K-watermarks]: all of min_free_kbytes falls to DRAM, as it
+    does with a MOVABLE slow tier.
     """
     managed_kib = lowest(machine["dram_mib"]) * 1024 * (1 - highest(machine["boot_reserved_share"]))
     min_kib = min(max((16 * managed_kib) ** 0.5, 128), 262144)
@@ -126,7 +126,7 @@ def check_events(events: Iterable[Rows], machine: Rows, file: str) -> None:
 def check_demand(names: list[str], regions: list[Rows], machine: Rows, workload: Rows, file: str) -> None:
     """Full speed is possible with everything in unloaded DRAM: enough time to compute, a credible bandwidth.
 
-    Stalled share = sum of misses x latency / (MLP x workers), walks with an MLP of 1 (FACTS-hardware A6, B1).
+    Stalled share = sum of misses x latency / (MLP x workers), walks with an MLP of 1 [H-stall-law].
     """
     latency_s = highest(machine["dram_latency_ns"]) * 1e-9
     per_worker = latency_s / lowest(workload["workers"])

@@ -130,7 +130,7 @@ def _oom_rows(recording: Recording, replay: Replay) -> Iterator[Row]:
 
 
 def _reclaim_rows(recording: Recording, replay: Replay) -> Iterator[Row]:
-    """Demoted and swapped pages; demotion is required to agree where kernel requests drive it (F6)."""
+    """Demoted and swapped pages; demotion is required to agree where kernel requests drive it [F-boosts]."""
     demoted = int(sum(recording.column(f"vm.pgdemote_{who}")[-1] for who in ("kswapd", "direct")))
     simulated = int(replay.counters[-1, [n.C_PGDEMOTE_KSWAPD, n.C_PGDEMOTE_DIRECT]].sum())
     ratio = max(demoted, simulated, 1) / max(min(demoted, simulated), 1)

@@ -32,9 +32,9 @@ BLOCK_MIB = 128
 
 MOVABLE_KEEPS_OUT_SINCE = (6, 2)
 """Recordings of 6.1 give ZONE_MOVABLE its share of min_free_kbytes, those of 6.12 do not; the release between them that
-changed it was not looked up."""
+changed it was not looked up [K-movable-min]."""
 PCP_SCALES_SINCE = (6, 7)
-"""First kernel whose per-CPU lists refill by more the more they are used (nr_pcp_alloc)."""
+"""First kernel whose per-CPU lists refill by more the more they are used (nr_pcp_alloc) [K-per-cpu-lists]."""
 
 EMULATED_KSWAPD_PAGES_PER_S = 17000
 """Pages kswapd drops per second under QEMU's software emulation, where a workload touches 25,000 a second. The speed of

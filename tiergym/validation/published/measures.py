@@ -18,7 +18,7 @@ FAST_ZONES, SLOW_ZONES = slice(0, n.FIRST_SLOW_ZONE), slice(n.FIRST_SLOW_ZONE, n
 PAGE_KIB = 4
 PAGES_PER_GIB = 262144
 SLAB_PAGE_US = 3.0
-"""A slab allocation without pressure takes 2 to 4 us (FACTS-hardware A6, [R] MAC)."""
+"""A slab allocation without pressure takes 2 to 4 us [W-mac]."""
 
 
 @dataclass(frozen=True, slots=True)
