@@ -102,10 +102,10 @@ def test_scenarios_lists_presets_and_show_prints_one_to_start_from(cli: Cli, tmp
     assert np.array_equal(specs.load_scenario("mine.toml").table, specs.load_scenario("kvstore-1to2").table)
 
 
-def test_set_changes_what_runs_and_results_say_so(cli: Cli, short: Path, tmp_path: Path):
+def test_set_changes_what_runs_and_results_say_so(cli: Cli, short_toml: Path, tmp_path: Path):
     latency = "machine.slow_latency_ns={ uniform = [800, 900] }"
     change = ("--set", latency, "--set", "workload.region.weights.mempolicy=bind_slow", "--set", "kernel.demotion=off")
-    args = ("--scenario", short, "--episodes", 2)
+    args = ("--scenario", short_toml, "--episodes", 2)
     plain = cli("evaluate", "online", *args, "--json", "plain.json")
     changed = cli("evaluate", "online", *args, *change, "--json", "changed.json")
     assert (plain.code, changed.code) == (0, 0), changed.err
@@ -119,12 +119,12 @@ def test_set_changes_what_runs_and_results_say_so(cli: Cli, short: Path, tmp_pat
     }
     throughputs = [document["policies"]["online"]["throughput"]["mean"] for document in (before, after)]
     assert throughputs[1] < throughputs[0]
-    shown = cli("scenarios", "show", short, *change).out
+    shown = cli("scenarios", "show", short_toml, *change).out
     assert shown.startswith("# short with machine.slow_latency_ns = { uniform = [800, 900] }, workload.region.weights")
     (tmp_path / "mine.toml").write_text(shown)
     assert specs.load_scenario("mine.toml").sections["kernel"]["demotion"] == "off"
     matrix = cli(
-        "matrix", "--scenarios", short, "--policies", "online", "--episodes", 2, *change[4:], "--json", "m.json"
+        "matrix", "--scenarios", short_toml, "--policies", "online", "--episodes", 2, *change[4:], "--json", "m.json"
     )
     assert matrix.code == 0 and read(tmp_path / "m.json")["scenarios"]["short"]["changes"] == {"kernel.demotion": "off"}
 
