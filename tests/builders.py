@@ -38,12 +38,21 @@ DEFAULTS: dict[str, Any] = {
     "horizon_s": 3600,
 }
 
+MOVABLE = {"zone": "movable"}
+"""Modes that online CXL as ZONE_MOVABLE and leave the rest to Linux."""
+PASSING_HOG = {"kind": "anon", "mib": 1000, "access_hz": 0.01, "grow_s": 2, "hold_s": 4, "shrink_s": 0.25}
+"""A region that fills DRAM and leaves at 6.25 s."""
 KERNEL_PLACES = tuple(f"place.{name}" for name in n.CLASSES[n.FIRST_KERNEL_CLASS : n.MEMMAP])
 
 
 def everywhere(mode: str) -> dict[str, str]:
     """A placement mode for every kernel class."""
     return dict.fromkeys(KERNEL_PLACES, mode)
+
+
+def threads(count, start_s=4, grow_s=25):
+    """A pool of threads that are born one by one from `start_s` on, for `grow_s` seconds."""
+    return {"threads": {"count": count, "start_s": start_s, "grow_s": grow_s}}
 
 
 def scenario(

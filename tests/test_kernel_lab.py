@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import typer
 
-from tests.test_record import ZONEINFO
+from tests.places import ROOT
+from tests.proc_zoneinfo import ZONEINFO
 from tiergym.errors import UserError
 from tiergym.kernel_lab import __main__ as kernel_lab
 from tiergym.kernel_lab import qemu, stream
@@ -21,7 +22,6 @@ from tiergym.kernel_lab.runs import DEFAULT_RUNS, Run, choose, lab_folder, load_
 from tiergym.recordings.format import MACHINE_COUNTERS, NODE_COUNTERS, REQUESTS, Event, read_recording
 from tiergym.sim.units import PAGES_PER_MIB
 
-ROOT = Path(__file__).resolve().parents[1]
 LAB = ROOT / "build" / "kernel-lab"
 RUN = Run("r_on", "online", "w anon mb=8\n")
 

@@ -3,16 +3,15 @@
 import csv
 import json
 import re
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from tiergym import __main__
+from tests.command_line import Cli
+from tests.places import EVIDENCE, ROOT
 from tiergym.errors import UserError
 from tiergym.files import read_toml
 from tiergym.sim.curves import DRAM_CURVES, LOAD, measured_piece
@@ -23,8 +22,7 @@ from tiergym.validation.published.published_page import document, page
 from tiergym.validation.published.published_table import Experiment, load, load_all
 from tiergym.validation.published.verdicts import FITTED, MET, MISSED, Result, validate
 
-ROOT = Path(__file__).resolve().parents[1]
-PUBLISHED = ROOT / "experiments" / "evidence" / "published"
+PUBLISHED = EVIDENCE / "published"
 PAGE = ROOT / "docs" / "validation-published.md"
 REQUIRED = ["V1", "V4", "V5", "V6", "V7", "V8", "V10", "V11", "V12", "V13"]
 KNOWN_MISSES = {
@@ -266,7 +264,7 @@ def test_a_folder_without_tables_and_a_missing_scenario_are_refused(tmp_path: Pa
 
 
 def test_the_command_exits_with_one_where_a_line_is_missed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     folder = tmp_path / "evidence" / "published"
     folder.mkdir(parents=True)
@@ -280,12 +278,7 @@ def test_the_command_exits_with_one_where_a_line_is_missed(
             f'title = "t"\nsource = "[O]"\nfitted = ""\n[[rows]]\n{row}within = {{ decimals = 0 }}\n'
         )
         monkeypatch.setattr("tiergym.validation.published.published_table.experiments_dir", lambda: tmp_path)
-        monkeypatch.setattr(sys, "argv", ["tiergym", "validate", "published", "--json", str(tmp_path / "out.json")])
-        done: Any = 0
-        try:
-            __main__.main()
-        except SystemExit as stop:
-            done = stop.code
-        assert (done or 0) == code
+        done = cli("validate", "published", "--json", tmp_path / "out.json")
+        assert done.code == code
         assert json.loads((tmp_path / "out.json").read_text())["missed"] == code
-    assert "1 of 2 judged lines within tolerance, 1 missed" in capsys.readouterr().out
+    assert "1 of 2 judged lines within tolerance, 1 missed" in done.out

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.places import ROOT
+from tests.proc_zoneinfo import ZONEINFO
 from tiergym.errors import UserError
 from tiergym.recordings import proc_files
 from tiergym.recordings.format import Recording, read_recording
@@ -21,48 +23,6 @@ from tiergym.recordings.process_tree import Process, descendants, read_processes
 from tiergym.recordings.samples import Samples
 from tiergym.recordings.sampling import Machine, Sampler
 from tiergym.sim.units import PAGES_PER_MIB
-
-ZONEINFO = """\
-Node 0, zone      DMA
-  per-node stats
-      nr_inactive_anon 34727
-  pages free     3840
-        boost    0
-        min      41
-        low      51
-        high     61
-        promo    71
-        spanned  4095
-        present  3998
-        managed  3840
-        cma      0
-        protection: (0, 2991, 24052, 24052, 24052)
-      nr_free_pages 3840
-      numa_hit     7
-  pagesets
-    cpu: 0
-              count:    10
-              high:     63
-              batch:    1
-  vm stats threshold: 4
-    cpu: 1
-              count:    5
-              high:     63
-              batch:    1
-  vm stats threshold: 4
-  node_unreclaimable:  0
-  start_pfn:           1
-Node 1, zone  Movable
-  pages free     0
-        boost    0
-        min      32
-        low      32
-        high     32
-        spanned  0
-        present  0
-        managed  0
-        protection: (0, 0, 0, 0, 0)
-"""
 
 LOAD = textwrap.dedent("""
     import mmap, sys, threading, time
@@ -235,7 +195,7 @@ def test_processes_that_end_meanwhile_are_left_out(tmp_path: Path):
 
 def tiergym(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "tiergym", *map(str, arguments)]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

@@ -4,20 +4,15 @@ from typing import Any
 
 import pytest
 
-from tests.builders import Lab, everywhere, scenario
+from tests.builders import MOVABLE, Lab, everywhere, scenario, threads
 from tiergym.sim import names as n
 from tiergym.sim.allocate import allocate_kernel
 from tiergym.sim.units import PAGES_PER_MIB
 
-MOVABLE = {"zone": "movable"}
 DATA = {"kind": "anon", "mib": 1800, "access_hz": 0.01, "grow_s": 4}
 """More than DRAM, touched once."""
 HOG = {"kind": "anon", "mib": 1500, "access_hz": 0.01, "grow_s": 2, "mempolicy": "default"}
 """Fills DRAM to its low mark and spills."""
-
-
-def threads(count, start_s=4, grow_s=25):
-    return {"threads": {"count": count, "start_s": start_s, "grow_s": grow_s}}
 
 
 def crowded(**scalars):

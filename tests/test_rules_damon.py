@@ -4,13 +4,12 @@ from typing import Any
 
 import pytest
 
-from tests.builders import Lab, scenario
+from tests.builders import MOVABLE, Lab, scenario
 from tiergym.sim import names as n
 from tiergym.sim.units import PAGES_PER_MIB
 
 FILLER = {"kind": "anon", "mib": 1100, "access_hz": 0, "grow_s": 2}
 HOT = {"kind": "anon", "mib": 300, "access_hz": 100, "start_s": 3, "grow_s": 1}
-MOVABLE = {"zone": "movable"}
 STACKS: dict[str, Any] = {"threads": {"count": 100, "start_s": 6, "grow_s": 1}}
 
 

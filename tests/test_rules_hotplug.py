@@ -2,11 +2,10 @@
 
 import pytest
 
-from tests.builders import Lab, assert_books_balance, scenario
+from tests.builders import MOVABLE, Lab, assert_books_balance, scenario
 from tiergym.sim import names as n
 from tiergym.sim.units import LEAF_SPAN_PAGES, PAGES_PER_MIB, STRUCT_PAGES_PER_PAGE
 
-MOVABLE = {"zone": "movable"}
 HOG = {"kind": "anon", "mib": 1100, "access_hz": 0.01, "grow_s": 1, "hold_s": 3, "shrink_s": 0.25}
 """Fills DRAM and spills a little, leaves at 4.25 s."""
 STACKS = {"threads": {"count": 300, "start_s": 2, "grow_s": 1}}

@@ -1,10 +1,9 @@
 """The order in which pages leave: what nobody references any more by age, locked pages never, referenced ones late."""
 
-from tests.builders import Lab, assert_books_balance, scenario
+from tests.builders import MOVABLE, Lab, assert_books_balance, scenario
 from tiergym.sim import names as n
 from tiergym.sim.units import LEAF_SPAN_PAGES, PAGES_PER_MIB
 
-MOVABLE = {"zone": "movable"}
 TABLES = {"mib": 160, "density": 1 / LEAF_SPAN_PAGES, "grow_s": 20, "start_s": 4, "kind": "zero"}
 OLD = {"mib": 30, "grow_s": 0, "access_hz": 0}
 NEWER = {"mib": 900, "start_s": 1, "grow_s": 1, "access_hz": 0}

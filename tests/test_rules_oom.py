@@ -3,11 +3,9 @@
 import numpy as np
 import pytest
 
-from tests.builders import Lab, assert_books_balance, scenario
+from tests.builders import MOVABLE, Lab, assert_books_balance, scenario
 from tiergym.sim import names as n
 from tiergym.sim.units import LEAF_SPAN_PAGES, PAGES_PER_MIB
-
-MOVABLE = {"zone": "movable"}
 
 
 def region(process, mib, **fields):

@@ -5,18 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.builders import Lab, everywhere, scenario
+from tests.builders import MOVABLE, Lab, everywhere, scenario, threads
 from tiergym.sim import names as n
 from tiergym.sim.allocate import throttle_s
 from tiergym.sim.reclaim import metadata_us
 from tiergym.sim.units import PAGES_PER_MIB
 
-MOVABLE = {"zone": "movable"}
 HOG = {"kind": "anon", "mib": 1500, "access_hz": 0.01, "grow_s": 2}
-
-
-def threads(count, start_s=4, grow_s=25):
-    return {"threads": {"count": count, "start_s": start_s, "grow_s": grow_s}}
 
 
 def test_sixteen_empty_runs_disable_kswapd_and_progress_enables_it_again():

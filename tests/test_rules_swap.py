@@ -2,12 +2,11 @@
 
 import numpy as np
 
-from tests.builders import Lab, assert_books_balance, scenario
+from tests.builders import MOVABLE, Lab, assert_books_balance, scenario
 from tiergym.sim import names as n
 from tiergym.sim.kswapd import end_writeback, start_writeback
 from tiergym.sim.units import PAGEBLOCK_PAGES, PAGES_PER_MIB
 
-MOVABLE = {"zone": "movable"}
 HOG = {"mib": 1000, "grow_s": 0, "access_hz": 0}
 STACKS = {"threads": {"count": 3000, "start_s": 2, "grow_s": 10}}
 

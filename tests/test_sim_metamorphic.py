@@ -5,13 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.builders import Lab, between, either, everywhere, orders, random_scenario, scenario
+from tests.builders import MOVABLE, Lab, between, either, everywhere, orders, random_scenario, scenario
 from tiergym.env.actions import NVEC, from_modes
 from tiergym.env.machines import Machines
 from tiergym.sim import names as n
 from tiergym.sim.units import LEAF_SPAN_PAGES
 
-MOVABLE = {"zone": "movable"}
 POLICIES: tuple[dict[str, str], ...] = (
     {},
     MOVABLE,

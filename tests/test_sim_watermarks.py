@@ -1,15 +1,15 @@
 """Watermarks and reserves: Linux's formulas against real kernels' /proc/zoneinfo and a table [K-watermarks]."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from tests.builders import Lab, scenario
+from tests.places import EVIDENCE
 from tiergym.sim import names as n
 from tiergym.sim.units import PAGES_PER_MIB
 
-RECORDED = json.loads((Path(__file__).parent / "data" / "watermarks.json").read_text())["machines"]
+RECORDED = json.loads((EVIDENCE / "watermarks.json").read_text())["machines"]
 MARKS = ("managed_pages", "min_pages", "low_pages", "high_pages", "promo_pages")
 GIB = 1024
 

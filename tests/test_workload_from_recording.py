@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tests.bad_recordings import BAD
 from tests.builders import Lab, scenario
-from tests.test_cli import Cli, cli  # noqa: F401  (a fixture)
-from tests.test_recordings_format import BAD, RECORDINGS, run  # noqa: F401  (a fixture)
+from tests.command_line import Cli
+from tests.places import FITTED
 from tiergym.recordings.format import Event, Recording, read_recording, write_recording
 from tiergym.recordings.heat import _from_accessed_bits
 from tiergym.recordings.piecewise import Curve, decompose, simplify, value_at
@@ -24,7 +25,7 @@ from tiergym.sim.demand import envelope
 from tiergym.sim.units import LEAF_SPAN_PAGES, PAGES_PER_MIB
 from tiergym.specs import load_scenario
 
-RUNS = sorted(path.name for path in RECORDINGS.iterdir())
+RUNS = sorted(path.name for path in FITTED.iterdir())
 DT_S = 0.05
 Array = NDArray[Any]
 
@@ -78,7 +79,7 @@ def test_what_leaves_is_what_grew_as_one_of_that_size():
 
 def made(tmp_path: Path, columns: dict[str, Array], events: list[Event] | None = None, **meta: Any) -> Recording:
     """A recording with the given requests on the machine of a real one."""
-    template = read_recording(RECORDINGS / "e_phases_on")
+    template = read_recording(FITTED / "e_phases_on")
     samples = len(columns["t_s"])
     machine: dict[str, Array] = {
         name: np.resize(column[:1], samples) for name, column in template.columns.items() if name[:2] != "w."
@@ -120,7 +121,7 @@ def simulated(text: str, seconds: float) -> tuple[Array, dict[str, Array], Array
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_simulated_machine_is_asked_for_what_was_recorded(name: str):
-    recording = read_recording(RECORDINGS / name)
+    recording = read_recording(FITTED / name)
     seconds = float(recording.t_s[-1] - recording.t_s[0])
     t_s, pages, _ = simulated(workload_toml(recording), seconds)
     asked = requests_of(recording)
@@ -143,7 +144,7 @@ def test_threads_become_stacks(tmp_path: Path):
 
 
 def test_a_pool_says_how_far_off_its_one_trapezoid_is():
-    text = workload_toml(read_recording(RECORDINGS / "c_threads_on"))
+    text = workload_toml(read_recording(FITTED / "c_threads_on"))
     assert "[pools.threads]  # a pool grows once: at most " in text
     assert tomllib.loads(text)["pools"]["threads"]["count"] == 3050
 
@@ -274,8 +275,8 @@ horizon_s = 3
 """
 
 
-def test_the_command_writes_a_workload_that_a_scenario_runs(cli: Cli, tmp_path: Path):  # noqa: F811
-    done = cli("workload", "from-recording", RECORDINGS / "e_phases_on", "--out", "recorded.toml")
+def test_the_command_writes_a_workload_that_a_scenario_runs(cli: Cli, tmp_path: Path):
+    done = cli("workload", "from-recording", FITTED / "e_phases_on", "--out", "recorded.toml")
     assert done.code == 0 and "name it in a scenario" in done.out
     (tmp_path / "scenario.toml").write_text(SCENARIO)
     assert load_scenario(tmp_path / "scenario.toml").counts[0] == done_regions(tmp_path)
@@ -287,17 +288,17 @@ def done_regions(folder: Path) -> int:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_recordings_end_with_exit_code_2(cli: Cli, run: Path, name: str):  # noqa: F811
+def test_bad_recordings_end_with_exit_code_2(cli: Cli, unpacked: Path, name: str):
     spoil: Callable[[Path], object] = BAD[name][0]
-    spoil(run)
-    done = cli("workload", "from-recording", run, "--out", "out.toml")
-    assert done.code == 2 and done.err.startswith("error: ") and str(run) in done.err
+    spoil(unpacked)
+    done = cli("workload", "from-recording", unpacked, "--out", "out.toml")
+    assert done.code == 2 and done.err.startswith("error: ") and str(unpacked) in done.err
     assert not Path("out.toml").exists()
 
 
-def test_other_bad_input(cli: Cli, tmp_path: Path):  # noqa: F811
+def test_other_bad_input(cli: Cli, tmp_path: Path):
     assert "not a folder" in cli("workload", "from-recording", "nowhere", "--out", "x.toml").err
-    done = cli("workload", "from-recording", RECORDINGS / "e_phases_on", "--out", "x.txt")
+    done = cli("workload", "from-recording", FITTED / "e_phases_on", "--out", "x.txt")
     assert done.code == 2 and "ends in .toml" in done.err
     made(tmp_path, {"t_s": np.arange(5.0)})
     done = cli("workload", "from-recording", "made", "--out", "x.toml")
