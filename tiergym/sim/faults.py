@@ -10,7 +10,7 @@ from tiergym.sim.headroom import keep_headroom, wants_headroom
 from tiergym.sim.kswapd import end_writeback, kswapd_run, run_woken_kswapds, set_kswapd_pace
 from tiergym.sim.pageblocks import boost_at_random
 from tiergym.sim.pages import MARK_LOW, kernel_pages_in_zone, mark_pages, obtainable, on_tier, tier_of
-from tiergym.sim.promote import numa_promotes, promote
+from tiergym.sim.promote import numa_promote, numa_promotes
 from tiergym.sim.regions import (
     region_class,
     resident_pages,
@@ -251,7 +251,7 @@ def serve_demand(m):
         set_kswapd_pace(m, tier)
     if wanted == 0 and births <= 0.0:
         reclaim_in_background(m, 1.0)
-        promote(m, 1.0)
+        numa_promote(m, 1.0)
         damon_promote(m, 1.0)
         return
     placed = kernel_pages_in_dram(m) if m.boost_hz > 0.0 else 0
@@ -275,7 +275,7 @@ def serve_demand(m):
         allocate_kernel(m, n.KERNEL_OTHER, part(m.kernel_want[n.KERNEL_OTHER], k, rounds), n.MPOL_DEFAULT)
         for pool in range(n.N_SLAB_POOLS):
             bear_objects(m, pool, m.slab_births[pool] / rounds)
-        promote(m, 1.0 / rounds)
+        numa_promote(m, 1.0 / rounds)
         damon_promote(m, 1.0 / rounds)
     for r in range(m.regions):
         m.region[r].refault -= read_in_tick(m, r)

@@ -97,7 +97,7 @@ def numa_promotes(m):
 
 
 @jit
-def promote(m, share):
+def numa_promote(m, share):
     """Promotion during `share` of a tick; `region_promoted` adds up over the tick.
 
     Candidates are pages whose hint fault came within the hot threshold; with plenty of free DRAM, every fault.
