@@ -15,6 +15,7 @@ import pytest
 
 from tests import test_observations
 from tests.builders import Lab, scenario
+from tests.places import ROOT
 from tiergym.env import actions, observations, render
 from tiergym.env.engine import reward_of
 from tiergym.lab import metrics, plots
@@ -23,7 +24,6 @@ from tiergym.sim import names as n
 from tiergym.sim import parameters as p
 from tiergym.validation import replay
 
-ROOT = Path(__file__).resolve().parents[1]
 SIM = sorted((ROOT / "tiergym" / "sim").glob("*.py"))
 KERNEL_CLASSES = n.CLASSES[n.FIRST_KERNEL_CLASS :]
 COUNTED_BY_REGIONS = {"pt_leaf": "leaf", "pt_upper": "upper"}
@@ -216,6 +216,12 @@ def test_a_place_can_be_found(kind: str) -> None:
         path, _, name = place.partition(":")
         assert (ROOT / path).exists()
         assert not name or re.search(rf"(?m)^(def )?{name}\b", (ROOT / path).read_text())
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_contributing_names_every_place(kind: str) -> None:
+    (row,) = in_page("CONTRIBUTING.md", rf"^\| an? {kind} \|(.*)$")
+    assert set(PLACES[kind][1]) <= set(re.findall(r"`([^`]+)`", row))
 
 
 def test_an_engine_has_both_functions_by_which_it_is_found() -> None:
