@@ -6,15 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.test_record import ZONEINFO, fake_machine
+from tests.guest_streams import RUN, as_stream, console, whole_stream
+from tests.proc_zoneinfo import ZONEINFO
 from tiergym.kernel_lab import __main__ as kernel_lab
 from tiergym.kernel_lab import qemu, saving, stream
 from tiergym.kernel_lab.qemu import Booted
 from tiergym.kernel_lab.runs import Run
-from tiergym.recordings.format import MACHINE_COUNTERS, NODE_COUNTERS, REQUESTS, Event, read_recording
-from tiergym.recordings.sampling import Sampler
-
-RUN = Run("r_on", "online", "w anon mb=8\n")
+from tiergym.recordings.format import Event, read_recording
+from tiergym.recordings.sampling import Machine, Sampler
 
 STREAM = """\
 T 5000000
@@ -67,42 +66,31 @@ def test_a_sample_that_was_cut_off_does_not_count():
     assert samples.times == [5.0, 5.2] and len(samples.rows) == 2
 
 
+MACHINE = {
+    "proc/vmstat": "pgsteal_file 0\nworkingset_refault_file 0\noom_kill 0\n",
+    "proc/meminfo": "Mapped: 4000 kB\nAnonPages: 9000 kB\n",
+    "proc/zoneinfo": ZONEINFO,
+    "proc/sys/fs/inode-nr": "500 20\n",
+    "proc/sys/fs/dentry-state": "900 800 45 0 60 0\n",
+    "sys/devices/system/node/node0/vmstat": "nr_free_pages 100\nnr_file_pages 300\nnr_shmem 10\n",
+}
 PROCESS = "PPid:\t{}\nVmPTE:\t64 kB\nRssAnon:\t400 kB\nRssFile:\t80 kB\nRssShmem:\t0 kB\nThreads:\t3\n"
 
 
-def as_stream(files: dict[str, str]) -> str:
-    """All lines of all files, as the guest sends them first."""
-    return "".join(
-        f"F /{name}\n" + "".join(f"{number} {line}\n" for number, line in enumerate(text.splitlines()))
-        for name, text in files.items()
-    )
-
-
 def test_a_process_tree_in_a_stream_is_what_the_recorder_sees_of_it(tmp_path: Path):
-    machine = fake_machine(tmp_path)
-    names = ("proc/vmstat", "proc/meminfo", "proc/zoneinfo", "proc/sys/fs/inode-nr", "proc/sys/fs/dentry-state")
-    nodes = [f"sys/devices/system/node/node{node}/vmstat" for node in (0, 1)]
-    before = as_stream({name: (tmp_path / name).read_text() for name in (*names, *nodes)})
-    for pid, parent in ((71, 70), (72, 71), (99, 1)):  # 71 and 72 are the tree below 70
-        (tmp_path / f"proc/{pid}").mkdir(exist_ok=True)
-        (tmp_path / f"proc/{pid}/status").write_text(PROCESS.format(parent))
-    sampler = Sampler(machine, parent=70)
-    started = as_stream({f"proc/{pid}/status": (tmp_path / f"proc/{pid}/status").read_text() for pid in (71, 72, 99)})
-    text = f"T 1000000\n{before}T 2000000\nR 70\n{started}T 3000000\nX /proc/72/status\nEND\n"
+    tree = {f"proc/{pid}/status": PROCESS.format(parent) for pid, parent in ((71, 70), (72, 71), (99, 1))}
+    for name, content in (MACHINE | tree).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    text = f"T 1000000\n{as_stream(MACHINE)}T 2000000\nR 70\n{as_stream(tree)}T 3000000\nX /proc/72/status\nEND\n"
     samples, _ = stream.read_stream(text, programs=True)
     columns = samples.columns()
     assert columns["w.procs"].tolist() == [0, 2, 1] and columns["w.threads"].tolist() == [0, 4, 2]
     assert columns["w.anon_touched_pages"].tolist() == [0, 200, 100]
-    recorded = sampler.sample(0.0)
+    recorded = Sampler(Machine(tmp_path), parent=70).sample(0.0)
     assert {name: columns[name][1] for name in recorded if name.startswith("w.")} == {
         name: value for name, value in recorded.items() if name.startswith("w.")
     }
-
-
-def console(*more: str) -> str:
-    facts = ["kernel 6.12.0-test", "cmdline quiet ", "auto_online online", "dmesg [ 1.0] oom-kill:constraint=X"]
-    facts += [f"zoneinfo {line}" for line in ZONEINFO.splitlines()]
-    return "booting\n[    0.5] before init\n" + "".join(f"=LAB= {line}\n" for line in [*facts, *more])
 
 
 def test_the_console_becomes_meta():
@@ -173,16 +161,3 @@ def test_a_kernel_that_ends_before_its_first_sample_is_booted_again_a_few_times(
     failures, boots[:] = 99, []
     assert kernel_lab.record(RUN, tmp_path, tmp_path / "recordings" / "other") == "skipped: no sample in 4 boots"
     assert len(boots) == 4 and not (tmp_path / "recordings" / "other").exists()
-
-
-def whole_stream() -> str:
-    """Three samples with everything that a recording must have."""
-    files = {
-        "proc/zoneinfo": ZONEINFO,
-        "proc/vmstat": "".join(f"{name} 0\n" for name in MACHINE_COUNTERS),
-        "proc/meminfo": "Mapped: 0 kB\nAnonPages: 0 kB\n",
-        "sys/devices/system/node/node0/vmstat": "".join(f"{name} 7\n" for name in NODE_COUNTERS),
-    }
-    requests = "F requests\n" + "".join(f"{number} {name} 0\n" for number, name in enumerate(REQUESTS))
-    later = "T 5200000\nF requests\n0 anon_touched_pages 5\nE 5250000 phase end \nT 5400000\n"
-    return f"T 5000000\n{requests}{as_stream(files)}{later}END\n"

@@ -13,8 +13,8 @@ from tiergym.kernel_lab.runs import Run
 from tiergym.kernel_lab.stream import as_event, read_stream
 from tiergym.recordings import proc_files
 from tiergym.recordings.format import write_recording
+from tiergym.sim.units import PAGE_BYTES
 
-PAGE_BYTES = 4096
 LAST_LINES = 150
 """Of the kernel's own lines on a console, as many as the guest sends of its log."""
 

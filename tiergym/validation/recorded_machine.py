@@ -15,6 +15,7 @@ from typing import Any
 from tiergym.errors import UserError
 from tiergym.recordings.format import Recording
 from tiergym.sim import names as n
+from tiergym.sim.units import KIB_PER_MIB, PAGES_PER_MIB
 
 ZONE_OF = {
     (0, "DMA"): n.DMA,
@@ -25,8 +26,6 @@ ZONE_OF = {
 }
 """(node, name in /proc/zoneinfo) of the zones that the model has."""
 
-STRUCT_PAGES_PER_PAGE = 64
-PAGES_PER_MIB = 256
 BLOCK_MIB = 128
 """Memory block below 64 GiB of RAM (arch/x86/mm/init_64.c: probe_memory_block_size)."""
 
@@ -141,7 +140,7 @@ def action_modes(recording: Recording) -> dict[str, str]:
 
 def swap_mib(recording: Recording) -> float:
     """Swap that is on at any time; scripts turn it on right at the start."""
-    return float(recording.column("mi.SwapTotal").max()) / 1024
+    return float(recording.column("mi.SwapTotal").max()) / KIB_PER_MIB
 
 
 def sections(recording: Recording) -> dict[str, Any]:
