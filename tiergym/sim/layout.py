@@ -8,6 +8,7 @@ there is for more. Large batches wait for memory: `tick_bytes` says which part o
 
 from collections.abc import Sequence
 from functools import cache
+from zlib import crc32
 
 import numba
 import numpy as np
@@ -241,6 +242,15 @@ def parameter_words(regions: int) -> NDArray[np.int64]:
             record = _RECORDS.get(section)
             out += list(words[record + seldom][field.name] if record else words[prefix + field.name])
     return np.array(out, dtype=np.int64)
+
+
+@cache
+def draw_numbers(regions: int) -> NDArray[np.int64]:
+    """What tells each parameter's random draw from the others', shape (parameters,), in the order of `parameter_names`.
+
+    Made of its name alone: a machine draws the same whatever batch it is in, and a new parameter moves no other's draw.
+    """
+    return np.array([crc32(name.encode()) for name in parameter_names(regions)], np.int64)
 
 
 def tick_bytes(regions: int, used_regions: int) -> int:
