@@ -24,7 +24,7 @@ REGION_SIZES = (16, 32, 64)
 # Read when a machine is built, or when regions exchange their heat.
 _AT_RESET = """
     dram_mib dma_mib dma32_mib slow_mib block_mib boot_reserved_share watermark_scale_factor min_free_kib
-    movable_shares_min boost_factor pcp_batch_pages horizon_s event_at_s event_mib
+    movable_shares_min boost_factor pcp_batch_pages rcu_cached_pages_per_cpu horizon_s event_at_s event_mib
     region_mib region_turnover_hz region_drift_s region_access_hz region_misses_per_page_s region_tlb_misses_per_page_s
     process_work_share
 """
@@ -141,7 +141,6 @@ def machine_dtype(regions: int) -> np.dtype:
         ("pcp_pages", count, (z,)),
         ("kernel_block_free", count),  # free pages in the pageblocks of DRAM's kernel pages
         ("pcp_idle_pages", count, (z,)),  # of these, on lists of CPUs that allocate nothing
-        ("pcp_by_type", count),  # 1: kernel pages come off lists of their own
         ("pcp_kernel_pages", count, (z,)),  # on that list; a user page's request counts them as idle
         ("pcp_refill_pages", count, (z,)),
         ("rcu_cached_pages", count),  # kernel pages of DRAM that the next reclaim gets back
