@@ -14,7 +14,7 @@ from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.curves import curve_piece, peak_bytes_per_s
 from tiergym.sim.pages import class_on_tier
-from tiergym.sim.regions import fast_pages, slow_pages
+from tiergym.sim.regions import fast_pages, mapped_whole, slow_pages
 
 LINE_BYTES = 64.0
 UPPER_WALK_MISS = 0.03  # upper levels mostly hit the paging-structure caches [K-page-walks]
@@ -51,7 +51,7 @@ def add_region(m, r):
     if slow > 0:
         add_accesses(m, n.SLOW, n.LOST_DATA_ON_SLOW, rate * slow, mlp, writes)
     walks = region.tlb * (fast + slow - min(region.huge, fast))  # huge pages are not walked to the leaf
-    if walks == 0.0:
+    if walks == 0.0 or mapped_whole(m, r):
         return
     leaf_fast = region.leaf[n.DMA] + region.leaf[n.DMA32] + region.leaf[n.NORMAL]
     leaf_slow = region.leaf[n.SLOW_NORMAL]

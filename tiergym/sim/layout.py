@@ -32,6 +32,8 @@ _AT_RESET = """
 _NOW_AND_THEN = """
     lru_window_s hot_threshold_ms swap_latency_us disk_latency_us scan_mib_per_s promote_limit_mib_per_s
     auto_movable_numa_aware auto_movable_ratio interleave_fast interleave_slow hint_fault_us
+    hopeless_reset boosted_runs_fail dontneed_frees_tables damon_falls_back swap_table_pages
+    slab_follows_policy slab_burst_objects region_released_by
     process_oom_score_adj process_restart_s process_lost_s
 """
 SELDOM = frozenset(f"{_AT_RESET} {_NOW_AND_THEN}".split())
@@ -165,6 +167,8 @@ def machine_dtype(regions: int) -> np.dtype:
         ("files_shrunk", f8),  # objects that shrinkers took and nobody has looked up again
         ("memmap_slow_share", f8),  # of the slow tier's struct pages, those in its own blocks
         ("swap_free_pages", count),
+        ("swap_tables", count),  # kernel pages of the slots in use
+        ("bound_processes", count),  # whose mempolicy is not the default
         ("writeback_pages", count, (z,)),  # in the swap cache until the device has written them
         ("grant_pages", count, (z,)),  # what the last request got, per zone
         ("events_done", count),
@@ -178,6 +182,8 @@ def machine_dtype(regions: int) -> np.dtype:
         ("kswapd_failures", count, (t,)),
         ("kswapd_pages_per_tick", f8, (t,)),  # of its CPU's time
         ("kswapd_budget", f8, (t,)),  # pages it may still reclaim in this tick
+        ("kswapd_busy", f8, (t,)),  # requests to come while it does what it has been charged for
+        ("requests_per_page", f8, (t,)),  # so many come while it reclaims one page
         ("reclaim_files_only", count),  # the present reclaim may neither demote nor swap what swap backs
         ("reclaim_scanned", wide),  # pages that the last reclaim looked at
         ("promote_credit", f8),

@@ -66,7 +66,19 @@ class Switch:
         return next((release for release, default in self.since.items() if value == default), self.others)
 
 
-SWITCHES: tuple[Switch, ...] = (Switch("movable_shares_min", {"6.1": "on", "6.2": "off"}, "[K-movable-min]"),)
+SWITCHES: tuple[Switch, ...] = (
+    Switch("movable_shares_min", {"6.1": "on", "6.2": "off"}, "[K-movable-min]"),
+    Switch("dontneed_frees_tables", {"6.1": "off", "6.14": "on"}, "[K-dontneed]"),
+    Switch("file_folio_pages", {"6.1": 1, "6.16": 32}, "[K-large-folios]", anywhere=True),
+    Switch("interleave_fast", {"6.1": 1, "6.16": 0}, "[K-interleave-weights]"),
+    Switch("interleave_slow", {"6.1": 1, "6.16": 0}, "[K-interleave-weights]"),
+    Switch("damon_falls_back", {"6.1": "off", "6.17": "on"}, "[K-damon-falls-back]"),
+    Switch("skip_busy_node", {"6.1": "off", "6.18": "on"}, "[K-busy-node]"),
+    Switch("hopeless_reset", {"6.1": "progress", "6.18": "progress_or_free", "7.0": "balance_or_free"}, "[K-hopeless]"),
+    Switch("swap_table_pages", {"6.1": "off", "6.18": "on"}, "[K-swap-table]"),
+    Switch("slab_follows_policy", {"6.1": "on", "7.0": "off"}, "[K-sheaves]"),
+    Switch("slab_burst_objects", {"6.1": 1, "7.0": 28}, "[K-sheaves]", others="7.0"),
+)
 """The table of releases, in the order of their first difference."""
 
 BY_RELEASE: Mapping[str, Switch] = {switch.field: switch for switch in SWITCHES}

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tiergym.sim import demand
 from tiergym.sim import names as n
 from tiergym.sim.pages import PAGEBLOCK_PAGES
+from tiergym.sim.regions import folio_pages, in_folios
 from tiergym.sim.watermarks import PCPTYPES, init_per_zone_wmark_min
 
 PAGE_BYTES = 4096
@@ -155,7 +156,7 @@ def ask(record: Any, asked: Asked) -> None:
     record["dt_s"] = asked.dt_s
     region, heat = record["region"], record["region_seldom"]["access_hz"]
     for r, (pages, hz, density) in enumerate(zip(asked.size_pages, asked.access_hz, asked.density, strict=True)):
-        region["size_pages"][r] = pages
+        region["size_pages"][r] = in_folios(pages, folio_pages(record, r))
         if density is not None:
             region["density"][r] = max(density, LEAST_DENSITY)
         if hz != heat[r]:

@@ -17,6 +17,7 @@ from tiergym.recordings.format import Recording
 from tiergym.sim import names as n
 from tiergym.sim.releases import RELEASES, defaults
 from tiergym.specs.kernel import RELEASE
+from tiergym.validation.recorded_cache import folio_pages
 
 ZONE_OF = {
     (0, "DMA"): n.DMA,
@@ -95,7 +96,8 @@ def release_of(recording: Recording) -> dict[str, Any]:
     """The kernel's release as [kernel] says it; of one that the table of releases does not name, its fields."""
     at = kernel_version(recording)
     name = f"{at[0]}.{at[1]}"
-    return {RELEASE: name} if name in RELEASES else dict(defaults(at))
+    fields = {RELEASE: name} if name in RELEASES else dict(defaults(at))
+    return fields | {"file_folio_pages": folio_pages(recording, at)}
 
 
 def command_line(recording: Recording) -> dict[str, str]:
