@@ -221,7 +221,7 @@ def test_slab_of_a_bound_task_lies_where_it_is_bound_or_not(follows: str, slow: 
 
 
 def test_slab_follows_each_task_s_policy_in_proportion_to_its_work() -> None:
-    processes = [{"mempolicy": "bind_slow", "work_share": 0.25}, {"work_share": 0.75}]
+    processes: list[dict[str, Any]] = [{"mempolicy": "bind_slow", "work_share": 0.25}, {"work_share": 0.75}]
     lab = Lab(scenario(processes=processes, pools={"files": {"count": 20000, "grow_s": 1}})).ticks(8)
     slow, fast = lab.on(n.SLAB_RECLAIM, n.SLOW), lab.on(n.SLAB_RECLAIM, n.FAST)
     assert slow / (slow + fast) == pytest.approx(0.25, abs=0.02)
