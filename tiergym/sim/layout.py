@@ -8,6 +8,7 @@ there is for more. Large batches wait for memory: `tick_bytes` says which part o
 
 from collections.abc import Sequence
 from functools import cache
+from zlib import crc32
 
 import numba
 import numpy as np
@@ -23,7 +24,7 @@ REGION_SIZES = (16, 32, 64)
 # Read when a machine is built, or when regions exchange their heat.
 _AT_RESET = """
     dram_mib dma_mib dma32_mib slow_mib block_mib boot_reserved_share watermark_scale_factor min_free_kib
-    movable_shares_min boost_factor pcp_batch_pages horizon_s event_at_s event_mib
+    movable_shares_min boost_factor pcp_batch_pages rcu_cached_pages_per_cpu horizon_s event_at_s event_mib
     region_mib region_turnover_hz region_drift_s region_access_hz region_misses_per_page_s region_tlb_misses_per_page_s
     process_work_share
 """
@@ -140,7 +141,6 @@ def machine_dtype(regions: int) -> np.dtype:
         ("pcp_pages", count, (z,)),
         ("kernel_block_free", count),  # free pages in the pageblocks of DRAM's kernel pages
         ("pcp_idle_pages", count, (z,)),  # of these, on lists of CPUs that allocate nothing
-        ("pcp_by_type", count),  # 1: kernel pages come off lists of their own
         ("pcp_kernel_pages", count, (z,)),  # on that list; a user page's request counts them as idle
         ("pcp_refill_pages", count, (z,)),
         ("rcu_cached_pages", count),  # kernel pages of DRAM that the next reclaim gets back
@@ -241,6 +241,15 @@ def parameter_words(regions: int) -> NDArray[np.int64]:
             record = _RECORDS.get(section)
             out += list(words[record + seldom][field.name] if record else words[prefix + field.name])
     return np.array(out, dtype=np.int64)
+
+
+@cache
+def draw_numbers(regions: int) -> NDArray[np.int64]:
+    """What tells each parameter's random draw from the others', shape (parameters,), in the order of `parameter_names`.
+
+    Made of its name alone: a machine draws the same whatever batch it is in, and a new parameter moves no other's draw.
+    """
+    return np.array([crc32(name.encode()) for name in parameter_names(regions)], np.int64)
 
 
 def tick_bytes(regions: int, used_regions: int) -> int:

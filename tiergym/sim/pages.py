@@ -134,7 +134,7 @@ def take_from_zonelist(m, want, level, nodes, slow_first, movable):
     and NORMAL; `slow_first` turns the nodes round. Waking kswapd is not part of the walk. Returns the pages got.
     """
     left = want
-    turned = not movable and m.pcp_by_type == 1
+    turned = not movable and m.pcp_by_type > 0.5
     if turned:
         turn_pcp(m)
     for step in range(2):

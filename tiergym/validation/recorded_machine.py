@@ -35,6 +35,10 @@ changed it was not looked up [K-movable-min]."""
 PCP_SCALES_SINCE = (6, 7)
 """First kernel whose per-CPU lists refill by more the more they are used (nr_pcp_alloc) [K-per-cpu-lists]."""
 
+RCU_CACHED_PAGES_PER_CPU = 5
+"""kernel/rcu/tree.c: rcu_min_cached_objs. In recordings of two CPUs the first run of kswapd that scans frees ten pages,
+the others none."""
+
 EMULATED_KSWAPD_PAGES_PER_S = 17000
 """Pages kswapd drops per second under QEMU's software emulation, where a workload touches 25,000 a second. The speed of
 the machine, as a clock rate is, and the same for all recordings: beside a file stream it dropped 16 to 18 thousand."""
@@ -166,6 +170,9 @@ def sections(recording: Recording) -> dict[str, Any]:
         "movable_shares_min": "on" if kernel_version(recording) < MOVABLE_KEEPS_OUT_SINCE else "off",
         "pcp_batch_pages": 0,
         "pcp_scale": 5 if kernel_version(recording) >= PCP_SCALES_SINCE else 0,
+        "pcp_by_type": "on",
+        "slab_steal_wakes": "off",
+        "rcu_cached_pages_per_cpu": RCU_CACHED_PAGES_PER_CPU,
         "thp": "off" if settings.get("thp", "never") == "never" else "on",
         "demotion": "on" if settings.get("demotion") in ("true", "1") else "off",
         "numa_balancing": TIERING_VALUE.get(int(settings.get("numa_balancing", "0")), "off"),
