@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from tests.short_runs import write_short_scenario
 from tiergym import specs
 from tiergym.errors import UserError
 from tiergym.files import read_toml
@@ -34,8 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with a recipe of one small rollout and a scenario of two seconds."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.toml").write_text(RECIPE)
-    text = specs.scenario_toml("llama-1to2")
-    (tmp_path / "short.toml").write_text(re.sub(r"(?m)^horizon_s = [^ ]+", "horizon_s = 2", text))
+    write_short_scenario(tmp_path)
     return tmp_path
 
 

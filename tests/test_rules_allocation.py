@@ -4,19 +4,15 @@ from typing import Any
 
 import pytest
 
-from tests.builders import Lab, everywhere, scenario
+from tests.builders import MOVABLE, Lab, everywhere, scenario, threads
 from tiergym.sim import names as n
 from tiergym.sim.allocate import allocate_kernel
+from tiergym.sim.units import PAGES_PER_MIB
 
-MOVABLE = {"zone": "movable"}
 DATA = {"kind": "anon", "mib": 1800, "access_hz": 0.01, "grow_s": 4}
 """More than DRAM, touched once."""
 HOG = {"kind": "anon", "mib": 1500, "access_hz": 0.01, "grow_s": 2, "mempolicy": "default"}
 """Fills DRAM to its low mark and spills."""
-
-
-def threads(count, start_s=4, grow_s=25):
-    return {"threads": {"count": count, "start_s": start_s, "grow_s": grow_s}}
 
 
 def crowded(**scalars):
@@ -123,7 +119,7 @@ def test_a_movable_slow_tier_never_holds_kernel_pages():
     bound = [{"mempolicy": "bind_slow"}]
     regions = [{"kind": "anon", "mib": 700, "mempolicy": "bind_slow"}]
     lab = Lab(scenario(regions=regions, processes=bound, pools=threads(100, 0, 1)), modes=MOVABLE).ticks(10)
-    assert lab.region_on(0, n.SLOW) == 700 * 256
+    assert lab.region_on(0, n.SLOW) == 700 * PAGES_PER_MIB
     assert sum(lab.on(cls, n.SLOW) for cls in range(n.FIRST_KERNEL_CLASS, n.N_CLASSES)) == 0
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.builders import PAGES_PER_MIB, Lab, assert_books_balance, scenario
+from tests.builders import MOVABLE, Lab, assert_books_balance, scenario
 from tiergym.sim import names as n
+from tiergym.sim.units import LEAF_SPAN_PAGES, PAGES_PER_MIB, STRUCT_PAGES_PER_PAGE
 
-MOVABLE = {"zone": "movable"}
 HOG = {"kind": "anon", "mib": 1100, "access_hz": 0.01, "grow_s": 1, "hold_s": 3, "shrink_s": 0.25}
 """Fills DRAM and spills a little, leaves at 4.25 s."""
 STACKS = {"threads": {"count": 300, "start_s": 2, "grow_s": 1}}
@@ -24,9 +24,9 @@ def test_struct_pages_of_cxl_are_charged_to_dram():
     (mm/sparse-vmemmap.c: vmemmap_alloc_block) [F-memmap]."""
     for modes in ({}, MOVABLE):
         lab = Lab(scenario(), modes=modes).ticks(1)
-        assert lab.on(n.MEMMAP, n.FAST) == 2048 * 256 // 64
+        assert lab.on(n.MEMMAP, n.FAST) == 2048 * PAGES_PER_MIB // STRUCT_PAGES_PER_PAGE
         assert lab.on(n.MEMMAP, n.SLOW) == 0
-        assert lab.m["managed_pages"][n.SLOW_NORMAL] + lab.m["managed_pages"][n.SLOW_MOVABLE] == 2048 * 256
+        assert lab.m["managed_pages"][n.SLOW_NORMAL] + lab.m["managed_pages"][n.SLOW_MOVABLE] == 2048 * PAGES_PER_MIB
         assert lab.m["memmap_slow_share"] == 0
 
 
@@ -71,7 +71,7 @@ def test_auto_movable_makes_a_cpuless_node_normal():
     lab = Lab(scenario(slow_mib=4096, auto_movable_numa_aware="off"), modes={"zone": "auto_movable"}).ticks(1)
     ratio = lab.m["managed_pages"][n.SLOW_MOVABLE] / lab.m["managed_pages"][n.NORMAL]
     assert 3.01 - 0.126 < ratio <= 3.01
-    assert lab.m["managed_pages"][n.SLOW_NORMAL] == 4096 * 256 - lab.m["managed_pages"][n.SLOW_MOVABLE]
+    assert lab.m["managed_pages"][n.SLOW_NORMAL] == 4096 * PAGES_PER_MIB - lab.m["managed_pages"][n.SLOW_MOVABLE]
 
 
 def test_one_unmovable_page_pins_its_block():
@@ -84,7 +84,7 @@ def test_one_unmovable_page_pins_its_block():
     assert lab.total("blocks_offlined") == 15
     assert lab.total("blocks_failed") == 1
     assert lab.m["block_state"][:16].tolist() == [n.BLOCK_NORMAL] + [n.BLOCK_ABSENT] * 15
-    assert lab.on(n.MEMMAP, n.FAST) == 128 * 256 // 64
+    assert lab.on(n.MEMMAP, n.FAST) == 128 * PAGES_PER_MIB // STRUCT_PAGES_PER_PAGE
 
 
 def test_survivors_pin_every_block_that_they_are_in():
@@ -119,8 +119,8 @@ def test_every_movable_block_leaves():
     assert lab.total("blocks_offlined") == 16
     assert lab.total("blocks_failed") == 0
     assert lab.m["managed_pages"][n.SLOW_MOVABLE] == 0
-    assert lab.region_on(1, n.FAST) == 300 * 256
-    assert lab.total("pages_evacuated") == 300 * 256
+    assert lab.region_on(1, n.FAST) == 300 * PAGES_PER_MIB
+    assert lab.total("pages_evacuated") == 300 * PAGES_PER_MIB
     assert lab.on(n.MEMMAP, n.FAST) == 0
 
 
@@ -133,7 +133,7 @@ def test_a_block_stays_if_its_data_fits_nowhere_else():
     assert lab.total("blocks_failed") == 16
     assert lab.total("oom_kill") == 0  # RETRY_MAYFAIL
     assert lab.free(n.FAST) >= lab.m["min_pages"][n.NORMAL]
-    assert lab.region_on(0, n.FAST) + lab.region_on(0, n.SLOW) == 2000 * 256
+    assert lab.region_on(0, n.FAST) + lab.region_on(0, n.SLOW) == 2000 * PAGES_PER_MIB
 
 
 def test_offlining_gives_drams_min_back():
@@ -150,11 +150,11 @@ def test_blocks_come_back_in_the_zone_of_the_day():
     machine = scenario(events=[remove(1024, 1), add(1024, 2)])
     # hot_add events bring blocks that are absent at boot
     lab = Lab(machine).ticks(1)
-    assert lab.m["managed_pages"][n.SLOW_NORMAL] == 1024 * 256
+    assert lab.m["managed_pages"][n.SLOW_NORMAL] == 1024 * PAGES_PER_MIB
     lab.ticks(4)
     assert lab.m["managed_pages"][n.SLOW_NORMAL] == 0
     lab.ticks(6, MOVABLE)
-    assert lab.m["managed_pages"][n.SLOW_MOVABLE] == 1024 * 256
+    assert lab.m["managed_pages"][n.SLOW_MOVABLE] == 1024 * PAGES_PER_MIB
     assert lab.m["managed_pages"][n.SLOW_NORMAL] == 0
 
 
@@ -174,7 +174,7 @@ def test_offline_in_place_keeps_the_memmap_and_online_brings_the_blocks_back():
     events = [{"kind": "offline", "at_s": 1, "mib": 2048}, {"kind": "online", "at_s": 3, "mib": 128}]
     lab = Lab(scenario(events=events)).ticks(6)
     memmap = lab.on(n.MEMMAP, n.FAST)
-    assert memmap == 2048 * PAGES_PER_MIB // 64
+    assert memmap == 2048 * PAGES_PER_MIB // STRUCT_PAGES_PER_PAGE
     assert lab.m["managed_pages"][n.SLOW_NORMAL] == 0
     lab.ticks(10)
     assert lab.m["managed_pages"][n.SLOW_NORMAL] == 2048 * PAGES_PER_MIB
@@ -184,7 +184,7 @@ def test_offline_in_place_keeps_the_memmap_and_online_brings_the_blocks_back():
 
 def test_offline_in_place_tries_as_many_blocks_as_asked():
     """A test of offlining asks block by block: one that fails is not made up for by another."""
-    table = {"mib": 16, "density": 1 / 512, "grow_s": 0}
+    table = {"mib": 16, "density": 1 / LEAF_SPAN_PAGES, "grow_s": 0}
     full = {"mib": 1024, "grow_s": 0}
     events = [{"kind": "offline", "at_s": 2, "mib": 2048}]
     lab = Lab(scenario(regions=[full, table], events=events)).ticks(12)

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from tests.builders import Lab, assert_books_balance, scenario
+from tests.builders import MOVABLE, Lab, assert_books_balance, scenario
 from tiergym.sim import names as n
-
-MOVABLE = {"zone": "movable"}
+from tiergym.sim.units import LEAF_SPAN_PAGES, PAGES_PER_MIB
 
 
 def region(process, mib, **fields):
@@ -49,13 +48,13 @@ def test_the_choice_is_blind_to_nodes():
 
 def test_page_tables_and_swap_count():
     """oom_badness: get_mm_rss + MM_SWAPENTS + mm_pgtables_bytes / PAGE_SIZE."""
-    sparse = region(1, 30, density=1 / 512)  # 60 MiB with its page tables
+    sparse = region(1, 30, density=1 / LEAF_SPAN_PAGES)  # 60 MiB with its page tables
     assert killed(Lab(crowd(sparse, region(2, 50), processes=[{}, {}]), modes=MOVABLE)) == [1]
     cold, hot = region(1, 60, access_hz=1e-6), region(2, 50, access_hz=100)
     lab = Lab(crowd(cold, hot, processes=[{}, {}], swap_mib=40), modes=MOVABLE)
     lab.machines.records["region"]["cold"][0, 0] = 0  # the filler is hot too
     assert killed(lab) == [1]
-    assert lab.total("pswpout") == 40 * 256
+    assert lab.total("pswpout") == 40 * PAGES_PER_MIB
 
 
 def test_oom_score_adj_shifts_the_choice():
@@ -126,7 +125,7 @@ def measured(modes, demotion):
 
     655 MiB are managed, 30 MiB of it used at boot and 24 MiB by struct pages; THP raises the marks.
     """
-    sparse = {"kind": "anon", "mib": 1400, "density": 1 / 512, "grow_s": 400, "access_hz": 0.001}
+    sparse = {"kind": "anon", "mib": 1400, "density": 1 / LEAF_SPAN_PAGES, "grow_s": 400, "access_hz": 0.001}
     machine = scenario(
         regions=[sparse], dram_mib=768, dma_mib=15, dma32_mib=4096, boot_reserved_share=113 / 768, boot_kernel_mib=30,
         slow_mib=1536, thp="on", pcp_batch_pages=63, cpus=1, workers=1, demotion=demotion,
@@ -139,7 +138,7 @@ def measured(modes, demotion):
         )
         lab.ticks(1)
         assert lab.m["tick"] < 1600
-    return lab, [count / 256 for count in pages]
+    return lab, [count / PAGES_PER_MIB for count in pages]
 
 
 def test_measured_oom_of_a_movable_slow_node():

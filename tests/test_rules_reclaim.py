@@ -5,17 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.builders import Lab, everywhere, scenario
+from tests.builders import MOVABLE, Lab, everywhere, scenario, threads
 from tiergym.sim import names as n
 from tiergym.sim.allocate import throttle_s
 from tiergym.sim.reclaim import metadata_us
+from tiergym.sim.units import PAGES_PER_MIB
 
-MOVABLE = {"zone": "movable"}
 HOG = {"kind": "anon", "mib": 1500, "access_hz": 0.01, "grow_s": 2}
-
-
-def threads(count, start_s=4, grow_s=25):
-    return {"threads": {"count": count, "start_s": start_s, "grow_s": grow_s}}
 
 
 def test_sixteen_empty_runs_disable_kswapd_and_progress_enables_it_again():
@@ -89,7 +85,7 @@ def test_demotion_fills_cxl_to_its_min_and_no_further():
         lab.ticks(1)
         assert lab.m["tick"] < 400
     demoted = lab.total("pgdemote_kswapd") + lab.total("pgdemote_direct")
-    assert demoted == 256 * 256 - lab.m["min_pages"][n.SLOW_MOVABLE]
+    assert demoted == 256 * PAGES_PER_MIB - lab.m["min_pages"][n.SLOW_MOVABLE]
 
 
 def test_without_demotion_reclaim_swaps_although_cxl_is_free():
@@ -197,7 +193,7 @@ def test_demotion_wakes_the_slow_nodes_kswapd():
     lab = Lab(scenario(regions=regions, pools=threads(40000), demotion="on", slow_mib=512), modes=MOVABLE).ticks(100)
     assert lab.total("kswapd_wakeups_slow") > 0
     assert lab.total("pgsteal_kswapd_slow") > 0
-    assert lab.region_on(0, n.SLOW) < 500 * 256
+    assert lab.region_on(0, n.SLOW) < 500 * PAGES_PER_MIB
     assert lab.total("pgdemote_kswapd") + lab.total("pgdemote_direct") > 0
 
 
@@ -205,7 +201,7 @@ def test_page_tables_of_swapped_data_stay():
     """mm/vmscan.c: swapping out leaves a swap entry in the table, so the table stays [K-page-tables]."""
     lab = Lab(scenario(regions=[HOG | {"mib": 900}], pools=threads(20000), swap_mib=2048), modes=MOVABLE).ticks(120)
     assert lab.m["region"]["out_pages"][0] > 10_000
-    assert lab.m["region"]["out_pages"][0] + lab.region_on(0, n.FAST) + lab.region_on(0, n.SLOW) == 900 * 256
+    assert lab.m["region"]["out_pages"][0] + lab.region_on(0, n.FAST) + lab.region_on(0, n.SLOW) == 900 * PAGES_PER_MIB
     assert lab.leaf_on(0, n.FAST) == 450
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.builders import Lab, scenario
+from tests.builders import MOVABLE, Lab, scenario
 from tiergym.sim import names as n
 from tiergym.sim.cost import MAX_OVERHEAD, bandwidth_bound, contention, solve_throughput
 from tiergym.sim.curves import (
@@ -23,7 +23,6 @@ from tiergym.sim.layout import new_machines
 from tiergym.sim.parameters import MACHINE
 
 LOADS = np.linspace(0, 1.2, 241)
-MOVABLE = {"zone": "movable"}
 
 
 def on(piece, load):

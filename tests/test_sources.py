@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.places import EVIDENCE, FLOORS, ROOT
 from tiergym.kernel_lab.runs import load_runs
 from tiergym.lab.citations import SOURCES, citations, linked, way_to_sources
 
-ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("tiergym", "tests", "envs", "agents", "experiments")
 SUFFIXES = (".py", ".toml", ".md", ".sh", ".c", ".h")
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("*.md"))]
@@ -19,7 +19,7 @@ FACTS = re.findall(r"(?m)^### (.*)\n\n((?:(?!#).*\n)+)", (ROOT / SOURCES).read_t
 """(id, text) of every fact."""
 IDS = {fact for fact, _ in FACTS}
 SECTIONS = set(re.findall(r"(?m)^## (\d+)\.", (ROOT / "docs" / "model.md").read_text()))
-RUNS = {path.name for path in (ROOT / "experiments" / "evidence").glob("*/*")} | set(load_runs())
+RUNS = {path.name for path in EVIDENCE.glob("*/*")} | set(load_runs())
 """Recordings that are there, and those that `make kernel-lab` makes."""
 
 BARE = re.compile(r"(?<![\w\[-])[KHWF]-[a-z]\w*(?:-\w+)*")
@@ -30,7 +30,9 @@ VENUE = re.compile(r"\b(?:ASPLOS|ISMM|MICRO|OSDI|SIGMETRICS)[' ]|\blinux-mm\b")
 SECTION = re.compile(r"\bmodel\.md\)?,?\s+section\s+(\d+)")
 RUN = re.compile(r"\b(?:[a-z]|[nu]_k61|k61)_[a-z0-9_]+_(?:on|mov)(?:__r\d)?\b")
 PATH = re.compile(rf"(?<![\w/.-])((?:docs|{'|'.join(FOLDERS)})/[\w./*-]*[\w*])(?::(\w+))?")
-"""A path of the repository, with or without stars, and the function in it after a colon."""
+"""A path of the repository, with or without stars, and what is defined in it after a colon."""
+ROOM = re.compile(rf"`((?:{'|'.join(FLOORS)})/[\w./]*\w)(?::(\w+))?`")
+"""The same below tiergym/."""
 
 
 def name(path: Path) -> str:
@@ -50,14 +52,17 @@ def problems(text: str) -> list[str]:
 
 
 def missing(text: str) -> list[str]:
-    """Files and functions of the repository that `text` names and that are not there."""
+    """Files of the repository, and names in them, that `text` names and that are not there."""
     named = set(PATH.findall(text)) - {("tiergym/Placement-v0", "")}
-    return [f"{path} {function}".strip() for path, function in named if not defined(path, function)]
+    named |= {(f"tiergym/{path}", thing) for path, thing in ROOM.findall(text)}
+    return [f"{path} {thing}".strip() for path, thing in named if not defined(path, thing)]
 
 
-def defined(path: str, function: str) -> bool:
+def defined(path: str, thing: str) -> bool:
+    """Whether the file is there and defines a function, class or constant of that name."""
     found = list(ROOT.glob(path))
-    return len(found) > 0 and (not function or f"def {function}(" in found[0].read_text())
+    line = rf"(?m)^ *(?:def|class) {thing}\b|^{thing}\b"
+    return len(found) > 0 and (not thing or re.search(line, found[0].read_text()) is not None)
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
@@ -99,6 +104,8 @@ def test_a_bad_citation_is_seen(text: str) -> None:
         ("tests/test_rule_*.py", "tests/test_rule_*.py"),
         ("experiments/evidence/x", "experiments/evidence/x"),
         ("tiergym/sim/tick.py:tock", "tiergym/sim/tick.py tock"),
+        ("tiergym/sim/names.py:CLASS", "tiergym/sim/names.py CLASS"),
+        ("sim/tack.py", "tiergym/sim/tack.py"),
     ],
 )
 def test_a_file_or_function_that_is_not_there_is_seen(named: str, seen: str) -> None:

@@ -17,13 +17,13 @@ from tiergym.sim import names as n
 from tiergym.sim.blocks import count_blocks
 from tiergym.sim.compile import jit, jit_inline
 from tiergym.sim.kswapd import MAX_RECLAIM_RETRIES
-from tiergym.sim.pages import class_on_tier, node_free, node_managed
+from tiergym.sim.pages import class_on_tier, node_free, node_managed, on_tier
 from tiergym.sim.random_bits import bell
+from tiergym.sim.streams import PMU_STREAMS, STREAM_PMU
+from tiergym.sim.units import PAGES_PER_MIB
 
 LAYOUT_VERSION: Final = 1
 """Raised whenever an entry changes its place or meaning; exported policies carry it."""
-
-STREAM_PMU = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ def sampled(m, x, stream, noiseless):
     """A PMU count with the relative error of sampling."""
     if noiseless:
         return x
-    return max(0.0, x * (1.0 + m.pmu_noise * bell(m.key, m.tick, STREAM_PMU + stream)))
+    return max(0.0, x * (1.0 + m.pmu_noise * bell(m.key, m.tick, stream)))
 
 
 @jit
@@ -146,7 +146,7 @@ def fill_pages(m, obs, i):
     """Zones and classes."""
     for z in range(n.N_ZONES):
         i = put(obs, i, ratio(m.free_pages[z], m.managed_pages[z]))
-    low = m.low_pages[n.DMA] + m.low_pages[n.DMA32] + m.low_pages[n.NORMAL]
+    low = on_tier(m.low_pages, n.FAST)
     i = put(obs, i, ratio(20.0 * (node_free(m, n.FAST) - low), node_managed(m, n.FAST)))
     i = put(obs, i, above_low(m, n.SLOW_NORMAL))
     i = put(obs, i, above_low(m, n.SLOW_MOVABLE))
@@ -175,9 +175,10 @@ def fill_rates(m, obs, i):
 def fill_sampled(m, obs, i, noiseless):
     """PMU counters, with sampling noise unless the privileged variant is asked for."""
     for tier in range(n.N_TIERS):
-        i = put(obs, i, sampled(m, m.misses_per_s[tier], 3 * tier, noiseless))
-        i = put(obs, i, sampled(m, m.walks_per_s[tier], 3 * tier + 1, noiseless))
-        i = put(obs, i, min(sampled(m, m.utilisation[tier], 3 * tier + 2, noiseless), 1.0))
+        stream = STREAM_PMU + PMU_STREAMS * tier
+        i = put(obs, i, sampled(m, m.misses_per_s[tier], stream, noiseless))
+        i = put(obs, i, sampled(m, m.walks_per_s[tier], stream + 1, noiseless))
+        i = put(obs, i, min(sampled(m, m.utilisation[tier], stream + 2, noiseless), 1.0))
     return i
 
 
@@ -201,11 +202,11 @@ def fill_state(m, obs, i):
         i = put(obs, i, float(m.pool_now[pool]))
     i = fill_blocks(m, obs, i)
     fast, slow = node_managed(m, n.FAST), node_managed(m, n.SLOW)
-    i = put(obs, i, ratio(m.swap_free_pages, m.swap_mib * 256.0))
+    i = put(obs, i, ratio(m.swap_free_pages, m.swap_mib * PAGES_PER_MIB))
     i = put(obs, i, m.calm_s)
     i = put(obs, i, ratio(slow, fast + slow))
     i = put(obs, i, m.demotion)
-    i = put(obs, i, 1.0 if m.numa_balancing > 1.5 else 0.0)
+    i = put(obs, i, 1.0 if m.numa_balancing == n.NUMA_BALANCING_TIERING else 0.0)
     i = put(obs, i, m.slow_latency_ns / m.dram_latency_ns - 1.0)
     return put(obs, i, ratio(m.slow_read_gbps, m.slow_read_gbps + m.dram_read_gbps))
 

@@ -15,8 +15,7 @@ from tiergym.recordings.format import Event, write_recording
 from tiergym.recordings.proc_files import Values
 from tiergym.recordings.samples import Samples
 from tiergym.recordings.sampling import NODES, Machine
-
-PAGE_BYTES = 4096
+from tiergym.sim.units import PAGE_BYTES
 
 
 @dataclass

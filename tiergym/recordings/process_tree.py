@@ -11,6 +11,7 @@ from pathlib import Path
 from tiergym.recordings.proc_files import Values
 
 PAGE_KB = os.sysconf("SC_PAGE_SIZE") // 1024
+"""A page of the machine that is recorded."""
 TABLE_PAGES = PAGE_KB * 1024 // 8
 """Entries of a leaf table, 8 bytes each: 2 MiB of 4 KiB pages."""
 UPPER_TABLES = 4

@@ -12,8 +12,8 @@ from tiergym.sim.compile import jit
 from tiergym.sim.kswapd import wake_kswapd
 from tiergym.sim.pages import MARK_LOW, MARK_MIN, mark_pages, node_managed
 from tiergym.sim.promote import promote_region
-from tiergym.sim.reclaim import PAGE_BYTES
 from tiergym.sim.regions import slow_pages
+from tiergym.sim.units import PAGE_BYTES, PAGES_PER_MIB
 
 
 @jit
@@ -23,6 +23,12 @@ def below_low(m):
         if m.managed_pages[z] > 0 and m.free_pages[z] > mark_pages(m, z, MARK_LOW, True):
             return False
     return True
+
+
+@jit
+def damon_promotes(m):
+    """Whether DAMON may take DRAM in any tick."""
+    return m.damon_promotion == n.ON
 
 
 @jit
@@ -41,10 +47,10 @@ def damon_promote(m, share):
     Hot is a page referenced within the hot threshold, as for NUMA balancing. kdamond copies in its own time, one
     unbatched migration per page, which costs the workers a CPU's share.
     """
-    if m.damon_promotion < 0.5 or node_managed(m, n.SLOW) == 0:
+    if not damon_promotes(m) or node_managed(m, n.SLOW) == 0:
         return
-    limit = int(m.promote_limit_mib_per_s * 256.0 * m.dt_s * share)
-    falls_back = m.damon_falls_back > 0.5
+    limit = int(m.promote_limit_mib_per_s * PAGES_PER_MIB * m.dt_s * share)
+    falls_back = m.damon_falls_back == n.ON
     tried, moved = 0, 0
     for r in range(m.regions):
         hot = min(int(slow_pages(m, r) * m.region[r].hot), limit - (tried if falls_back else moved))

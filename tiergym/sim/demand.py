@@ -4,7 +4,14 @@ import math
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
-from tiergym.sim.pages import class_on_tier, free_class, swap_tables_needed
+from tiergym.sim.pages import (
+    RELEASE_STEPS,
+    class_on_tier,
+    free_class,
+    release_pages,
+    release_zone,
+    swap_tables_needed,
+)
 from tiergym.sim.regions import (
     fast_pages,
     folio_pages,
@@ -17,6 +24,7 @@ from tiergym.sim.regions import (
     trim_tables,
 )
 from tiergym.sim.slab import free_in_order, free_objects
+from tiergym.sim.units import PAGE_BYTES, PAGES_PER_MIB
 
 STACK_PAGES = 4  # THREAD_SIZE 16 KiB, VMAP_STACK (kernel/fork.c)
 THREAD_SLAB_BYTES = 11300.0  # task_struct with FPU state, its slab's slack, and its company (recording c_threads_on)
@@ -28,7 +36,6 @@ XARRAY_BYTES_PER_PAGE = 584.0 / 63.0
 cached [K-object-sizes]."""
 XARRAY_BYTES_PER_PAGE_OF_FOLIOS = 584.0 / 64.0 / 63.0
 """Folios of 64 pages and more are entries one level up: a node there covers 4,096 pages [K-large-folios]."""
-PAGE_BYTES = 4096.0
 
 
 @jit
@@ -168,12 +175,9 @@ def free_kernel_pages(m, cls, pages):
     if want <= 0:
         return
     left = want
-    for z in range(n.N_ZONES):
-        out = m.used_pages[cls, z] * want // total
-        free_class(m, cls, z, out)
-        left -= out
-    for z in range(n.N_ZONES - 1, -1, -1):
-        out = min(left, m.used_pages[cls, z])
+    for step in range(RELEASE_STEPS):
+        z = release_zone(step)
+        out = release_pages(step, m.used_pages[cls, z], want, total, left)
         free_class(m, cls, z, out)
         left -= out
 
@@ -228,7 +232,7 @@ def demand_pools(m):
     if m.swap_tables > tables:
         free_kernel_pages(m, n.KERNEL_OTHER, m.swap_tables - tables)
         m.swap_tables = tables
-    boot = int(m.boot_kernel_mib * 256) + m.rcu_cached_pages + m.swap_tables
+    boot = int(m.boot_kernel_mib * PAGES_PER_MIB) + m.rcu_cached_pages + m.swap_tables
     other = m.pool_now[n.POOL_BUFFERS] + boot
     have = class_on_tier(m, n.KERNEL_OTHER, n.FAST) + class_on_tier(m, n.KERNEL_OTHER, n.SLOW)
     floating = max(have - boot, 0)

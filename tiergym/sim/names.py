@@ -18,6 +18,10 @@ ZONES = ("dma", "dma32", "normal", "slow_normal", "slow_movable")
 N_ZONES = len(ZONES)
 DMA, DMA32, NORMAL, SLOW_NORMAL, SLOW_MOVABLE = range(N_ZONES)
 FIRST_SLOW_ZONE = SLOW_NORMAL
+FIRST_ZONE, LAST_ZONE = (DMA, SLOW_NORMAL), (NORMAL, SLOW_MOVABLE)
+"""Each tier's lowest and highest zone."""
+TIER_ZONES = tuple(slice(first, last + 1) for first, last in zip(FIRST_ZONE, LAST_ZONE, strict=True))
+"""The same as parts of an array over zones."""
 
 # Classes of pages (docs/model.md section 1).
 CLASSES = (

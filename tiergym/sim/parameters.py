@@ -21,6 +21,7 @@ from tiergym.sim.names import (
     SWITCH,
     TERMS,
 )
+from tiergym.sim.units import LEAF_SPAN_PAGES
 
 N_PROCESSES = 8
 N_EVENTS = 4
@@ -187,7 +188,7 @@ REGION: tuple[Field, ...] = (
     _i("process", 0, 0, N_PROCESSES - 1, "owner, an index into the workload's processes"),
     _e("kind", 0, KINDS, "what the pages are"),
     _f("mib", 0, 0, 8e6, "size when fully grown"),
-    _f("density", 1.0, 1 / 512, 1, "touched share of each 2 MiB of address space"),
+    _f("density", 1.0, 1 / LEAF_SPAN_PAGES, 1, "touched share of each 2 MiB of address space"),
     _f("thp_share", 0.0, 0, 1, "share of its faults that ask for a huge page: local DRAM down to min, or 4 KiB pages"),
     _e("mempolicy", 0, MEMPOLICIES, "its data's mempolicy (mbind)"),
     _f("write_share", 0.2, 0, 1, "share of its misses' traffic that is written back"),

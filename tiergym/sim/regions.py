@@ -2,9 +2,9 @@
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
-from tiergym.sim.pages import free_class
+from tiergym.sim.pages import RELEASE_STEPS, free_class, on_tier, release_pages, release_zone, tier_of
+from tiergym.sim.units import LEAF_SPAN_PAGES, TABLE_ENTRIES
 
-LEAF_SPAN_PAGES = 512
 XARRAY_SLOTS = 64
 """Cached pages that a leaf node of the page cache has entries for."""
 
@@ -74,14 +74,13 @@ def resident_pages(m, r):
 @jit
 def fast_pages(m, r):
     """Pages of region r in DRAM."""
-    region = m.region[r]
-    return region.pages[n.DMA] + region.pages[n.DMA32] + region.pages[n.NORMAL]
+    return on_tier(m.region[r].pages, n.FAST)
 
 
 @jit
 def slow_pages(m, r):
     """Pages of region r on the slow tier."""
-    return m.region[r].pages[n.SLOW_NORMAL] + m.region[r].pages[n.SLOW_MOVABLE]
+    return on_tier(m.region[r].pages, n.SLOW)
 
 
 @jit
@@ -107,10 +106,10 @@ def leaf_tables_needed(m, r, touched):
 
 @jit
 def upper_tables_needed(spans):
-    """PMD, PUD and PGD pages above so many ranges of 2 MiB of one region: one per 512, and two for the path."""
+    """PMD, PUD and PGD pages above so many ranges of 2 MiB: one per TABLE_ENTRIES, and two for the path."""
     if spans <= 0:
         return 0
-    return (spans + 511) // 512 + 2
+    return (spans + TABLE_ENTRIES - 1) // TABLE_ENTRIES + 2
 
 
 @jit
@@ -124,13 +123,9 @@ def free_leaf(m, r, pages):
     if left <= 0:
         return
     want = left
-    for z in range(n.N_ZONES):
-        out = region.leaf[z] * want // total
-        region.leaf[z] -= out
-        free_class(m, n.PT_LEAF, z, out)
-        left -= out
-    for z in range(n.N_ZONES - 1, -1, -1):
-        out = min(left, region.leaf[z])
+    for step in range(RELEASE_STEPS):
+        z = release_zone(step)
+        out = release_pages(step, region.leaf[z], want, total, left)
         region.leaf[z] -= out
         free_class(m, n.PT_LEAF, z, out)
         left -= out
@@ -151,7 +146,7 @@ def free_upper(m, r, pages):
 @jit
 def leave_swap_cache(m, r, z, pages):
     """`pages` of region r are about to leave zone z, and with them their share of its tier's swap cache, returned."""
-    tier = n.SLOW if z >= n.FIRST_SLOW_ZONE else n.FAST
+    tier = tier_of(z)
     cached = m.region[r].swap_cached[tier]
     if cached == 0 or pages == 0:
         return 0
@@ -171,14 +166,9 @@ def free_resident(m, r, pages):
     if left <= 0:
         return
     want = left
-    for z in range(n.N_ZONES):
-        out = region.pages[z] * want // total
-        leave_swap_cache(m, r, z, out)
-        region.pages[z] -= out
-        free_class(m, cls, z, out)
-        left -= out
-    for z in range(n.N_ZONES - 1, -1, -1):
-        out = min(left, region.pages[z])
+    for step in range(RELEASE_STEPS):
+        z = release_zone(step)
+        out = release_pages(step, region.pages[z], want, total, left)
         leave_swap_cache(m, r, z, out)
         region.pages[z] -= out
         free_class(m, cls, z, out)
@@ -224,7 +214,7 @@ def unmap(m, r, pages):
 def keeps_tables(m, r):
     """Whether region r gives pages back and keeps the tables: MADV_DONTNEED frees none before 6.14, and from then on
     the leaf tables that it empties (mm/pt_reclaim.c: try_to_free_pte) [K-dontneed]."""
-    return m.region_seldom[r].released_by == n.RELEASED_BY_MADV_DONTNEED and m.dontneed_frees_tables < 0.5
+    return m.region_seldom[r].released_by == n.RELEASED_BY_MADV_DONTNEED and m.dontneed_frees_tables == n.OFF
 
 
 @jit

@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 
 from tiergym.sim import demand
 from tiergym.sim import names as n
-from tiergym.sim.pages import PAGEBLOCK_PAGES
 from tiergym.sim.regions import folio_pages, in_folios
+from tiergym.sim.units import LEAF_SPAN_PAGES, PAGEBLOCK_PAGES, PAGES_PER_MIB
 from tiergym.sim.watermarks import PCPTYPES, init_per_zone_wmark_min
 
-PAGE_BYTES = 4096
 LONG = 1_000_000_000  # ticks
 UPPER_TABLES_AT_START = 2
-LEAST_DENSITY = 1 / 512
+LEAST_DENSITY = 1 / LEAF_SPAN_PAGES
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +147,7 @@ def _call_the_rest_kernel(record: Any, left: Sequence[int]) -> None:
     kept = int(record["rcu_cached_pages_per_cpu"] * record["cpus"])
     cached = min(kept, int(used[n.KERNEL_OTHER, : n.FIRST_SLOW_ZONE].max()))
     record["rcu_cached_pages"] = cached
-    record["boot_kernel_mib"] = (int(used[n.KERNEL_OTHER].sum()) - cached) / 256
+    record["boot_kernel_mib"] = (int(used[n.KERNEL_OTHER].sum()) - cached) / PAGES_PER_MIB
 
 
 def ask(record: Any, asked: Asked) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tiergym.errors import UserError, suggest
 from tiergym.files import read_toml
 from tiergym.sim.layout import REGION_SIZES
+from tiergym.sim.units import PAGES_PER_MIB
 from tiergym.specs.assignments import assignments_text
 from tiergym.specs.distributions import highest, parse
 from tiergym.specs.feasibility import check
@@ -170,5 +171,5 @@ def _scenario(document: Table, name: str, file: str, folder: Path, machine_kerne
         regions=regions,
         table=build_table(sections, regions),
         counts=(count, len(sections["processes"])),
-        slow_pages_max=int(highest(slow_mib) * 256),
+        slow_pages_max=int(highest(slow_mib) * PAGES_PER_MIB),
     )

@@ -9,8 +9,8 @@ import numpy as np
 
 from tiergym.recordings.format import Recording
 from tiergym.sim import names as n
+from tiergym.sim.units import PAGES_PER_MIB, STRUCT_PAGES_PER_PAGE
 from tiergym.validation.recorded_machine import (
-    STRUCT_PAGES_PER_PAGE,
     action_modes,
     first_sample,
     sections,
@@ -58,7 +58,7 @@ def _machine_rows(recording: Recording, replay: Replay) -> Iterator[Row]:
     listed = [line for line in recording.meta.get("guest_report", []) if line.startswith("memblocks ")]
     if listed:
         yield _same("blocks of node 1 online", len(re.findall(r":online:1:", listed[0])), replay.blocks)
-    present = float(recording.meta["cxl_mib"]) * 256
+    present = float(recording.meta["cxl_mib"]) * PAGES_PER_MIB
     yield _same("memmap of node 1, pages", int(present) // STRUCT_PAGES_PER_PAGE, replay.memmap)
     if sections(recording)["machine"]["slow_mib"] and not start.managed[n.SLOW_NORMAL]:
         kernel = replay.pages[:, [CLASSES.index(name) for name in CLASSES[:4]], 1].max()

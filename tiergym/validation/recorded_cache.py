@@ -11,9 +11,10 @@ import re
 import numpy as np
 
 from tiergym.recordings.format import Recording
-from tiergym.sim.demand import PAGE_BYTES, XARRAY_BYTES_PER_PAGE
-from tiergym.sim.regions import LEAF_SPAN_PAGES, XARRAY_SLOTS
+from tiergym.sim.demand import XARRAY_BYTES_PER_PAGE
+from tiergym.sim.regions import XARRAY_SLOTS
 from tiergym.sim.releases import Version
+from tiergym.sim.units import LEAF_SPAN_PAGES, PAGE_BYTES, PAGE_KIB
 
 LARGE_FOLIOS_SINCE: Version = (6, 16)
 """ext4 (fs/ext4/inode.c: ext4_set_inode_mapping_order)."""
@@ -21,7 +22,6 @@ WIDE_SINCE: Version = (6, 17)
 """A rotational disk without an optimum of its own gets twice its largest request, and virtio-blk says it rotates
 (block/blk-settings.c: blk_apply_bdi_limits)."""
 NARROW_KIB, WIDE_KIB = 128, 8192
-KIB_PER_PAGE = 4
 
 
 def readahead_kib(recording: Recording, at: Version) -> float:
@@ -45,7 +45,7 @@ def folio_pages(recording: Recording, at: Version) -> int:
     """
     if at < LARGE_FOLIOS_SINCE:
         return 1
-    pages = int(readahead_kib(recording, at) / KIB_PER_PAGE)
+    pages = int(readahead_kib(recording, at) / PAGE_KIB)
     pages = min(1 << max(pages, 1).bit_length() - 1, LEAF_SPAN_PAGES)
     return 2 * pages if 2 * pages == XARRAY_SLOTS and _nodes_are_missing(recording) else pages
 

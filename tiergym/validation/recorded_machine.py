@@ -16,6 +16,7 @@ from tiergym.errors import UserError
 from tiergym.recordings.format import Recording
 from tiergym.sim import names as n
 from tiergym.sim.releases import RELEASES, defaults
+from tiergym.sim.units import KIB_PER_MIB, PAGES_PER_MIB
 from tiergym.specs.kernel import RELEASE
 from tiergym.validation.recorded_cache import folio_pages
 
@@ -28,8 +29,6 @@ ZONE_OF = {
 }
 """(node, name in /proc/zoneinfo) of the zones that the model has."""
 
-STRUCT_PAGES_PER_PAGE = 64
-PAGES_PER_MIB = 256
 BLOCK_MIB = 128
 """Memory block below 64 GiB of RAM (arch/x86/mm/init_64.c: probe_memory_block_size)."""
 
@@ -153,7 +152,7 @@ def action_modes(recording: Recording) -> dict[str, str]:
 
 def swap_mib(recording: Recording) -> float:
     """Swap that is on at any time; scripts turn it on right at the start."""
-    return float(recording.column("mi.SwapTotal").max()) / 1024
+    return float(recording.column("mi.SwapTotal").max()) / KIB_PER_MIB
 
 
 def sections(recording: Recording) -> dict[str, Any]:

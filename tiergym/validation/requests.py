@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiergym.recordings.format import Recording
+from tiergym.sim.demand import STACK_PAGES
+from tiergym.sim.units import LEAF_SPAN_BYTES, LEAF_SPAN_PAGES, PAGE_BYTES, PAGE_KIB, PAGES_PER_MIB
 from tiergym.validation.recorded_machine import Start, first_sample
 from tiergym.validation.task_progress import alive, given_back_share, task_progress
 from tiergym.validation.tasks import Task, details, offline_tests, read_tasks
@@ -35,12 +37,12 @@ SHMEM_FILE_SLAB_BYTES = 880  # shmem_inode_cache, which is not reclaimable (mm/s
 DENTRY_BYTES = 195  # 192, 21 to a page
 NEGATIVE_DENTRY_BYTES = 256  # with a name of its own (kmalloc-rcl-64), as names longer than 40 bytes have
 DISK_FILE_SLAB_BYTES = 1320
-MOUNT_SLAB_UNRECLAIM_BYTES = 22 * 4096  # an ext4 mount: superblock, journal, group descriptors
-MOUNT_SLAB_RECLAIM_BYTES = 18 * 4096
+MOUNT_SLAB_UNRECLAIM_BYTES = 22 * PAGE_BYTES  # an ext4 mount: superblock, journal, group descriptors
+MOUNT_SLAB_RECLAIM_BYTES = 18 * PAGE_BYTES
 MOUNT_CACHE_PAGES = 100
 DISK_FILES_PER_CACHE_PAGE = 16  # inodes of 256 bytes in the inode table
 TEST_PROCESSES = 4
-TEST_SYSFS_BYTES = 8 * 4096  # dentries and inodes of the files under /sys/devices/system/memory
+TEST_SYSFS_BYTES = 8 * PAGE_BYTES  # dentries and inodes of the files under /sys/devices/system/memory
 RUNNING_TEXT_PAGES = 40  # text of the sampler and its shell, which stays however long reclaim goes on (recordings)
 STACKS_PER_TABLE = 64  # user stacks of 32 KiB
 POLICIES = {("bind", 0): "bind_fast", ("bind", 1): "bind_slow", ("pref", 1): "prefer_slow"}
@@ -133,7 +135,7 @@ def read_requests(recording: Recording) -> Requests:
         tasks,
         {SYSTEM: {"oom_score_adj": -1000}},
         _system_regions(t_s, start, tasks),
-        {SYSTEM: zero + sum(start.stacks) // 4},
+        {SYSTEM: zero + sum(start.stacks) // STACK_PAGES},
         zero.copy(),
         zero.copy(),
         zero.copy(),
@@ -192,7 +194,9 @@ def _system_regions(t_s: Series, start: Start, tasks: list[Task]) -> list[Region
     for task in tasks:
         heaps += np.maximum(t_s - task.start_s, 0.0) * HEAP_PAGES_PER_S * alive(t_s, task)
     return [
-        RegionRequest("system", SYSTEM, zero + anon, density=min(per_table / 512, 1.0), mlocked=2 * locked_anon > anon),
+        RegionRequest(
+            "system", SYSTEM, zero + anon, density=min(per_table / LEAF_SPAN_PAGES, 1.0), mlocked=2 * locked_anon > anon
+        ),
         RegionRequest(
             "tmpfs", SYSTEM, zero + files - locked_files - mapped_files, kind="shmem", access_hz=zero + active_files
         ),
@@ -200,7 +204,9 @@ def _system_regions(t_s: Series, start: Start, tasks: list[Task]) -> list[Region
         RegionRequest("tmpfs_running", SYSTEM, zero + running, kind="shmem", access_hz=zero + 1.0),
         RegionRequest(SLEEPING_TEXT, SYSTEM, zero + mapped_files - running, kind="shmem", access_hz=zero + text_hz),
         RegionRequest("tmpfs_locked", SYSTEM, zero + locked_files, kind="shmem", mlocked=True),
-        RegionRequest("images", SYSTEM, images, density=IMAGE_PAGES / IMAGE_TABLES / 512, access_hz=zero + 1.0),
+        RegionRequest(
+            "images", SYSTEM, images, density=IMAGE_PAGES / IMAGE_TABLES / LEAF_SPAN_PAGES, access_hz=zero + 1.0
+        ),
         RegionRequest("heaps", SYSTEM, heaps, access_hz=zero + 1.0),
     ]
 
@@ -219,19 +225,20 @@ def _add_task(requests: Requests, process: str, task: Task, touched: Series) -> 
         requests.regions.append(RegionRequest(name, process, touched, mempolicy=mempolicy(task), left=left))
     elif task.command == "sparse":
         kind = "zero" if task.arguments.get("mode", "read") == "read" else "anon"
-        per_table = max(1, (2 << 20) // int(task.arguments.get("step", 2 << 20)))
+        per_table = max(1, LEAF_SPAN_BYTES // int(task.arguments.get("step", LEAF_SPAN_BYTES)))
+        density = per_table / LEAF_SPAN_PAGES
         requests.regions.append(
-            RegionRequest(name, process, touched, kind=kind, density=per_table / 512, mempolicy=mempolicy(task))
+            RegionRequest(name, process, touched, kind=kind, density=density, mempolicy=mempolicy(task))
         )
     elif task.command == "threads":
         requests.threads[process] = touched
-        requests.regions.append(RegionRequest(name, process, touched, density=STACKS_PER_TABLE / 512))
+        requests.regions.append(RegionRequest(name, process, touched, density=STACKS_PER_TABLE / LEAF_SPAN_PAGES))
     elif task.command == "procs":
-        pages = int(task.arguments.get("kb", "64")) // 4 + FORKED_PAGES
+        pages = int(task.arguments.get("kb", "64")) // PAGE_KIB + FORKED_PAGES
         requests.threads[process] = touched
         requests.slab_unreclaim += touched * PROCESS_SLAB_BYTES
         requests.regions.append(
-            RegionRequest(name, process, touched * pages, density=min(pages / FORKED_TABLES / 512, 1.0))
+            RegionRequest(name, process, touched * pages, density=min(pages / FORKED_TABLES / LEAF_SPAN_PAGES, 1.0))
         )
 
 
@@ -241,7 +248,7 @@ def _add_second_regions(requests: Requests, recording: Recording, tasks: list[Ta
     column = recording.column("w.kv_touched_pages").astype(np.float64)
     if not llamas or not column.any():
         return
-    sizes = [float(int(task.arguments.get("kv", "64")) * 256) for task in llamas]
+    sizes = [float(int(task.arguments.get("kv", "64")) * PAGES_PER_MIB) for task in llamas]
     for task, touched in zip(llamas, task_progress(recording.t_s, column, llamas, sizes), strict=True):
         requests.regions.append(RegionRequest(f"{task.name} kv", f"p{tasks.index(task)}", touched))
         _add_heat(requests, recording, task)
