@@ -4,8 +4,25 @@ import math
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
-from tiergym.sim.pages import RELEASE_STEPS, class_on_tier, free_class, release_pages, release_zone
-from tiergym.sim.regions import fast_pages, leaf_tables_needed, resident_pages, trim_tables, unmap
+from tiergym.sim.pages import (
+    RELEASE_STEPS,
+    class_on_tier,
+    free_class,
+    release_pages,
+    release_zone,
+    swap_tables_needed,
+)
+from tiergym.sim.regions import (
+    fast_pages,
+    folio_pages,
+    forget_pages,
+    in_folios,
+    keeps_tables,
+    leaf_tables_needed,
+    resident_pages,
+    tables_alone,
+    trim_tables,
+)
 from tiergym.sim.slab import free_in_order, free_objects
 from tiergym.sim.units import PAGE_BYTES, PAGES_PER_MIB
 
@@ -17,6 +34,8 @@ FILE_SLAB_BYTES = 1320.0  # dentry 192 B + ext4_inode 1128 B
 XARRAY_BYTES_PER_PAGE = 584.0 / 63.0
 """Nodes of 64 slots over cached pages, and over nodes: 1/64 + 1/64^2 + ... = 1/63 node per page, 0.226 % of the bytes
 cached [K-object-sizes]."""
+XARRAY_BYTES_PER_PAGE_OF_FOLIOS = 584.0 / 64.0 / 63.0
+"""Folios of 64 pages and more are entries one level up: a node there covers 4,096 pages [K-large-folios]."""
 
 
 @jit
@@ -127,21 +146,24 @@ def demand_regions(m):
                 region.low_share,
                 region.period_s,
             )
-            target = int(region.size_pages * share + 0.5)
+            target = min(in_folios(int(region.size_pages * share + 0.5), folio_pages(m, r)), region.size_pages)
         have = resident_pages(m, r) + region.out_pages
         out = max(have - target, 0)
         out = max(out, int(have * region.turnover))
         if out > 0:
-            unmap(m, r, out)
+            forget_pages(m, r, out)
+            if not keeps_tables(m, r):
+                trim_tables(m, r)
             have = resident_pages(m, r) + region.out_pages
         if have == 0:
-            trim_tables(m, r)  # what a killed process got in its last tick
+            if not keeps_tables(m, r) or m.process[q].down_s > 0.0:
+                trim_tables(m, r)  # what a killed process got in its last tick
             region.since = m.tick
         region.huge = min(region.huge, fast_pages(m, r))  # those that left DRAM were split
         region.target_pages = target
         region.want = max(target - have, 0)
-        again = region.reread if region.kind != n.KIND_ZERO else 0.0
-        asked = int(region.out_pages * again + 0.5)
+        again = region.reread if not tables_alone(m, r) else 0.0
+        asked = in_folios(int(region.out_pages * again + 0.5), folio_pages(m, r))
         region.refault = min(region.refault + asked, region.out_pages)
 
 
@@ -206,7 +228,11 @@ def demand_pools(m):
     free_kernel_pages(m, n.KSTACK, dead)
     m.kernel_want[n.KSTACK] = max(stacks - (have - dead), 0)
 
-    boot = int(m.boot_kernel_mib * PAGES_PER_MIB) + m.rcu_cached_pages
+    tables = swap_tables_needed(m, 0)
+    if m.swap_tables > tables:
+        free_kernel_pages(m, n.KERNEL_OTHER, m.swap_tables - tables)
+        m.swap_tables = tables
+    boot = int(m.boot_kernel_mib * PAGES_PER_MIB) + m.rcu_cached_pages + m.swap_tables
     other = m.pool_now[n.POOL_BUFFERS] + boot
     have = class_on_tier(m, n.KERNEL_OTHER, n.FAST) + class_on_tier(m, n.KERNEL_OTHER, n.SLOW)
     floating = max(have - boot, 0)
@@ -229,19 +255,24 @@ def demand_pools(m):
     renew_objects(m, n.SLAB_POOL_UNRECLAIM, churn)
     m.slab_births[n.SLAB_POOL_UNRECLAIM] = demand_slab(m, n.SLAB_POOL_UNRECLAIM, held / object_bytes)
 
-    cached = 0
+    cached, folio_cached = 0, 0
     for r in range(m.regions):
         region = m.region[r]
-        if region.kind != n.KIND_ANON and region.kind != n.KIND_ZERO:
+        if region.kind != n.KIND_ANON and not tables_alone(m, r):
             # A reclaimed page leaves a shadow entry, so its xarray node stays (mm/workingset.c).
-            cached += resident_pages(m, r) + region.out_pages
+            pages = resident_pages(m, r) + region.out_pages
+            if folio_pages(m, r) > 1:
+                folio_cached += pages
+            else:
+                cached += pages
     m.files_shrunk *= max(0.0, 1.0 - m.pool_lookup_hz[n.POOL_FILES] * m.dt_s)
     files = m.pool_now[n.POOL_FILES] * FILE_SLAB_BYTES / object_bytes
     shrinkable = files * (1.0 - m.pool_pinned_share[n.POOL_FILES])
     m.files_shrunk = min(m.files_shrunk, shrinkable)
     m.files_objects = shrinkable
     renew_objects(m, n.SLAB_POOL_RECLAIM, m.pool_turnover[n.POOL_FILES])
-    target = files - m.files_shrunk + cached * XARRAY_BYTES_PER_PAGE / object_bytes
+    xarray_bytes = cached * XARRAY_BYTES_PER_PAGE + folio_cached * XARRAY_BYTES_PER_PAGE_OF_FOLIOS
+    target = files - m.files_shrunk + xarray_bytes / object_bytes
     m.slab_births[n.SLAB_POOL_RECLAIM] = demand_slab(m, n.SLAB_POOL_RECLAIM, target)
 
 

@@ -50,10 +50,37 @@ def set_kswapd_pace(m, tier):
 
 
 @jit
+def expect_requests(m, tier, wanted):
+    """A tick begins in which `wanted` pages are asked for: how many of them come while this kswapd reclaims a page."""
+    m.kswapd_busy[tier] = 0.0
+    m.requests_per_page[tier] = wanted / max(m.kswapd_pages_per_tick[tier], 1.0)
+
+
+@jit
 def grant_time(m, tier, share):
     """Give this kswapd `share` of a tick of its CPU, in pages."""
     whole = m.kswapd_pages_per_tick[tier]
     m.kswapd_budget[tier] = min(m.kswapd_budget[tier] + share * whole, whole)
+
+
+@jit
+def forget_failures(m, tier):
+    """A node has seen progress: its kswapd, which gives up after 16 runs without, starts to count anew.
+
+    Since 7.0 only if that left the node balanced (mm/vmscan.c: kswapd_try_clear_hopeless) [K-hopeless].
+    """
+    if m.hopeless_reset != n.HOPELESS_BALANCE_OR_FREE or node_deficit(m, tier) == 0:
+        m.kswapd_failures[tier] = 0
+
+
+@jit
+def revive_by_frees(m):
+    """Since 6.18 freed pages that lift a zone of DRAM above high make its kswapd work again, where there is a further
+    node to fall back to (mm/page_alloc.c: free_frozen_page_commit) [K-hopeless]."""
+    if m.kswapd_failures[n.FAST] < MAX_RECLAIM_RETRIES or m.hopeless_reset == n.HOPELESS_PROGRESS:
+        return
+    if node_managed(m, n.SLOW) > 0 and node_deficit(m, n.FAST) == 0:
+        m.kswapd_failures[n.FAST] = 0
 
 
 @jit
@@ -144,7 +171,8 @@ def kswapd_run(m, tier):
     and nothing else (may_swap is off while balance_pgdat has nr_boost_reclaim).
 
     Every allocation that comes to the slow path wakes it: where the run finds nothing, the runs for the others that
-    came before it find nothing either, up to the sixteenth.
+    came before it find nothing either, up to the sixteenth. A run for a boost counts as one of them, until 6.19
+    (`boosted_runs_fail`) [K-boosted-runs].
     """
     want = node_deficit(m, tier)
     boosted = want == 0
@@ -170,19 +198,23 @@ def kswapd_run(m, tier):
         end_boost(m, tier)
     if tier == n.FAST:
         wake_demotion_target(m)
-    m.kswapd_budget[tier] -= max(m.reclaim_scanned, freed, MIN_BATCH_PAGES)
+    spent = max(m.reclaim_scanned, freed, MIN_BATCH_PAGES)
+    m.kswapd_budget[tier] -= spent
+    m.kswapd_busy[tier] += spent * m.requests_per_page[tier]
     m.counters[n.C_PGSTEAL_KSWAPD_FAST + tier] += freed
     m.counters[n.C_PGDEMOTE_KSWAPD] += demoted
     if boosted:
         m.kswapd_awake[tier] = 0
     if freed == 0:
-        runs = 0 if boosted else min(requests, MAX_RECLAIM_RETRIES - m.kswapd_failures[tier])
+        runs = min(1 if boosted else requests, MAX_RECLAIM_RETRIES - m.kswapd_failures[tier])
+        if boosted and m.boosted_runs_fail == n.OFF:
+            runs = 0
         m.kswapd_failures[tier] += runs
         m.kswapd_awake[tier] = 0
         m.counters[n.C_KSWAPD_RUNS_EMPTY] += runs
         m.counters[n.C_KSWAPD_WAKEUPS_FAST + tier] += max(runs - 1, 0)
         return 0
-    m.kswapd_failures[tier] = 0
+    forget_failures(m, tier)
     # kswapd runs beside the workers: it costs them one CPU's share of its time.
     charge_reclaim(m, m.kswapd_class[tier], premature, freed, seconds * min(1.0, m.workers / m.cpus))
     if node_deficit(m, tier) == 0:
@@ -200,6 +232,7 @@ def end_boost(m, tier):
 @jit
 def run_woken_kswapds(m, share):
     """Phase 3: awake kswapds work for `share` of the tick, up to high; a sleeping one saves no time up."""
+    revive_by_frees(m)
     for tier in range(n.N_TIERS):
         if m.kswapd_awake[tier] == 0:
             m.kswapd_budget[tier] = 0.0

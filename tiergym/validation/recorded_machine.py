@@ -15,7 +15,10 @@ from typing import Any
 from tiergym.errors import UserError
 from tiergym.recordings.format import Recording
 from tiergym.sim import names as n
+from tiergym.sim.releases import RELEASES, defaults
 from tiergym.sim.units import KIB_PER_MIB, PAGES_PER_MIB
+from tiergym.specs.kernel import RELEASE
+from tiergym.validation.recorded_cache import folio_pages
 
 ZONE_OF = {
     (0, "DMA"): n.DMA,
@@ -29,11 +32,12 @@ ZONE_OF = {
 BLOCK_MIB = 128
 """Memory block below 64 GiB of RAM (arch/x86/mm/init_64.c: probe_memory_block_size)."""
 
-MOVABLE_KEEPS_OUT_SINCE = (6, 2)
-"""Recordings of 6.1 give ZONE_MOVABLE its share of min_free_kbytes, those of 6.12 do not; the release between them that
-changed it was not looked up [K-movable-min]."""
 PCP_SCALES_SINCE = (6, 7)
 """First kernel whose per-CPU lists refill by more the more they are used (nr_pcp_alloc) [K-per-cpu-lists]."""
+
+RCU_CACHED_PAGES_PER_CPU = 5
+"""kernel/rcu/tree.c: rcu_min_cached_objs. In recordings of two CPUs the first run of kswapd that scans frees ten pages,
+the others none."""
 
 EMULATED_KSWAPD_PAGES_PER_S = 17000
 """Pages kswapd drops per second under QEMU's software emulation, where a workload touches 25,000 a second. The speed of
@@ -85,6 +89,14 @@ def kernel_version(recording: Recording) -> tuple[int, int]:
     if match is None:
         raise UserError(f"{recording.path}/meta.json: kernel_release is {release!r}; expected as 6.12.95")
     return int(match[1]), int(match[2])
+
+
+def release_of(recording: Recording) -> dict[str, Any]:
+    """The kernel's release as [kernel] says it; of one that the table of releases does not name, its fields."""
+    at = kernel_version(recording)
+    name = f"{at[0]}.{at[1]}"
+    fields = {RELEASE: name} if name in RELEASES else dict(defaults(at))
+    return fields | {"file_folio_pages": folio_pages(recording, at)}
 
 
 def command_line(recording: Recording) -> dict[str, str]:
@@ -162,10 +174,12 @@ def sections(recording: Recording) -> dict[str, Any]:
         "boot_kernel_mib": 0,
         "cpus": int(recording.meta["smp"]),
     }
-    kernel = {
-        "movable_shares_min": "on" if kernel_version(recording) < MOVABLE_KEEPS_OUT_SINCE else "off",
+    kernel: dict[str, Any] = release_of(recording) | {
         "pcp_batch_pages": 0,
         "pcp_scale": 5 if kernel_version(recording) >= PCP_SCALES_SINCE else 0,
+        "pcp_by_type": "on",
+        "slab_steal_wakes": "off",
+        "rcu_cached_pages_per_cpu": RCU_CACHED_PAGES_PER_CPU,
         "thp": "off" if settings.get("thp", "never") == "never" else "on",
         "demotion": "on" if settings.get("demotion") in ("true", "1") else "off",
         "numa_balancing": TIERING_VALUE.get(int(settings.get("numa_balancing", "0")), "off"),

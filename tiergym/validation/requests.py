@@ -219,7 +219,7 @@ def _add_task(requests: Requests, process: str, task: Task, touched: Series) -> 
         cached = np.maximum.accumulate(touched)
         requests.regions.append(RegionRequest(f"{name} cache", SYSTEM, cached, kind="cache"))
         if task.command == "llama":
-            requests.regions.append(RegionRequest(name, process, touched, kind="zero"))
+            requests.regions.append(RegionRequest(name, process, touched, kind="mapping"))
     elif task.command in ("llama", "anon"):
         left = given_back_share(requests.t_s, task)
         requests.regions.append(RegionRequest(name, process, touched, mempolicy=mempolicy(task), left=left))
