@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,13 +67,23 @@ def validate(recordings: Iterable[Recording], say: Callable[[str], None] = lambd
         try:
             simulated = replay(recording)
             rows = event_rows(recording, simulated)
-        except UserError as error:
-            outcomes.append(Outcome(recording, None, failed_score(recording.name, str(error))))
+        except Exception as error:  # one run never ends the others
+            outcomes.append(Outcome(recording, None, failed_score(recording.name, _why(error))))
             continue
         spread = replicate_spread(families[base_name(recording.name)])
         score = Score(recording.name, cell_errors(recording, simulated), spread, rows)
         outcomes.append(Outcome(recording, simulated, score))
     return outcomes
+
+
+def _why(error: Exception) -> str:
+    """What a failed row says: the message of bad input; of a defect of ours its class and place besides."""
+    if isinstance(error, UserError):
+        return str(error)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    ours = [f for f in traceback.extract_tb(error.__traceback__) if f"{os.sep}tiergym{os.sep}" in f.filename]
+    place = (ours or [frame])[-1]
+    return f"defect: {type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno}, in {place.name})"
 
 
 def summarise(scores: Sequence[Score]) -> Summary:

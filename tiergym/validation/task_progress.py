@@ -64,6 +64,8 @@ def given_back_share(t_s: Series, task: Task) -> Series:
         return (t_s < end).astype(np.float64)
     if task.shrink_s >= end:
         return (t_s < end).astype(np.float64)
+    if np.isinf(end):  # the recording ended in the middle of it
+        end = max(float(t_s[-1]), task.shrink_s + EARLY_S)
     return np.clip((end - t_s) / (end - task.shrink_s), 0.0, 1.0)
 
 
