@@ -195,7 +195,7 @@ def test_every_function_that_the_model_page_names_exists() -> None:
 
 def test_the_model_page_leaves_no_phase_out() -> None:
     modules = {name.split(":")[0] for name in re.findall(r"`(\w+:\w+)`", MODEL)}
-    infrastructure = {"__init__", "names", "parameters", "compile", "compile_cache", "prefetch"}
+    infrastructure = {"__init__", "names", "parameters", "compile", "compile_cache", "prefetch", "replaying"}
     assert {path.stem for path in (ROOT / "tiergym" / "sim").glob("*.py")} - infrastructure <= modules
 
 

@@ -17,7 +17,7 @@ from tiergym.sim import demand
 from tiergym.sim import names as n
 from tiergym.sim import parameters as p
 from tiergym.sim.layout import REGION_SIZES
-from tiergym.sim.watermarks import PCPTYPES, init_per_zone_wmark_min
+from tiergym.sim.replaying import PAGE_BYTES, Asked, State, ask, begin, install, start_khugepaged
 from tiergym.specs import Scenario
 from tiergym.specs.reading import complete_sections
 from tiergym.specs.table import build_table
@@ -35,12 +35,8 @@ MEMBERS = {
     "file": (n.FILE,),
 }
 NODE_ZONES = (slice(0, n.FIRST_SLOW_ZONE), slice(n.FIRST_SLOW_ZONE, n.N_ZONES))
-LONG = 1_000_000_000
-PAGE_BYTES = 4096
 WAIT_FOR_KILL_S = 0.5
-RCU_CACHED_PAGES_PER_CPU = 5
-"""What kvfree_rcu() keeps ready (kernel/rcu/tree.c: rcu_min_cached_objs): in recordings of two CPUs the first run of
-kswapd that scans frees ten pages, the others none."""
+BLOCK_EVENTS = {"offline": n.EVENT_OFFLINE, "online": n.EVENT_ONLINE}
 STEPS = 4
 """Ticks from one sample to the next: a workload in a hurry touches a quarter of DRAM between two samples."""
 
@@ -125,20 +121,16 @@ def replay(recording: Recording) -> Replay:
     machines = Machines([scenario_of(recording, requests)], 1, threads=1, noiseless=True)
     machines.reset(np.zeros(1, np.uint64))
     record, action = machines.records[0], from_modes(action_modes(recording))[None]
-    record["ticks"] = LONG
-    record["pool_count"][:] = 0
-    thp = float(record["thp"])
-    if thp_came_late(recording):
-        record["thp"] = 0.0
+    late = thp_came_late(recording)
+    begin(record, bool(record["thp"]) and not late)
     machines.step(action)  # the blocks come online
-    if record["thp"] != thp:
-        record["thp"] = thp
-        init_per_zone_wmark_min(record)  # khugepaged starts (set_recommended_min_free_kbytes)
+    if late:
+        start_khugepaged(record)
     marks = {
         zone: tuple(int(record[f"{name}_pages"][zone]) for name in ("managed", "min", "low", "high"))
         for zone in range(n.N_ZONES)
     }
-    install(record, start, requests)
+    install(record, state_of(start, requests))
     samples = len(recorded.t_s)
     out = Replay(
         np.zeros((samples, len(CLASSES), 2), np.int64),
@@ -153,9 +145,8 @@ def replay(recording: Recording) -> Replay:
     _note(out, 0, record, np.zeros(n.N_COUNTERS, np.int64))
     for step in range(1, len(requests.t_s)):
         before = record.copy()
-        record["dt_s"] = requests.t_s[step] - requests.t_s[step - 1]
         others = _others_at(requests, len(out.kills), step)
-        _ask(record, start, requests, step, others)
+        ask(record, asked_at(record, start, requests, step, others))
         machines.step(action)
         sample = -(-step // STEPS)
         _note(out, sample, record, machines.counters[0], first=step % STEPS == 1 or STEPS == 1)
@@ -168,58 +159,22 @@ def replay(recording: Recording) -> Replay:
     return out
 
 
-def install(record: Any, start: Start, requests: Requests) -> None:
-    """The first sample's pages become the state of the machine, whose blocks have just come online."""
-    for z in range(n.N_ZONES):
-        record["free_pages"][z], record["pcp_pages"][z] = start.free[z], start.pcp[z]
-        # Some kernels compute their marks before the last boot memory is freed.
-        for mark, pages in start.marks[z].items():
-            record[f"{mark}_pages"][z] = pages
-        # Every CPU holds its part, per migrate type; a workload uses one CPU's lists at a time.
-        listed = start.pcp[z] // (int(record["cpus"]) * PCPTYPES)
-        record["pcp_idle_pages"][z], record["pcp_kernel_pages"][z] = start.pcp[z] - listed, listed
-    record["pcp_by_type"] = 1
-    used = record["used_pages"]
-    memmap = used[n.MEMMAP].copy()
-    used[:] = 0
-    used[n.MEMMAP] = memmap
-    left = [start.managed[z] - start.free[z] - start.pcp[z] - int(memmap[z]) for z in range(n.N_ZONES)]
-
-    def put(cls: int, node: int, pages: int) -> list[tuple[int, int]]:
-        """Pages of a class into the highest zones of a node that have room for them."""
-        placed = []
-        zones = range(n.NORMAL, -1, -1) if node == 0 else range(n.FIRST_SLOW_ZONE, n.N_ZONES)
-        for z in zones:
-            took = max(0, min(pages, left[z]))
-            used[cls, z] += took
-            left[z] -= took
-            pages -= took
-            placed.append((z, took))
-        return placed
-
-    for node in (0, 1):
-        for r, cls, pages in _regions_at_start(requests, start, node):
-            for z, took in put(cls, node, pages):
-                record["region"]["pages"][r, z] += took
-        tables = start.tables[node]
-        upper = min(2, tables) if node == 0 else 0
-        for z, took in put(n.PT_UPPER, node, upper):
-            record["region"]["upper"][0, z] += took
-        for z, took in put(n.PT_LEAF, node, tables - upper):
-            record["region"]["leaf"][0, z] += took
-        put(n.KSTACK, node, start.stacks[node])
-        for pool, cls, slab in ((0, n.SLAB_UNRECLAIM, start.slab_unreclaim), (1, n.SLAB_RECLAIM, start.slab_reclaim)):
-            put(cls, node, slab[node])
-            record["slab_objects"][pool, node] = slab[node] * float(record["slab_objects_per_page"])
-            record["slab_reference"][pool, node] = slab[node]
-    for z in range(n.N_ZONES):
-        if z == n.SLOW_MOVABLE:
-            record["free_pages"][z] += left[z]
-        else:
-            used[n.KERNEL_OTHER, z] += left[z]
-    cached = min(RCU_CACHED_PAGES_PER_CPU * int(record["cpus"]), int(used[n.KERNEL_OTHER, : n.FIRST_SLOW_ZONE].max()))
-    record["rcu_cached_pages"] = cached
-    record["boot_kernel_mib"] = (int(used[n.KERNEL_OTHER].sum()) - cached) / 256
+def state_of(start: Start, requests: Requests) -> State:
+    """The first sample as the state that the machine begins with."""
+    return State(
+        start.managed,
+        start.free,
+        start.pcp,
+        start.marks,
+        [
+            (r, cls, node, pages)
+            for node in range(n.N_TIERS)
+            for r, cls, pages in _regions_at_start(requests, start, node)
+        ],
+        start.tables,
+        start.stacks,
+        (start.slab_unreclaim, start.slab_reclaim),
+    )
 
 
 def _regions_at_start(requests: Requests, start: Start, node: int) -> list[tuple[int, int, int]]:
@@ -236,47 +191,46 @@ def _regions_at_start(requests: Requests, start: Start, node: int) -> list[tuple
     return found
 
 
-def _ask(record: Any, start: Start, requests: Requests, k: int, others: int) -> None:
-    """Set what the workload asks for at step k; processes that the recorded killer spared keep what they had at step
+def asked_at(record: Any, start: Start, requests: Requests, k: int, others: int) -> Asked:
+    """What the workload asks for at step k; processes that the recorded killer spared keep what they had at step
     `others`.
 
     What the first sample holds in slab stays, in bytes. The threads of a process that is down are gone.
     """
     names = list(requests.processes)
+    sizes, density, hz, sleeping_text = [], [], [], []
     for r, region in enumerate(requests.regions):
         spared = region.process != SYSTEM and not requests.is_killed(region.process)
         at = others if spared else k
-        record["region"]["size_pages"][r] = int(max(region.target[at], region.target[k]) + 0.5)
+        sizes.append(int(max(region.target[at], region.target[k]) + 0.5))
+        density.append(None if region.left is None else region.density * float(region.left[at]))
+        hz.append(0.0 if region.access_hz is None else max(0.0, float(region.access_hz[at])))
         if region.name == SLEEPING_TEXT:
-            # Mapped text survives one turn of the generations, since its first fault marked it accessed, and so do the
-            # pages of whoever runs, behind it. Who sleeps is skipped (mm/vmscan.c: walk_mm, should_skip_mm): its pages
-            # go before the text.
-            record["region"]["since"][r] = record["tick"] if _somebody_sleeps(record, requests, k) else 1
-        if region.left is not None:
-            record["region"]["density"][r] = region.density * max(float(region.left[at]), 1 / 512)
-        hz = 0.0 if region.access_hz is None else max(0.0, float(region.access_hz[at]))
-        if hz != record["region_seldom"]["access_hz"][r]:
-            record["region_seldom"]["access_hz"][r] = hz
-            record["region"]["heat_from"][r] = -1  # the model works out what follows from it
-    threads = sum(
-        series[k] for name, series in requests.threads.items() if record["process"]["down_s"][names.index(name)] <= 0
-    )
-    record["pool_count"][n.POOL_THREADS] = threads
-    at_start = sum(series[0] for series in requests.threads.values())
-    unreclaim = sum(start.slab_unreclaim) * PAGE_BYTES - at_start * demand.THREAD_SLAB_BYTES
+            sleeping_text.append(r)
+    # Mapped text survives one turn of the generations, since its first fault marked it accessed, and so do the pages
+    # of whoever runs, behind it. Who sleeps is skipped (mm/vmscan.c: walk_mm, should_skip_mm): its pages go first.
+    sleeps = bool(sleeping_text) and _somebody_sleeps(record, requests, k)
+    down = record["process"]["down_s"]
+    unreclaim = sum(start.slab_unreclaim) * PAGE_BYTES
+    unreclaim -= sum(series[0] for series in requests.threads.values()) * demand.THREAD_SLAB_BYTES
     unreclaim += requests.slab_unreclaim[k] - requests.slab_unreclaim[0]
-    record["process"]["vmas"][0] = max(0.0, unreclaim / demand.VMA_SLAB_BYTES)
     reclaim = sum(start.slab_reclaim) * PAGE_BYTES - sum(start.file) * demand.XARRAY_BYTES_PER_PAGE
     shrinkable = requests.slab_reclaim[k] - requests.slab_reclaim[0]
     reclaim += shrinkable + requests.slab_pinned[k]
-    record["pool_count"][n.POOL_FILES] = max(0.0, reclaim / demand.FILE_SLAB_BYTES)
-    record["pool_pinned_share"][n.POOL_FILES] = 1 - shrinkable / max(reclaim, 1.0)
-    record["event_kind"][:] = n.EVENT_NONE
-    record["events_done"] = 0
-    asked = [what for when, what, _ in requests.blocks if when == k]
-    for e, what in enumerate(dict.fromkeys(asked)):
-        record["event_kind"][e] = n.EVENT_OFFLINE if what == "offline" else n.EVENT_ONLINE
-        record["event_mib"][e] = asked.count(what) * float(record["block_mib"])
+    blocks = [BLOCK_EVENTS[what] for when, what, _ in requests.blocks if when == k]
+    return Asked(
+        float(requests.t_s[k] - requests.t_s[k - 1]),
+        np.array(sizes),
+        np.array(hz),
+        density,
+        threads=sum(series[k] for name, series in requests.threads.items() if down[names.index(name)] <= 0),
+        unreclaim_bytes=unreclaim,
+        reclaim_bytes=reclaim,
+        pinned_share=1 - shrinkable / max(reclaim, 1.0),
+        touched_last=sleeping_text if sleeps else (),
+        touched_first=() if sleeps else sleeping_text,
+        blocks={kind: blocks.count(kind) for kind in dict.fromkeys(blocks)},
+    )
 
 
 def _somebody_sleeps(record: Any, requests: Requests, k: int) -> bool:

@@ -1,0 +1,175 @@
+"""A machine set to a recorded state and asked for recorded requests: the one way in for replays of real kernels.
+
+A scenario's workload asks for what its envelopes say. A replay asks for what a recording says, tick by tick, of the
+same machine: `begin` and the first tick bring the blocks online, `install` puts the pages of the first sample in place,
+`ask` sets what the next tick wants. Plain Python over one machine's record; the tick is the one that policies are
+trained on.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiergym.sim import demand
+from tiergym.sim import names as n
+from tiergym.sim.watermarks import PCPTYPES, init_per_zone_wmark_min
+
+PAGE_BYTES = 4096
+LONG = 1_000_000_000  # ticks
+RCU_CACHED_PAGES_PER_CPU = 5
+"""What kvfree_rcu() keeps ready (kernel/rcu/tree.c: rcu_min_cached_objs): in recordings of two CPUs the first run of
+kswapd that scans frees ten pages, the others none."""
+UPPER_TABLES_AT_START = 2
+LEAST_DENSITY = 1 / 512
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a machine holds before the workload starts; pages throughout.
+
+    managed, free, pcp: by zone. marks: by zone, those of min, low, high and promo that were recorded. data: (region,
+    class, node, pages). tables, stacks: by node. slab: by slab pool, then by node. Tables are those of region 0.
+    """
+
+    managed: Mapping[int, int]
+    free: Mapping[int, int]
+    pcp: Mapping[int, int]
+    marks: Mapping[int, Mapping[str, int]]
+    data: Sequence[tuple[int, int, int, int]]
+    tables: tuple[int, int]
+    stacks: tuple[int, int]
+    slab: tuple[tuple[int, int], tuple[int, int]]
+
+
+@dataclass(slots=True)
+class Asked:
+    """What the workload asks for in one tick of `dt_s` seconds, shapes (regions,).
+
+    size_pages: of each region. access_hz: its heat. density: None leaves it. touched_last: regions whose pages count as
+    touched just now; touched_first: as touched first of all. threads: live threads. unreclaim_bytes, reclaim_bytes: of
+    slab beside threads and cached pages; pinned_share: of the latter, what no shrinker frees. blocks: how many of the
+    slow tier go offline or come online in this tick, by kind of event.
+    """
+
+    dt_s: float
+    size_pages: NDArray[np.int64]
+    access_hz: NDArray[np.float64]
+    density: Sequence[float | None]
+    threads: float
+    unreclaim_bytes: float
+    reclaim_bytes: float
+    pinned_share: float
+    touched_last: Sequence[int] = ()
+    touched_first: Sequence[int] = ()
+    blocks: Mapping[int, int] = field(default_factory=dict)
+
+
+class _Room:
+    """Pages of each zone that the state has not yet given to a class."""
+
+    def __init__(self, record: Any, state: State, memmap: NDArray[np.int64]) -> None:
+        self._used = record["used_pages"]
+        self.left = [state.managed[z] - state.free[z] - state.pcp[z] - int(memmap[z]) for z in range(n.N_ZONES)]
+
+    def put(self, cls: int, node: int, pages: int) -> list[tuple[int, int]]:
+        """Pages of a class into the highest zones of a node that have room for them: (zone, pages) of each."""
+        placed = []
+        for z in range(n.NORMAL, -1, -1) if node == n.FAST else range(n.FIRST_SLOW_ZONE, n.N_ZONES):
+            took = max(0, min(pages, self.left[z]))
+            self._used[cls, z] += took
+            self.left[z] -= took
+            pages -= took
+            placed.append((z, took))
+        return placed
+
+
+def begin(record: Any, huge_pages: bool) -> None:
+    """A machine just built asks for nothing and has no last tick; `huge_pages`: is THP on while blocks arrive?"""
+    record["ticks"] = LONG
+    record["pool_count"][:] = 0
+    record["thp"] = float(huge_pages)
+
+
+def start_khugepaged(record: Any) -> None:
+    """Huge pages are switched on: the marks are made anew (mm/khugepaged.c: set_recommended_min_free_kbytes)."""
+    record["thp"] = 1.0
+    init_per_zone_wmark_min(record)
+
+
+def install(record: Any, state: State) -> None:
+    """`state` becomes that of a machine whose blocks have just come online."""
+    _fill_lists(record, state)
+    memmap = record["used_pages"][n.MEMMAP].copy()
+    record["used_pages"][:] = 0
+    record["used_pages"][n.MEMMAP] = memmap
+    room = _Room(record, state, memmap)
+    for node in range(n.N_TIERS):
+        for region, cls, where, pages in state.data:
+            if where == node:
+                for z, took in room.put(cls, node, pages):
+                    record["region"]["pages"][region, z] += took
+        upper = min(UPPER_TABLES_AT_START, state.tables[node]) if node == n.FAST else 0
+        for cls, level, pages in ((n.PT_UPPER, "upper", upper), (n.PT_LEAF, "leaf", state.tables[node] - upper)):
+            for z, took in room.put(cls, node, pages):
+                record["region"][level][0, z] += took
+        room.put(n.KSTACK, node, state.stacks[node])
+        for pool, cls in ((n.SLAB_POOL_UNRECLAIM, n.SLAB_UNRECLAIM), (n.SLAB_POOL_RECLAIM, n.SLAB_RECLAIM)):
+            room.put(cls, node, state.slab[pool][node])
+            record["slab_objects"][pool, node] = state.slab[pool][node] * float(record["slab_objects_per_page"])
+            record["slab_reference"][pool, node] = state.slab[pool][node]
+    _call_the_rest_kernel(record, room.left)
+
+
+def _fill_lists(record: Any, state: State) -> None:
+    """Free lists, per-CPU lists and marks."""
+    for z in range(n.N_ZONES):
+        record["free_pages"][z], record["pcp_pages"][z] = state.free[z], state.pcp[z]
+        # Some kernels compute their marks before the last boot memory is freed.
+        for mark, pages in state.marks[z].items():
+            record[f"{mark}_pages"][z] = pages
+        # Every CPU holds its part, per migrate type; a workload uses one CPU's lists at a time.
+        listed = state.pcp[z] // (int(record["cpus"]) * PCPTYPES)
+        record["pcp_idle_pages"][z], record["pcp_kernel_pages"][z] = state.pcp[z] - listed, listed
+    record["pcp_by_type"] = 1
+
+
+def _call_the_rest_kernel(record: Any, left: Sequence[int]) -> None:
+    """What no class of the state has is the kernel's own memory; ZONE_MOVABLE, which holds none, has it free."""
+    used = record["used_pages"]
+    for z in range(n.N_ZONES):
+        if z == n.SLOW_MOVABLE:
+            record["free_pages"][z] += left[z]
+        else:
+            used[n.KERNEL_OTHER, z] += left[z]
+    cached = min(RCU_CACHED_PAGES_PER_CPU * int(record["cpus"]), int(used[n.KERNEL_OTHER, : n.FIRST_SLOW_ZONE].max()))
+    record["rcu_cached_pages"] = cached
+    record["boot_kernel_mib"] = (int(used[n.KERNEL_OTHER].sum()) - cached) / 256
+
+
+def ask(record: Any, asked: Asked) -> None:
+    """What the next tick of the machine wants: `asked` in place of the scenario's workload."""
+    record["dt_s"] = asked.dt_s
+    region, heat = record["region"], record["region_seldom"]["access_hz"]
+    for r, (pages, hz, density) in enumerate(zip(asked.size_pages, asked.access_hz, asked.density, strict=True)):
+        region["size_pages"][r] = pages
+        if density is not None:
+            region["density"][r] = max(density, LEAST_DENSITY)
+        if hz != heat[r]:
+            heat[r] = hz
+            region["heat_from"][r] = -1  # the model works out what follows from it
+    for r in asked.touched_last:
+        region["since"][r] = record["tick"]
+    for r in asked.touched_first:
+        region["since"][r] = 1
+    record["pool_count"][n.POOL_THREADS] = asked.threads
+    record["process"]["vmas"][0] = max(0.0, asked.unreclaim_bytes / demand.VMA_SLAB_BYTES)
+    record["pool_count"][n.POOL_FILES] = max(0.0, asked.reclaim_bytes / demand.FILE_SLAB_BYTES)
+    record["pool_pinned_share"][n.POOL_FILES] = asked.pinned_share
+    record["event_kind"][:] = n.EVENT_NONE
+    record["events_done"] = 0
+    for e, (kind, blocks) in enumerate(asked.blocks.items()):
+        record["event_kind"][e] = kind
+        record["event_mib"][e] = blocks * float(record["block_mib"])
