@@ -16,8 +16,8 @@ from tiergym.validation.recorded_machine import (
     sections,
 )
 from tiergym.validation.replay import CLASSES, Replay
-from tiergym.validation.score import Row, kill_samples, measured_pages
-from tiergym.validation.tasks import details, offline_tests
+from tiergym.validation.score import Row, measured_pages
+from tiergym.validation.tasks import details, kill_samples, offline_tests
 
 TOUCHED = ("anon_touched_pages", "kv_touched_pages", "file_touched_pages", "sparse_leaf_tables", "threads")
 """What counts as touched at a kill."""

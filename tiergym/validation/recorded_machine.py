@@ -57,7 +57,7 @@ TIERING_VALUE = {0: "off", 1: "normal", 2: "tiering", 3: "tiering"}
 class Start:
     """Pages in the first sample. Arrays over nodes (0: DRAM, 1: slow): `classes` by name of a class of the model.
 
-    `free` and `pcp` are per zone of the model. `unevictable` pages are on no list that reclaim looks at (mlock);
+    `free` and `pcp` are per zone of the model. `shmem`: of `file`, what only swap can hold (tmpfs). `unevictable` pages are on no list that reclaim looks at (mlock);
     `mapped` counts file pages that some process maps. `generations`: the multi-generational LRU is on; `balancing`:
     NUMA balancing is.
     """
@@ -72,6 +72,7 @@ class Start:
     stacks: tuple[int, int]
     slab_unreclaim: tuple[int, int]
     slab_reclaim: tuple[int, int]
+    shmem: int
     unevictable: int
     mapped: int
     active_anon: int
@@ -217,6 +218,7 @@ def first_sample(recording: Recording) -> Start:
         stacks=nodes("nr_kernel_stack", 0.25),
         slab_unreclaim=nodes("nr_slab_unreclaimable"),
         slab_reclaim=nodes("nr_slab_reclaimable"),
+        shmem=min(sum(nodes("nr_shmem")), sum(nodes("nr_file_pages"))),
         unevictable=nodes("nr_unevictable")[0],
         mapped=sum(nodes("nr_mapped")),
         active_anon=sum(nodes("nr_active_anon")),

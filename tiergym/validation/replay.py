@@ -22,7 +22,8 @@ from tiergym.specs import Scenario
 from tiergym.specs.reading import complete_sections
 from tiergym.specs.table import build_table
 from tiergym.validation.recorded_machine import Start, action_modes, first_sample, sections, thp_came_late
-from tiergym.validation.requests import SLEEPING_TEXT, SYSTEM, Requests, between_samples, read_requests
+from tiergym.validation.request_series import SLEEPING_TEXT, SYSTEM, Requests, between_samples
+from tiergym.validation.requests import read_requests
 
 CLASSES = ("page_tables", "kernel_stacks", "slab_unreclaim", "slab_reclaim", "anon", "file")
 """Classes that are scored, as the kernel counts them per node."""
@@ -178,14 +179,16 @@ def state_of(start: Start, requests: Requests) -> State:
 
 
 def _regions_at_start(requests: Requests, start: Start, node: int) -> list[tuple[int, int, int]]:
-    """(region, class, pages) of what the first sample holds on a node; locked and mapped files count as DRAM's."""
+    """(region, class, pages) of what the first sample holds on a node; files fill DRAM in the order of the regions."""
     found, left = [], start.file[node]
+    elsewhere = start.file[n.FAST] if node == n.SLOW else 0
     for r, region in enumerate(requests.regions):
         if region.name == "system":
             found.append((r, n.ANON, start.anon[node]))
-        elif region.process == SYSTEM and region.kind == "shmem":
-            pages = min(int(region.target[0]), left) if node == 0 else 0
-            pages = left if node == 1 and region.name == "tmpfs" else pages
+        elif region.process == SYSTEM and region.kind in ("shmem", "cache"):
+            before = min(int(region.target[0]), elsewhere)
+            elsewhere -= before
+            pages = min(int(region.target[0]) - before, left)
             found.append((r, n.FILE, pages))
             left -= pages
     return found
@@ -200,7 +203,7 @@ def asked_at(record: Any, start: Start, requests: Requests, k: int, others: int)
     names = list(requests.processes)
     sizes, density, hz, sleeping_text = [], [], [], []
     for r, region in enumerate(requests.regions):
-        spared = region.process != SYSTEM and not requests.is_killed(region.process)
+        spared = region.process != SYSTEM and region.process not in requests.killed
         at = others if spared else k
         sizes.append(int(max(region.target[at], region.target[k]) + 0.5))
         density.append(None if region.left is None else region.density * float(region.left[at]))
@@ -276,6 +279,6 @@ def _kill(sample: int, k: int, others: int, before: Any, record: Any, requests: 
     for r, region in enumerate(requests.regions):
         if region.process != SYSTEM:
             had = int(before["region"]["pages"][r].sum() + before["region"]["out_pages"][r])
-            asked = region.target[k] if requests.is_killed(region.process) else max(region.target[[k, others]])
+            asked = region.target[k] if region.process in requests.killed else max(region.target[[k, others]])
             touched += (had + asked) / 2
     return Kill(sample, request, constraint, int(touched))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tiergym.recordings.format import Recording
 from tiergym.validation.replay import CLASSES, Replay
-from tiergym.validation.tasks import offline_tests
+from tiergym.validation.tasks import kill_samples, offline_tests
 
 COUNTERS: Mapping[str, tuple[str, float]] = {
     "page_tables": ("nr_page_table_pages", 1.0),
@@ -84,13 +84,6 @@ def measured_pages(recording: Recording) -> NDArray[np.float64]:
         for node in (0, 1):
             out[:, c, node] = np.nan_to_num(recording.column(f"n{node}.{counter}").astype(np.float64)) * scale
     return out
-
-
-def kill_samples(recording: Recording) -> list[int]:
-    """The first sample that counts each OOM kill."""
-    count = recording.column("vm.oom_kill").astype(np.int64)
-    kills = int(count[-1] - count[0])
-    return [int(np.argmax(count - count[0] > i)) for i in range(kills)]
 
 
 def scored_samples(recording: Recording) -> NDArray[np.bool_]:

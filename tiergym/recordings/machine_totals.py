@@ -1,0 +1,133 @@
+"""What a whole recorded machine holds and asks for at each sample, over all nodes: never where it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiergym.recordings import page_cache
+from tiergym.recordings.format import Recording
+from tiergym.recordings.page_cache import CacheAsked, CacheCounts
+from tiergym.recordings.process_tree import UPPER_TABLES
+
+Series = NDArray[np.float64]
+KB_PER_PAGE = 4.0
+STACK_KB = 16.0
+PROCESS_TREE_COLUMN = "w.file_rss_pages"
+"""Recordings have it whose `w.*` come from /proc/<pid>, as `tiergym record` makes them; a workload that reports its own
+requests has not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Pages of 4 KiB, float64 of shape (samples,).
+
+    anon: anonymous, swapped pages included. shmem: shared memory and tmpfs, likewise. files: page cache asked for, of
+    which `mapped` are in use through mappings. tables: page tables. threads: kernel stacks, one per thread.
+    slab_unreclaim, slab_reclaim: slab.
+    """
+
+    anon: Series
+    shmem: Series
+    files: Series
+    mapped: Series
+    tables: Series
+    threads: Series
+    slab_unreclaim: Series
+    slab_reclaim: Series
+
+
+def from_process_tree(recording: Recording) -> bool:
+    """Whether the `w.*` columns are a process tree's."""
+    return PROCESS_TREE_COLUMN in recording.columns
+
+
+def totals_of(recording: Recording) -> Totals:
+    """The totals of a recording; pages that are larger than 4 KiB count as what they hold."""
+    factor = float(recording.meta.get("page_size", 4096)) / 4096
+
+    def nodes(counter: str) -> Series:
+        columns = [_column(recording, f"n{node}.{counter}") for node in recording.nodes]
+        return factor * np.sum(columns, axis=0)
+
+    anon, shmem = nodes("nr_anon_pages"), nodes("nr_shmem")
+    swapped_anon, swapped_shmem = _swapped(recording, anon, shmem)
+    anon, tables = anon + swapped_anon, nodes("nr_page_table_pages")
+    files, mapped = _files(recording, anon, tables, factor)
+    return Totals(
+        anon,
+        shmem + swapped_shmem,
+        files,
+        mapped,
+        tables,
+        nodes("nr_kernel_stack") / factor / STACK_KB,
+        nodes("nr_slab_unreclaimable"),
+        nodes("nr_slab_reclaimable"),
+    )
+
+
+def _column(recording: Recording, name: str) -> Series:
+    """A column; a node or counter that is not there has 0."""
+    return np.nan_to_num(recording.column(name).astype(np.float64))
+
+
+def _swapped(recording: Recording, anon: Series, shmem: Series) -> tuple[Series, Series]:
+    """Swapped pages of anonymous and of shared memory.
+
+    Swap's own counter does not tell them apart. Shared memory has lost at most what it had before, so anonymous memory
+    has at least the rest; of what is left, it has as much as its processes' memory, which is counted with swap, has
+    grown beyond what is resident.
+    """
+    used = _column(recording, "mi.SwapTotal") - _column(recording, "mi.SwapFree") - _column(recording, "mi.SwapCached")
+    used = np.maximum(used, 0.0) / KB_PER_PAGE
+    if not used.any():
+        return used, used
+    lost = np.maximum.accumulate(shmem) - shmem
+    of_processes = _column(recording, "w.anon_touched_pages")
+    grown = (of_processes - of_processes[0]) - (anon - anon[0])
+    of_anon = np.clip(grown, np.maximum(used - lost, 0.0), used)
+    return of_anon, used - of_anon
+
+
+def _files(recording: Recording, anon: Series, tables: Series, factor: float) -> tuple[Series, Series]:
+    """Page cache of files asked for, and of it what is mapped or was and is only out of memory."""
+    rss = _mapped_now(recording, factor)
+    procs = _column(recording, "w.procs")
+    leaf = tables - tables[0] - UPPER_TABLES * procs - np.ceil((anon - anon[0]).clip(min=0) / page_cache.TABLE_PAGES)
+    asked, mapped = CacheAsked(), []
+    files = []
+    for k in range(len(recording.t_s)):
+
+        def vmstat(name: str, k: int = k) -> float:
+            return float(np.nan_to_num(recording.column(f"vm.{name}")[k])) * factor
+
+        there = sum(
+            page_cache.file_pages(lambda name, node=node, k=k: float(np.nan_to_num(recording.column(f"n{node}.{name}")[k])))
+            for node in recording.nodes
+        )
+        now = CacheCounts(
+            there * factor,
+            page_cache.dropped_files(vmstat),
+            page_cache.refaulted_files(vmstat),
+            float(min(rss[k], there * factor)),
+            float(leaf[k]),
+        )
+        files.append(asked.add(now))
+        mapped.append(now.mapped + (asked.asked - now.there) * now.mapped / max(now.there, 1.0))
+    return np.array(files), np.array(mapped)
+
+
+def _mapped_now(recording: Recording, factor: float) -> Series:
+    """Distinct pages of files that the workload maps and that are in memory.
+
+    A sum over processes counts what they share several times; `Mapped` counts every page once, shared memory included.
+    What the machine maps in files beyond the first sample bounds the sum, unless the largest process maps more.
+    """
+    rss = factor * _column(recording, PROCESS_TREE_COLUMN)
+    mapped = _column(recording, "mi.Mapped") / KB_PER_PAGE
+    shmem = _column(recording, "mi.Shmem") / KB_PER_PAGE
+    grown = np.maximum(mapped - mapped[0], 0.0) - np.maximum(shmem - shmem[0], 0.0)
+    mean = rss / np.maximum(_column(recording, "w.procs"), 1.0)
+    return np.minimum(rss, np.maximum(grown, mean))
