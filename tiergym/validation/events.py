@@ -16,11 +16,12 @@ from tiergym.validation.recorded_machine import (
     sections,
 )
 from tiergym.validation.replay import CLASSES, Replay
+from tiergym.validation.requests import is_program
 from tiergym.validation.score import Row, measured_pages
 from tiergym.validation.tasks import details, kill_samples, offline_tests
 
-TOUCHED = ("anon_touched_pages", "kv_touched_pages", "file_touched_pages", "sparse_leaf_tables", "threads")
-"""What counts as touched at a kill."""
+TOUCHED_BY_SCRIPT = ("anon_touched_pages", "kv_touched_pages", "file_touched_pages", "sparse_leaf_tables", "threads")
+"""What counts as touched at a kill, of a lab's script, whose counters keep their last value."""
 TOUCHED_TOLERANCE = 0.10
 DEMOTED_FACTOR = 1.5
 DEMAND_PAGES = 1000
@@ -124,9 +125,16 @@ def _oom_rows(recording: Recording, replay: Replay) -> Iterator[Row]:
         yield _same("request that failed", requests[0], ours.request)
     if constraints:
         yield _same("OOM constraint", constraints[0], ours.constraint)
-    touched = int(sum(float(recording.column(f"w.{name}")[kills[0]]) for name in TOUCHED))
+    touched = _touched(recording, replay, kills[0])
     close = abs(touched - ours.touched) <= TOUCHED_TOLERANCE * touched
     yield Row("touched at the kill", str(touched), str(ours.touched), f"{TOUCHED_TOLERANCE:.0%}", close)
+
+
+def _touched(recording: Recording, replay: Replay, kill: int) -> int:
+    """Pages touched at the first kill. A process tree loses the victim's, so the last sample before it counts."""
+    if is_program(recording):
+        return int(replay.touched[max(kill - 1, 0)])
+    return int(sum(float(recording.column(f"w.{name}")[kill]) for name in TOUCHED_BY_SCRIPT))
 
 
 def _reclaim_rows(recording: Recording, replay: Replay) -> Iterator[Row]:

@@ -31,7 +31,7 @@ from tiergym.validation.tasks import Task, block_requests, kill_samples
 PROGRAM = "p0"
 PAGE_BYTES = 4096
 KB_PER_PAGE = 4.0
-USED_HZ = 1.0
+USED_HZ = 0.1
 """References per page and second of memory that processes hold; recordings seldom say."""
 
 

@@ -58,7 +58,7 @@ class Replay:
 
     pages: int64 (samples, classes of `CLASSES`, 2 nodes). free, pcp: int64 (samples, 2). counters: int64
     (samples, 35), since the start. marks: zone -> (managed, min, low, high) after the blocks came online. refill: pages
-    that a per-CPU list of DRAM takes at once.
+    that a per-CPU list of DRAM takes at once. touched: what processes that can be killed had asked for, (samples,).
     """
 
     pages: NDArray[np.int64]
@@ -69,6 +69,7 @@ class Replay:
     blocks: int
     memmap: int
     refill: int
+    touched: NDArray[np.float64]
     kills: list[Kill] = field(default_factory=list)
     offline: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -142,6 +143,7 @@ def replay(recording: Recording) -> Replay:
         int((record["block_state"] >= n.BLOCK_NORMAL).sum()),
         int(record["used_pages"][n.MEMMAP].sum() + record["block_memmap"].sum()),
         int(record["pcp_refill_pages"][: n.FIRST_SLOW_ZONE].max()),
+        recorded.touched(),
     )
     _note(out, 0, record, np.zeros(n.N_COUNTERS, np.int64))
     for step in range(1, len(requests.t_s)):
