@@ -39,13 +39,13 @@ BASELINES = {
         (
             n.A_MIGRATE_PT_LEAF,
             "migrate.pt_leaf",
-            {"off": n.MIGRATE_OFF, "with_data": n.MIGRATE_WITH_DATA, "idle": n.MIGRATE_IDLE},
+            {"off": n.MIGRATE_TABLES_OFF, "with_data": n.MIGRATE_TABLES_WITH_DATA, "idle": n.MIGRATE_TABLES_IDLE},
         ),
-        (n.A_MIGRATE_SLAB, "migrate.slab", {"off": n.MIGRATE_OFF, "idle": n.MIGRATE_WHEN_IDLE}),
-        (n.A_MIGRATE_KSTACK, "migrate.kstack", {"off": n.MIGRATE_OFF, "idle": n.MIGRATE_WHEN_IDLE}),
+        (n.A_MIGRATE_SLAB, "migrate.slab", {"off": n.MIGRATE_OBJECTS_OFF, "idle": n.MIGRATE_OBJECTS_IDLE}),
+        (n.A_MIGRATE_KSTACK, "migrate.kstack", {"off": n.MIGRATE_OBJECTS_OFF, "idle": n.MIGRATE_OBJECTS_IDLE}),
         (n.A_MIGRATE_BUDGET, "migrate.budget", {"low": 0, "medium": 1, "high": 2}),
         (n.A_HEADROOM, "headroom", {"off": 0, "small": 1, "medium": 2, "large": 3}),
-        (n.A_ZONE, "zone", {"normal": n.ZONE_NORMAL, "movable": n.ZONE_MOVABLE, "auto_movable": n.ZONE_AUTO}),
+        (n.A_ZONE, "zone", {"normal": n.ZONE_NORMAL, "movable": n.ZONE_MOVABLE, "auto_movable": n.ZONE_AUTO_MOVABLE}),
         (n.A_MEMMAP, "memmap", {"dram": n.MEMMAP_DRAM, "on_memory": n.MEMMAP_ON_MEMORY}),
     ],
 )
@@ -164,15 +164,15 @@ def test_unknown_and_missing_baselines_are_refused(tmp_path):
 def test_multidiscrete_is_the_action_itself():
     form = MultiDiscreteForm()
     np.testing.assert_array_equal(form.space.nvec, actions.NVEC)
-    chosen = np.random.default_rng(1).integers(actions.NVEC, size=(7, 13))
+    chosen = np.random.default_rng(1).integers(actions.NVEC, size=(7, n.N_ACTIONS))
     np.testing.assert_array_equal(form.to_modes(chosen, 7), chosen)
     np.testing.assert_array_equal(form.to_modes(chosen.astype(np.int32), 7), chosen)
 
 
-@pytest.mark.parametrize("entry", range(13))
+@pytest.mark.parametrize("entry", range(n.N_ACTIONS))
 @pytest.mark.parametrize("wrong", [-1, "too many"])
 def test_multidiscrete_refuses_a_mode_that_does_not_exist(entry, wrong):
-    chosen = np.zeros((3, 13), dtype=np.int64)
+    chosen = np.zeros((3, n.N_ACTIONS), dtype=np.int64)
     chosen[1, entry] = actions.NVEC[entry] if wrong == "too many" else wrong
     with pytest.raises(InvalidAction, match=f"machine 1: {actions.NAMES[entry]} is {chosen[1, entry]}"):
         MultiDiscreteForm().to_modes(chosen, 3)
@@ -181,11 +181,11 @@ def test_multidiscrete_refuses_a_mode_that_does_not_exist(entry, wrong):
 @pytest.mark.parametrize(
     ("form", "wrong"),
     [
-        (MultiDiscreteForm(), np.zeros((3, 13))),
-        (MultiDiscreteForm(), np.zeros((2, 13), dtype=int)),
-        (MultiDiscreteForm(), np.zeros(13, dtype=int)),
+        (MultiDiscreteForm(), np.zeros((3, n.N_ACTIONS))),
+        (MultiDiscreteForm(), np.zeros((2, n.N_ACTIONS), dtype=int)),
+        (MultiDiscreteForm(), np.zeros(n.N_ACTIONS, dtype=int)),
         (BoxForm(), np.zeros((3, 12), dtype=np.float32)),
-        (BoxForm(), np.zeros((3, 13), dtype=bool)),
+        (BoxForm(), np.zeros((3, n.N_ACTIONS), dtype=bool)),
         (BaselineForm(), np.zeros(3)),
         (BaselineForm(), np.zeros((3, 1), dtype=int)),
     ],
@@ -197,10 +197,10 @@ def test_another_shape_or_type_is_refused(form, wrong):
 
 def test_box_bins_are_equal_and_cover_every_mode():
     form = BoxForm()
-    assert form.space.shape == (13,) and form.space.dtype == np.float32
+    assert form.space.shape == (n.N_ACTIONS,) and form.space.dtype == np.float32
     fine = 12 * 1000
     numbers = (np.arange(fine) + 0.5) / fine * 2 - 1
-    modes = form.to_modes(np.repeat(numbers[:, None], 13, axis=1).astype(np.float32), fine)
+    modes = form.to_modes(np.repeat(numbers[:, None], n.N_ACTIONS, axis=1).astype(np.float32), fine)
     for entry, count in enumerate(actions.NVEC):
         assert (np.diff(modes[:, entry]) >= 0).all()
         np.testing.assert_allclose(np.bincount(modes[:, entry], minlength=count), fine / count, atol=1)
@@ -208,14 +208,14 @@ def test_box_bins_are_equal_and_cover_every_mode():
 
 def test_box_ends_and_what_lies_beyond_belong_to_the_outer_modes():
     ends = np.array([-np.float32(1e6), -1, 1, 1e6], dtype=np.float32)
-    modes = BoxForm().to_modes(np.repeat(ends[:, None], 13, axis=1), 4)
+    modes = BoxForm().to_modes(np.repeat(ends[:, None], n.N_ACTIONS, axis=1), 4)
     np.testing.assert_array_equal(modes[:2], 0)
     np.testing.assert_array_equal(modes[2:], np.tile(actions.NVEC - 1, (2, 1)))
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf])
 def test_box_refuses_numbers_that_are_not_finite(number):
-    chosen = np.zeros((2, 13), dtype=np.float32)
+    chosen = np.zeros((2, n.N_ACTIONS), dtype=np.float32)
     chosen[1, n.A_ZONE] = number
     with pytest.raises(InvalidAction, match="machine 1: zone is"):
         BoxForm().to_modes(chosen, 2)

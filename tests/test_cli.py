@@ -111,8 +111,8 @@ def test_compare_is_reproducible_and_shows_policies_side_by_side(cli: Cli, short
 def test_a_policy_can_be_named_in_every_way(cli: Cli, short: Path, tmp_path: Path):
     (tmp_path / "mine.toml").write_text('description = "d"\n[modes]\n"place.pt_leaf" = "restrict"\n')
     (tmp_path / "mine.py").write_text(
-        "import numpy as np\n\nclass Still:\n    def __call__(self, obs, masks):\n"
-        "        return np.zeros((len(obs), 13), dtype=np.int64)\n"
+        "from tiergym.policy.rules import default_actions\n\nclass Still:\n    def __call__(self, obs, masks):\n"
+        "        return default_actions(len(obs))\n"
     )
     policies = "mine.toml,mine.py:Still,mine:Still,online"
     done = cli("compare", "--policies", policies, "--scenario", short, "--episodes", 2, "--json", "r.json")

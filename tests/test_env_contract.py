@@ -238,11 +238,11 @@ def test_bad_arguments_are_refused(arguments, words):
 
 def test_the_order_of_calls_is_enforced(short):
     with pytest.raises(ResetNeeded):
-        PlacementVectorEnv(2, short).step(np.zeros((2, 13), dtype=np.int64))
+        PlacementVectorEnv(2, short).step(np.zeros((2, n.N_ACTIONS), dtype=np.int64))
     with pytest.raises(UserError, match="first reset must start every machine"):
         PlacementVectorEnv(2, short).reset(options={"reset_mask": np.array([True, False])})
     env = PlacementEnv(short)
-    idle = np.zeros(13, dtype=np.int64)
+    idle = np.zeros(n.N_ACTIONS, dtype=np.int64)
     with pytest.raises(ResetNeeded):
         env.step(idle)
     env.reset(seed=0)
@@ -256,11 +256,11 @@ def test_an_invalid_action_moves_no_machine():
     envs, undisturbed = PlacementVectorEnv(2, SCENARIO), PlacementVectorEnv(2, SCENARIO)
     envs.reset(seed=0)
     undisturbed.reset(seed=0)
-    wrong = np.zeros((2, 13), dtype=np.int64)
+    wrong = np.zeros((2, n.N_ACTIONS), dtype=np.int64)
     wrong[1, n.A_ZONE] = 3
     with pytest.raises(InvalidAction, match="machine 1: zone is 3"):
         envs.step(wrong)
-    idle = np.zeros((2, 13), dtype=np.int64)
+    idle = np.zeros((2, n.N_ACTIONS), dtype=np.int64)
     np.testing.assert_array_equal(envs.step(idle)[0], undisturbed.step(idle)[0])
 
 

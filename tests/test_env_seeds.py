@@ -14,6 +14,7 @@ from tiergym.env.machines import Machines
 from tiergym.env.placement_env import PlacementEnv
 from tiergym.env.vector_env import PlacementVectorEnv
 from tiergym.errors import UserError
+from tiergym.sim import names as n
 
 SCENARIO = "llama-1to2"
 TICKS = 8
@@ -56,7 +57,7 @@ def test_machines_of_a_batch_differ_and_a_list_of_seeds_is_taken_as_it_is():
     counted, _ = envs.reset(seed=10)
     listed, _ = envs.reset(seed=[12, 11, 10])
     np.testing.assert_array_equal(listed, counted[::-1])
-    stepped = envs.step(np.zeros((3, 13), dtype=np.int64))[0]
+    stepped = envs.step(np.zeros((3, n.N_ACTIONS), dtype=np.int64))[0]
     assert len(np.unique(stepped, axis=0)) == 3
 
 
@@ -158,7 +159,7 @@ def test_the_single_environment_takes_another_scenario_too(short, other):
     env.reset(seed=1, options={"scenario": other})
     wanted.reset(seed=1)
     assert env.scenario_name == other
-    idle = np.zeros(13, dtype=np.int64)
+    idle = np.zeros(n.N_ACTIONS, dtype=np.int64)
     np.testing.assert_array_equal(env.step(idle)[0], wanted.step(idle)[0])
     env.reset(options={"scenario": short})
     assert [env.step(idle)[3] for _ in range(TICKS)] == [False] * (TICKS - 1) + [True]

@@ -23,6 +23,7 @@ from tiergym.policy.export_onnx import BoxModes, export_onnx
 from tiergym.policy.load import load_policy
 from tiergym.policy.onnx_layout import METADATA_KEY, current_layout, layout_json
 from tiergym.policy.onnx_policy import OnnxPolicy
+from tiergym.sim import names as n
 
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "ppo-box": ("ppo", {"action_form": "box"}),
@@ -127,7 +128,7 @@ def test_a_recurrent_policy_remembers_until_it_is_reset(tmp_path):
 def test_the_box_is_cut_as_the_environment_cuts_it():
     edges = np.concatenate([2 * np.arange(-1, 6) / width - 1 for width in (2, 3, 4)])
     numbers = np.concatenate([edges, np.nextafter(edges, 9), np.nextafter(edges, -9), np.linspace(-1.5, 1.5, 400)])
-    numbers = np.tile(numbers.astype(np.float32)[:, None], (1, 13))
+    numbers = np.tile(numbers.astype(np.float32)[:, None], (1, n.N_ACTIONS))
     ours = BoxModes()(th.tensor(numbers), th.ones(len(numbers), act.N_MASK, dtype=th.bool))
     assert (ours.numpy() == BoxForm().to_modes(numbers, len(numbers))).all()
 

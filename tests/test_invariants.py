@@ -118,7 +118,7 @@ def test_the_largest_machine_adds_up():
         check_state(machines.records)
         check_results(machines)
     assert machines.records["managed_pages"].max() > 2e9 * (1 - machines.records["boot_reserved_share"][0])
-    assert (seen[[n.C_SWAPOUT, n.C_OOM, n.C_PGALLOC_SLOW]] > 0).all()
+    assert (seen[[n.C_PSWPOUT, n.C_OOM_KILL, n.C_PGALLOC_SLOW]] > 0).all()
 
 
 @pytest.mark.parametrize("name", list_scenarios())

@@ -24,7 +24,7 @@ from tiergym.sim.parameters import REPEATED_SECTIONS, ROW, SCALAR_SECTIONS
 def test_parameters_are_drawn_to_where_their_names_say(regions: int) -> None:
     names = parameter_names(regions)
     table = np.zeros((len(names), ROW))
-    table[:, 0], table[:, 1] = n.FIXED, np.arange(len(names)) + 0.75
+    table[:, 0], table[:, 1] = n.DRAW_FIXED, np.arange(len(names)) + 0.75
     whole = np.arange(len(names)) % 2
     machines = new_machines(1, regions)
     words = machines.view(np.float64).reshape(-1)

@@ -60,7 +60,7 @@ def with_parameters(scenario: Scenario, **values: float) -> Scenario:
     """The scenario with other fixed parameters, by their name in the machine's record."""
     table, names = scenario.table.copy(), parameter_names(scenario.regions)
     for name, value in values.items():
-        table[names.index(name)] = [n.FIXED, value, 0, 0, 0, 0, 0, 0]
+        table[names.index(name)] = [n.DRAW_FIXED, value, 0, 0, 0, 0, 0, 0]
     return replace(scenario, table=table)
 
 

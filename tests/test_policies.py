@@ -21,7 +21,9 @@ from tiergym.policy.load import list_policies, load_policy
 from tiergym.policy.multi_categorical import FusedMultiCategorical
 from tiergym.policy.rules import default_actions, obs_index, set_mode
 from tiergym.policy.sb3_policy import FusedActorCriticPolicy
+from tiergym.sim import names as n
 
+FIRST_MASKS = f"class R:\n    def __call__(self, o, m): return m[:, :{n.N_ACTIONS}] * {{}}"
 RULE = '''
 """A rule for tests."""
 import numpy as np
@@ -58,7 +60,7 @@ def test_every_shipped_policy_decides_for_any_batch(name):
     for num_envs in (1, 7):
         policy.reset(num_envs, seed=3)
         actions = policy(observations(num_envs), masks(num_envs))
-        assert actions.shape == (num_envs, 13) and actions.dtype == np.int64
+        assert actions.shape == (num_envs, n.N_ACTIONS) and actions.dtype == np.int64
         assert ((actions >= 0) & (actions < act.NVEC)).all()
 
 
@@ -100,7 +102,7 @@ def test_a_rule_in_a_file(rule_file, spelling):
 def test_a_rule_in_a_module_of_the_working_directory(rule_file, monkeypatch):
     monkeypatch.chdir(rule_file.parent)
     policy = load_policy("my_rule:Rule")
-    assert policy.name == "Rule" and policy(observations(2), masks(2)).shape == (2, 13)
+    assert policy.name == "Rule" and policy(observations(2), masks(2)).shape == (2, n.N_ACTIONS)
 
 
 def test_a_name_means_the_baseline_wherever_one_stands(tmp_path, monkeypatch):
@@ -147,8 +149,8 @@ def test_what_is_no_policy_is_refused(spec, message):
         (RULE.replace("headroom", "headrom"), "did you mean 'headroom'"),
         ("class R:\n    def __init__(self, x): pass\n    def __call__(self, o, m): pass", r"R\(\) failed"),
         ("class R:\n    def __call__(self, o, m): return o", "actions have shape"),
-        ("class R:\n    def __call__(self, o, m): return m[:, :13] * 1.0", "are float64; allowed: integers"),
-        ("class R:\n    def __call__(self, o, m): return m[:, :13] * 9", "place.pt_leaf is 9 on machine 0; allowed: 0"),
+        (FIRST_MASKS.format("1.0"), "are float64; allowed: integers"),
+        (FIRST_MASKS.format("9"), "place.pt_leaf is 9 on machine 0; allowed: 0"),
     ],
 )
 def test_a_file_without_a_sound_rule_is_refused(tmp_path, text, message):
@@ -181,7 +183,7 @@ def test_actions_are_checked_in_every_call_not_only_the_first():
     wrong.probe()
     with pytest.raises(UserError, match=r"'late': place\.pt_leaf is -1 on machine 1"):
         wrong(np.array([[0.0], [1.0]], dtype=np.float32), masks(2))
-    assert check_actions([[0] * 13], 1, "list").dtype == np.int64
+    assert check_actions([[0] * n.N_ACTIONS], 1, "list").dtype == np.int64
 
 
 def test_rules_name_their_entries():

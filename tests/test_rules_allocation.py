@@ -6,6 +6,7 @@ import pytest
 
 from tests.builders import Lab, everywhere, scenario
 from tiergym.sim import names as n
+from tiergym.sim.allocate import allocate_kernel
 
 MOVABLE = {"zone": "movable"}
 DATA = {"kind": "anon", "mib": 1800, "access_hz": 0.01, "grow_s": 4}
@@ -200,3 +201,11 @@ def test_a_kernel_request_cannot_use_what_it_reclaims_from_movable_cxl():
     assert lab.total("allocstall") > 0
     assert lab.region_on(0, n.SLOW) == before
     assert lab.total("kswapd_wakeups_slow") == lab.total("pgsteal_direct_slow") == 0
+
+
+@pytest.mark.parametrize(("cls", "name"), list(enumerate(n.CLASSES)), ids=n.CLASSES)
+def test_a_class_without_an_action_entry_gets_no_kernel_page(cls, name):
+    """It does not borrow another's placement mode."""
+    m = Lab(scenario()).ticks(1).m
+    assert allocate_kernel(m, cls, 10, n.MPOL_DEFAULT) == (10 if f"place.{name}" in n.ACTIONS else 0)
+    assert int(m["grant_pages"].sum()) == (10 if f"place.{name}" in n.ACTIONS else 0)

@@ -162,7 +162,7 @@ def test_prefer_slow_is_masked_without_a_normal_zone():
     """MODEL.md 6: impossible modes are masked, and chosen all the same become the default."""
     lab = Lab(scenario(pools=STACKS), modes=MOVABLE | {"place.kstack": "prefer_slow"}).ticks(20)
     assert not lab.machines.masks[0, n.PREFER_SLOW]
-    assert lab.m["action"][n.A_KSTACK] == n.FALLBACK
+    assert lab.m["action"][n.A_PLACE_KSTACK] == n.FALLBACK
     assert lab.on(n.KSTACK, n.FAST) == 1200
     normal = Lab(scenario(pools=STACKS), modes={"place.kstack": "prefer_slow"}).ticks(20)
     assert normal.machines.masks[0, n.PREFER_SLOW]

@@ -96,7 +96,7 @@ def test_the_budget_bounds_what_moves_in_a_tick():
         most = 0
         for _ in range(20):
             lab.ticks(1)
-            most = max(most, int(lab.machines.counters[0, n.C_MIGRATE_PT]))
+            most = max(most, int(lab.machines.counters[0, n.C_PGMIGRATE_PT]))
         assert most == per_tick
 
 

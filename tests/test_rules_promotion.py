@@ -74,7 +74,7 @@ def test_promotion_needs_a_zone_above_high_and_wakes_kswapd_for_it():
     demoting = Lab(scenario(regions=[full, on_slow()], demotion="on", **TIERING)).ticks(16)
     for _ in range(60):
         demoting.ticks(1)
-        if demoting.machines.counters[0, n.C_PROMOTE]:
+        if demoting.machines.counters[0, n.C_PGPROMOTE_SUCCESS]:
             assert demoting.free(n.FAST) >= demoting.m["high_pages"][n.NORMAL]
     assert demoting.total("pgpromote_success") > 10_000
     assert demoting.total("pgdemote_kswapd") > 10_000
@@ -87,7 +87,7 @@ def test_cold_pages_are_not_hot_enough():
         lab = Lab(scenario(regions=[HOG, on_slow(access_hz=hz)], **TIERING)).ticks(20)
         assert lab.region_on(1, n.SLOW) == 400 * 256
         marked = min(400, 1000 / 4) * 256
-        candidates = lab.machines.counters[0, n.C_PROMOTE_CANDIDATE]
+        candidates = lab.machines.counters[0, n.C_PGPROMOTE_CANDIDATE]
         assert candidates == pytest.approx(marked * -math.expm1(-hz), rel=0.05)
 
 
@@ -104,4 +104,4 @@ def test_the_rate_limit_bounds_promotion():
 def test_scanning_bounds_hint_faults():
     """task_numa_work marks numa_balancing_scan_size_mb per second and process."""
     lab = Lab(scenario(regions=[HOG, on_slow()], numa_balancing="tiering", scan_mib_per_s=16)).ticks(40)
-    assert 0 < lab.machines.counters[0, n.C_HINT_FAULTS] <= 16 * 256 // 4
+    assert 0 < lab.machines.counters[0, n.C_NUMA_HINT_FAULTS] <= 16 * 256 // 4

@@ -48,7 +48,7 @@ def test_kswapd_stops_when_any_zone_is_above_high():
     woken = False
     for _ in range(200):
         lab.ticks(1)
-        if lab.machines.counters[0, n.C_DEMOTE_KSWAPD] and not lab.m["kswapd_awake"][n.FAST]:
+        if lab.machines.counters[0, n.C_PGDEMOTE_KSWAPD] and not lab.m["kswapd_awake"][n.FAST]:
             free, high, reserve = (lab.m[name] for name in ("free_pages", "high_pages", "reserve_movable_pages"))
             above = (free - high - reserve)[[n.DMA32, n.NORMAL]]
             assert above.max() >= -200  # stack pages of this tick may have come after

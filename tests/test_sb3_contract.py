@@ -26,6 +26,7 @@ from tiergym.env.placement_env import PlacementEnv
 from tiergym.env.sb3_vec import PlacementSB3VecEnv
 from tiergym.env.vector_env import PlacementVectorEnv
 from tiergym.errors import UserError
+from tiergym.sim import names as n
 
 SCENARIO = "llama-1to2"
 TICKS = 8
@@ -126,7 +127,7 @@ def test_the_adapter_is_the_vector_environment(short):
         np.testing.assert_array_equal(dones, truncations)
         for name in ("throughput", "reward_terms", "attribution", "counters"):
             np.testing.assert_array_equal(adapter.last_metrics[name], batch[name])
-        assert adapter.last_metrics["kernel_slow"].shape == (3, 9)
+        assert adapter.last_metrics["kernel_slow"].shape == (3, n.N_CLASSES)
         if step % TICKS:
             assert infos == [{}] * 3
             continue
@@ -182,7 +183,7 @@ def test_a_choice_holds_for_a_tick_at_least(short):
 def test_running_machines_share_one_info_and_finished_ones_have_their_own(short):
     adapter = PlacementSB3VecEnv(short, 3, 0)
     adapter.reset()
-    idle = np.zeros((3, 13), dtype=np.int64)
+    idle = np.zeros((3, n.N_ACTIONS), dtype=np.int64)
     infos = adapter.step(idle)[3]
     assert infos[0] is infos[1] is infos[2]
     infos[0]["mine"] = 1
@@ -269,7 +270,7 @@ def test_attributes_behave_as_in_other_vec_envs(short):
 
 
 def test_seeds_hold_for_one_reset_and_episodes_go_on_from_there(short):
-    idle = np.zeros((2, 13), dtype=np.int64)
+    idle = np.zeros((2, n.N_ACTIONS), dtype=np.int64)
 
     def two_episodes(adapter: PlacementSB3VecEnv) -> list[np.ndarray]:
         out = []
@@ -295,7 +296,7 @@ def test_options_choose_the_scenario(short):
     adapter, wanted = PlacementSB3VecEnv(SCENARIO, 2, 1), PlacementSB3VecEnv(short, 2, 1)
     adapter.set_options({"scenario": short})
     np.testing.assert_array_equal(adapter.reset(), wanted.reset())
-    idle = np.zeros((2, 13), dtype=np.int64)
+    idle = np.zeros((2, n.N_ACTIONS), dtype=np.int64)
     assert [adapter.step(idle)[2].all() for _ in range(TICKS)] == [False] * (TICKS - 1) + [True]
     adapter.set_options([{"scenario": SCENARIO}, {}])
     with pytest.raises(UserError, match="for some machines only"):
@@ -308,8 +309,8 @@ def test_options_choose_the_scenario(short):
 def test_an_invalid_action_is_refused_before_the_step(short):
     adapter = PlacementSB3VecEnv(short, 2, 0)
     adapter.reset()
-    with pytest.raises(InvalidAction, match=r"shape \(2, 13\)"):
-        adapter.step_async(np.zeros((3, 13), dtype=np.int64))
+    with pytest.raises(InvalidAction, match=rf"shape \(2, {n.N_ACTIONS}\)"):
+        adapter.step_async(np.zeros((3, n.N_ACTIONS), dtype=np.int64))
 
 
 def test_evaluation_needs_no_monitor_and_wrappers_work(short):

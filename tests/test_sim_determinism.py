@@ -22,7 +22,7 @@ SEEDS = np.arange(300, dtype=np.uint64) * 7919 + 5
 
 
 def machine_actions(seed, ticks):
-    """The random policy of one machine, int64 (ticks, 13)."""
+    """The random policy of one machine, int64 (ticks, N_ACTIONS)."""
     return np.random.default_rng(int(seed)).integers(NVEC, size=(ticks, len(NVEC)))
 
 

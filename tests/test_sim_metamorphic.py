@@ -65,7 +65,7 @@ def test_the_loss_scales_with_the_difference_of_the_latencies(modes):
         )  # fmt: skip
         lab = Lab(machine, modes=modes).ticks(40)
         lost[fast, slow] = lab.machines.lost[0, : n.LOST_CONTENTION] / lab.machines.throughput[0]
-    assert lost[100, 200][n.LOST_DATA] > 0
+    assert lost[100, 200][n.LOST_DATA_ON_SLOW] > 0
     np.testing.assert_allclose(lost[100, 300], 2 * lost[100, 200], rtol=1e-9)
     np.testing.assert_allclose(lost[200, 400], 2 * lost[100, 200], rtol=1e-9)
 
@@ -134,7 +134,7 @@ def test_dying_never_pays(lost_s):
         for _ in range(ticks):
             machines.step(action)
             returned += machines.reward
-            kills += machines.counters[:, n.C_OOM]
+            kills += machines.counters[:, n.C_OOM_KILL]
         totals[name] = returned, kills
     alive = totals["fallback"][1] == 0
     for name in ("restrict", "movable"):

@@ -11,13 +11,14 @@ from tiergym.sim.replaying import Asked, State, ask, begin, install
 
 MANAGED = {n.DMA: 0, n.DMA32: 0, n.NORMAL: 262144, n.SLOW_NORMAL: 524288, n.SLOW_MOVABLE: 0}
 FREE = MANAGED | {n.NORMAL: 200000, n.SLOW_NORMAL: 500000}
+FULL_GROWN = {"mib": 0, "start_s": 0, "grow_s": 0, "hold_s": 1e6, "low_share": 1}
 PCP = dict.fromkeys(range(n.N_ZONES), 0) | {n.NORMAL: 1200}
 
 
 @pytest.fixture
 def machines() -> Machines:
     """One machine of two empty regions, its blocks online."""
-    machines = Machines([scenario(regions=[{"mib": 0}, {"mib": 0}])], 1)
+    machines = Machines([scenario(regions=[FULL_GROWN, FULL_GROWN])], 1)
     machines.reset(np.zeros(1, np.uint64))
     begin(machines.records[0], False)
     machines.step(DEFAULT[None])

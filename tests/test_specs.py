@@ -121,7 +121,7 @@ def test_suites_name_every_preset_once_and_keep_the_held_out_apart() -> None:
 def test_an_empty_table_gives_every_field_its_default(tmp_path: Path) -> None:
     scenario = load(tmp_path, "[machine]\n[workload]")
     fixed = {name: row(scenario, name)[:2] for name in parameter_names(16) if "[" not in name}
-    assert fixed == {field.name: [n.FIXED, field.default] for _, fields in p.SCALAR_SECTIONS for field in fields}
+    assert fixed == {field.name: [n.DRAW_FIXED, field.default] for _, fields in p.SCALAR_SECTIONS for field in fields}
     assert scenario.counts == (0, 1)
 
 
@@ -202,7 +202,7 @@ def test_override_validates_and_leaves_the_original_alone(tmp_path: Path) -> Non
             "events": [{"kind": "hot_add", "at_s": 5, "mib": 256}],
         },
     )
-    assert row(changed, "slow_latency_ns")[:3] == [n.UNIFORM, 200, 300]
+    assert row(changed, "slow_latency_ns")[:3] == [n.DRAW_UNIFORM, 200, 300]
     assert [row(changed, name)[1] for name in ("demotion", "region_mib[0]", "pool_count[0]", "event_at_s[0]")] == [
         1,
         100,

@@ -118,7 +118,7 @@ def test_every_recipe_trains_and_its_export_decides(scenario, tmp_path, name):
     policy = load_policy(run)
     policy.reset(3, 0)
     obs = np.random.default_rng(0).random((3, N_OBS), dtype=np.float32)
-    assert policy(obs, np.ones((3, act.N_MASK), np.bool_)).shape == (3, 13)
+    assert policy(obs, np.ones((3, act.N_MASK), np.bool_)).shape == (3, n.N_ACTIONS)
     assert policy.name == name
 
 
@@ -390,7 +390,7 @@ def test_machines_start_staggered_and_end_one_by_one(scenario):
     assert ((obs >= 0) & (obs <= 1)).all() and len(np.unique(records["key"])) == 6
     ends = []
     for _ in range(HORIZON_TICKS):
-        _, _, dones, infos = env.step(np.zeros((6, 13), dtype=np.int64))
+        _, _, dones, infos = env.step(np.zeros((6, n.N_ACTIONS), dtype=np.int64))
         ends.append(list(np.flatnonzero(dones)))
         assert all(infos[i]["episode"]["l"] == HORIZON_TICKS for i in ends[-1])
     assert ends == [[], [5], [], [4], [], [3], [], [2], [], [1], [], [0]]
@@ -423,7 +423,7 @@ def test_the_machines_state_restores_their_future(scenario):
     env = TrainingVecEnv([scenario], 4)
     env.seed(2)
     env.reset()
-    actions = np.random.default_rng(0).integers(act.NVEC, size=(20, 4, 13))
+    actions = np.random.default_rng(0).integers(act.NVEC, size=(20, 4, n.N_ACTIONS))
     state = env.state()
     futures = []
     for _ in range(2):

@@ -25,7 +25,7 @@ SINGLE_STEPS = 4000
 VECTOR_STEPS = 100
 
 Actions = Callable[[int, Machines], NDArray[np.int64]]
-"""The actions (N, 13) of a tick."""
+"""The actions (N, N_ACTIONS) of a tick."""
 
 
 def untouched(tick: int, machines: Machines) -> NDArray[np.int64]:

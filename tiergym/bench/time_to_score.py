@@ -67,7 +67,7 @@ class _Network:
         """Nothing is kept between calls."""
 
     def __call__(self, obs: NDArray[np.float32], masks: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """The most probable actions, int64 (N, 13)."""
+        """The most probable actions, int64 (N, N_ACTIONS)."""
         with th.no_grad():
             actions = self._policy.get_distribution(th.from_numpy(obs)).get_actions(deterministic=True)
         return np.asarray(actions.numpy(), dtype=np.int64)

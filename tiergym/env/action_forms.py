@@ -2,7 +2,7 @@
 
 `multidiscrete` is the action itself, `box` maps one number per entry to a mode by equal bins, and
 `baseline` chooses a named static action as a whole. A form turns a batch of its actions into mode
-indices (N, 13) int64, and the machines' masks into masks of its own space.
+indices (N, N_ACTIONS) int64, and the machines' masks into masks of its own space.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class ActionForm(Protocol):
         ...
 
     def to_modes(self, actions: Any, num_envs: int) -> Modes:
-        """Mode indices (num_envs, 13) int64, C-contiguous; raises `InvalidAction`."""
+        """Mode indices (num_envs, N_ACTIONS) int64, C-contiguous; raises `InvalidAction`."""
         ...
 
     def to_masks(self, masks: Masks) -> Masks:
@@ -53,7 +53,7 @@ class MultiDiscreteForm:
         self.space = spaces.MultiDiscrete(NVEC)
 
     def to_modes(self, actions: Any, num_envs: int) -> Modes:
-        """The actions (num_envs, 13) themselves; raises `InvalidAction` for a mode that does not exist."""
+        """The actions (num_envs, N_ACTIONS) themselves; raises `InvalidAction` for a mode that does not exist."""
         array = np.asarray(actions)
         if array.shape != (num_envs, len(NVEC)) or array.dtype.kind not in "iu":
             raise _refused(array, f"integers of shape ({num_envs}, {len(NVEC)})")
@@ -81,7 +81,7 @@ class BoxForm:
         self.space = spaces.Box(-1.0, 1.0, (len(NVEC),), np.float32)
 
     def to_modes(self, actions: Any, num_envs: int) -> Modes:
-        """The bin of each number of `actions` (num_envs, 13); numbers outside [-1, 1] belong to the nearest bin.
+        """The bin of each number of `actions` (num_envs, N_ACTIONS); numbers outside [-1, 1] belong to the nearest bin.
 
         Raises `InvalidAction` for numbers that are not finite.
         """

@@ -1,6 +1,6 @@
-"""What a policy decides each tick: thirteen named entries, each an enum of named modes.
+"""What a policy decides each tick: named entries, each an enum of named modes.
 
-An action is an int64 vector of shape (13,), one mode index per entry of `ENTRIES`, in the order of
+An action is an int64 vector of shape (N_ACTIONS,), one mode index per entry of `ENTRIES`, in the order of
 `tiergym.sim.names`. Mode 0 of every entry is what an untouched Linux does, and also what a machine
 uses where the chosen mode is impossible in its state. Masks are boolean vectors of shape (N_MASK,),
 the entries' modes one after the other: entry `i` owns `mask[OFFSETS[i]:OFFSETS[i] + NVEC[i]]`.
@@ -123,18 +123,18 @@ def _read_only(values: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
 
 NAMES: Final[tuple[str, ...]] = tuple(entry.name for entry in ENTRIES)
 NVEC: Final = _read_only([len(entry.modes) for entry in ENTRIES])
-"""Modes per entry, int64 (13,)."""
+"""Modes per entry, int64 (N_ACTIONS,)."""
 OFFSETS: Final = _read_only(np.cumsum(NVEC) - NVEC)
-"""Where each entry's modes start in a mask, int64 (13,)."""
+"""Where each entry's modes start in a mask, int64 (N_ACTIONS,)."""
 N_MASK: Final = int(NVEC.sum())
 DEFAULT: Final = _read_only([entry.default for entry in ENTRIES])
-"""The action of an untouched Linux, int64 (13,)."""
+"""The action of an untouched Linux, int64 (N_ACTIONS,)."""
 MASK_NAMES: Final[tuple[str, ...]] = tuple(f"{entry.name}={mode}" for entry in ENTRIES for mode in entry.modes)
 """Name of every element of a mask, such as `place.pt_leaf=restrict`."""
 
 
 def from_modes(modes: Mapping[str, str], *, source: str = "modes") -> NDArray[np.int64]:
-    """Action vector, int64 (13,), from names such as `{"place.pt_leaf": "restrict"}`.
+    """Action vector, int64 (N_ACTIONS,), from names such as `{"place.pt_leaf": "restrict"}`.
 
     Entries that are not named keep their default. Raises `UserError`, naming `source` and the entry,
     for an unknown entry or mode.
@@ -152,5 +152,5 @@ def from_modes(modes: Mapping[str, str], *, source: str = "modes") -> NDArray[np
 
 
 def to_modes(action: Sequence[int] | NDArray[np.int64]) -> dict[str, str]:
-    """Mode name of every entry of one action vector of shape (13,)."""
+    """Mode name of every entry of one action vector of shape (N_ACTIONS,)."""
     return {entry.name: entry.modes[int(mode)] for entry, mode in zip(ENTRIES, action, strict=True)}

@@ -32,7 +32,7 @@ def reset_machine(m, raw, places, table, counts, scenario, key):
 
 @jit
 def reward_of(m):
-    """The weighted sum of the four terms, negated: seconds of work lost per second."""
+    """The weighted sum of the terms, negated: seconds of work lost per second."""
     return -(
         m.weight_access_latency * m.terms[n.TERM_ACCESS_LATENCY]
         + m.weight_premature_reclaim * m.terms[n.TERM_PREMATURE_RECLAIM]

@@ -37,8 +37,9 @@ class Machines:
 
     obs, final_obs: float32 (N, N_OBS); `final_obs` rows are those of machines that have just finished.
     reward: float64 (N,). done: bool (N,), always a truncation at the horizon. masks: bool (N, N_MASK).
-    ticks (N,): how many the last step made. throughput (N,), terms (N, 4), lost (N, 11): float64, means over them.
-    counters (N, 35), premature_by_class (N, 9): int64, sums over them. kernel_slow (N, 9): int64, after the last.
+    ticks (N,): how many the last step made. throughput (N,), terms (N, N_TERMS), lost (N, N_CAUSES): float64, means
+    over them. counters (N, N_COUNTERS), premature_by_class (N, N_CLASSES): int64, sums over them. kernel_slow
+    (N, N_CLASSES): int64, after the last. The sizes are those of `tiergym.sim.names`.
     records: the structured array (N,) of `tiergym.sim.layout`, already reset where done. Its page counts are int32:
     convert them before you multiply.
     """
@@ -135,7 +136,7 @@ class Machines:
             array[...] = saved
 
     def step(self, actions: NDArray[np.int64], ticks: int = 1) -> None:
-        """Advance every machine under `actions`, int64 (N, 13), by `ticks` ticks or to the end of its episode."""
+        """Advance every machine under `actions`, int64 (N, N_ACTIONS), by `ticks` ticks or to its episode's end."""
         actions = np.ascontiguousarray(actions, np.int64)
         if actions.shape != (self.num_envs, len(NVEC)):
             raise ValueError(f"actions have shape {actions.shape}; allowed: {(self.num_envs, len(NVEC))}")

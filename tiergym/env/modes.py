@@ -29,7 +29,7 @@ def fill_mask(m, mask):
         mask[k] = slow
     for entry in range(n.N_ACTIONS):
         mask[MODE_OFFSETS[entry]] = True
-    for entry in range(n.A_KERNEL_OTHER + 1):
+    for entry in range(n.N_PLACEMENTS):
         mask[MODE_OFFSETS[entry] + n.PREFER_SLOW] = normal
     for mode in range(1, MODE_COUNTS[n.A_MIGRATE_KSTACK]):
         mask[MODE_OFFSETS[n.A_MIGRATE_KSTACK] + mode] = stacks
@@ -37,12 +37,12 @@ def fill_mask(m, mask):
 
 @jit_inline
 def set_action(m, action):
-    """The policy's choice, int64 (13,), takes force; an impossible mode becomes the default."""
+    """The policy's choice, int64 (N_ACTIONS,), takes force; an impossible mode becomes the default."""
     slow, normal, stacks = possible_kinds(m)
     for entry in range(n.N_ACTIONS):
         mode = action[entry]
         possible = slow and mode >= 0 and mode < MODE_COUNTS[entry]
-        if entry <= n.A_KERNEL_OTHER and mode == n.PREFER_SLOW:
+        if entry < n.N_PLACEMENTS and mode == n.PREFER_SLOW:
             possible = normal
         if entry == n.A_MIGRATE_KSTACK and not stacks:
             possible = False

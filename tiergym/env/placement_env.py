@@ -21,7 +21,7 @@ class PlacementEnv(gymnasium.Env[NDArray[np.float32], Any]):
     """Where should the kernel pages of one machine live, and which should be moved?
 
     ### Action space
-    `MultiDiscrete(NVEC)`, thirteen entries of named modes: `tiergym.env.actions.ENTRIES` lists them with
+    `MultiDiscrete(NVEC)`, entries of named modes: `tiergym.env.actions.ENTRIES` lists them with
     the kernel mechanism behind each. A mode that the machine's state makes impossible counts as the
     entry's default; `action_masks` says which are possible. `action_form="box"` and `"baseline"` offer the
     same decision as a Box and as a Discrete choice among named baselines (`tiergym.env.action_forms`).

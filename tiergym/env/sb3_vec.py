@@ -83,9 +83,9 @@ class PlacementSB3VecEnv(VecEnv):
     def last_metrics(self) -> dict[str, NDArray[Any]]:
         """Fresh arrays of the step just made.
 
-        `ticks` (N,) int64 that it took, `throughput` (N,), `reward_terms` (N, 4) by `names.TERMS`, `attribution`
-        (N, 11) by `names.CAUSES`, means over them; `counters` (N, 35) int64 by `names.COUNTERS`, sums over them;
-        `kernel_slow` (N, 9) pages on the slow tier per class, after them.
+        `ticks` (N,) int64 that it took, `throughput` (N,), `reward_terms` (N, N_TERMS) by `names.TERMS`, `attribution`
+        (N, N_CAUSES) by `names.CAUSES`, means over them; `counters` (N, N_COUNTERS) int64 by `names.COUNTERS`, sums
+        over them; `kernel_slow` (N, N_CLASSES) pages on the slow tier per class, after them.
         """
         machines = self._episodes.machines
         return {

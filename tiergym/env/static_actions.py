@@ -27,7 +27,7 @@ KEYS = ("description", "modes")
 
 @dataclass(frozen=True, slots=True)
 class StaticAction:
-    """One row of modes, int64 (13,), under the name of its file."""
+    """One row of modes, int64 (N_ACTIONS,), under the name of its file."""
 
     name: str
     description: str

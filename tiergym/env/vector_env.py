@@ -32,9 +32,9 @@ class PlacementVectorEnv(VectorEnv[NDArray[np.float32], Array, Array]):
 
     Infos, each with its boolean mask `_name` (N,) of the machines it speaks for:
         throughput: (N,) ideal over actual time of the tick just made.
-        reward_terms: (N, 4) seconds lost per second, `tiergym.sim.names.TERMS`: the vector reward, negated.
-        attribution: (N, 11) the lost time by cause, `names.CAUSES`.
-        counters: (N, 35) int64, events of the tick as in /proc/vmstat, `names.COUNTERS`.
+        reward_terms: (N, N_TERMS) seconds lost per second, `tiergym.sim.names.TERMS`: the vector reward, negated.
+        attribution: (N, N_CAUSES) the lost time by cause, `names.CAUSES`.
+        counters: (N, N_COUNTERS) int64, events of the tick as in /proc/vmstat, `names.COUNTERS`.
         action_masks: (N, M) bool, what the next action may choose (also after `reset`).
         final_obs, final_info: only when an episode ended (SAME_STEP): its last observation and infos.
 

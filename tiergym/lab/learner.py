@@ -35,7 +35,7 @@ def form_of(recipe: Recipe) -> ActionForm:
 
 
 def baseline_table(form: ActionForm) -> np.ndarray | None:
-    """What the choices of the form `baseline` mean, int64 (K, 13); None for the other forms."""
+    """What the choices of the form `baseline` mean, int64 (K, N_ACTIONS); None for the other forms."""
     return np.stack([baseline.action for baseline in form.baselines]) if isinstance(form, BaselineForm) else None
 
 

@@ -22,8 +22,9 @@ MIN_THROUGHPUT = 1e-3
 class Totals:
     """What N machines did in one episode each: sums over an episode's ticks, float64.
 
-    Shapes: `ticks`, `reward`, `throughput` (N,); `terms` (N, 4); `lost` (N, 11); `counters` (N, 35);
-    `kernel_slow` (N, 9), in pages; `throughput_by_tick` (T, N) is kept, NaN after the end of a shorter episode.
+    Shapes: `ticks`, `reward`, `throughput` (N,); `terms` (N, N_TERMS); `lost` (N, N_CAUSES); `counters`
+    (N, N_COUNTERS); `kernel_slow` (N, N_CLASSES), in pages; `throughput_by_tick` (T, N) is kept, NaN after the end of a
+    shorter episode.
     """
 
     ticks: Array
@@ -91,37 +92,37 @@ METRICS: tuple[Metric, ...] = (
         "pages",
         "lower",
         "pages reclaimed from DRAM for requests that free CXL would have served",
-        n.C_PREMATURE_PAGES,
+        n.C_PREMATURE_RECLAIM_PAGES,
     ),
     _count("direct_reclaims", "stalls", "lower", "allocations that had to reclaim by themselves", n.C_ALLOCSTALL),
-    _count("oom_kills", "kills", "lower", "processes killed by the OOM killer", n.C_OOM),
+    _count("oom_kills", "kills", "lower", "processes killed by the OOM killer", n.C_OOM_KILL),
     _count(
         "oom_kills_premature",
         "kills",
         "lower",
         "of these, while CXL had the pages that the request was refused",
-        n.C_OOM_PREMATURE,
+        n.C_OOM_KILL_PREMATURE,
     ),
     _count(
         "migrated_pages",
         "pages",
         "",
         "kernel pages moved between tiers: page tables, slab, stacks",
-        n.C_MIGRATE_PT,
-        n.C_MIGRATE_SLAB,
-        n.C_MIGRATE_KSTACK,
+        n.C_PGMIGRATE_PT,
+        n.C_PGMIGRATE_SLAB,
+        n.C_PGMIGRATE_KSTACK,
     ),
     _count(
         "demoted_pages",
         "pages",
         "",
         "data pages moved from DRAM to CXL",
-        n.C_DEMOTE_KSWAPD,
-        n.C_DEMOTE_DIRECT,
-        n.C_DEMOTE_PROACTIVE,
+        n.C_PGDEMOTE_KSWAPD,
+        n.C_PGDEMOTE_DIRECT,
+        n.C_PGDEMOTE_PROACTIVE,
     ),
-    _count("promoted_pages", "pages", "", "data pages moved from CXL to DRAM", n.C_PROMOTE),
-    _count("swapped_pages", "pages", "lower", "pages written to swap", n.C_SWAPOUT),
+    _count("promoted_pages", "pages", "", "data pages moved from CXL to DRAM", n.C_PGPROMOTE_SUCCESS),
+    _count("swapped_pages", "pages", "lower", "pages written to swap", n.C_PSWPOUT),
     Metric(
         "slow_kernel_pages",
         "pages",

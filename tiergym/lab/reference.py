@@ -177,7 +177,7 @@ _SECTIONS = {
     "kernel": "Settings of Linux, and what this kernel can do.",
     "costs": "Times that the cost model charges.",
     "episode": "Time.",
-    "weights": "Weights of the reward's four terms; with 1 each the reward is the lost time, negated.",
+    "weights": "Weights of the reward's terms; with 1 each the reward is the lost time, negated.",
     "workload": "What the whole machine does.",
 }
 

@@ -1,7 +1,7 @@
 """What a policy is, and the check that every action passes before a simulator sees it.
 
 A policy is a batched callable: observations (N, N_OBS) float32 and masks (N, N_MASK) bool to actions
-(N, 13) int64, one mode index per entry of `tiergym.env.actions.ENTRIES`. A rule written by a user may be a
+(N, N_ACTIONS) int64, one mode index per entry of `tiergym.env.actions.ENTRIES`. A rule written by a user may be a
 plain function; `CheckedPolicy` gives it the name and the `reset` that evaluation relies on.
 """
 
@@ -26,7 +26,7 @@ class Policy(Protocol):
     name: str
 
     def __call__(self, obs: NDArray[np.float32], masks: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Actions (N, 13) int64 for observations (N, N_OBS) float32 and masks (N, N_MASK) bool."""
+        """Actions (N, N_ACTIONS) int64 for observations (N, N_OBS) float32 and masks (N, N_MASK) bool."""
         ...
 
     def reset(self, num_envs: int, seed: int) -> None:
@@ -35,7 +35,7 @@ class Policy(Protocol):
 
 
 def check_actions(actions: object, num_envs: int, name: str) -> NDArray[np.int64]:
-    """`actions` as a contiguous int64 array (num_envs, 13).
+    """`actions` as a contiguous int64 array (num_envs, N_ACTIONS).
 
     Raises `UserError` for another shape, for numbers that are not integers, and for a mode that its entry
     does not have.
@@ -67,7 +67,7 @@ class CheckedPolicy:
         self.name = name
 
     def __call__(self, obs: NDArray[np.float32], masks: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """The rule's actions, (N, 13) int64. Raises `UserError` where they are not valid actions."""
+        """The rule's actions, (N, N_ACTIONS) int64. Raises `UserError` where they are not valid actions."""
         return check_actions(self.rule(obs, masks), len(obs), self.name)
 
     def reset(self, num_envs: int, seed: int) -> None:

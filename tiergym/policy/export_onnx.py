@@ -48,7 +48,7 @@ class ArgmaxModes(nn.Module):
         self.register_buffer("index", padding_index(act.NVEC.tolist()))
 
     def forward(self, logits: th.Tensor, masks: th.Tensor) -> th.Tensor:
-        """Mode indices (N, 13) int64."""
+        """Mode indices (N, N_ACTIONS) int64."""
         if self.masked:
             logits = logits.masked_fill(~masks, MASKED_LOGIT)
         padded = th.cat([logits, th.full_like(logits[:, :1], PADDING_LOGIT)], dim=1)
@@ -57,7 +57,7 @@ class ArgmaxModes(nn.Module):
 
 
 class BoxModes(nn.Module):
-    """Numbers (N, 13), clipped to [-1, 1] and cut into equal bins, as `tiergym.env.action_forms.BoxForm` does."""
+    """Numbers (N, N_ACTIONS), clipped to [-1, 1] and cut into equal bins, as in `tiergym.env.action_forms.BoxForm`."""
 
     bins_per_unit: th.Tensor
     last_mode: th.Tensor
@@ -68,7 +68,7 @@ class BoxModes(nn.Module):
         self.register_buffer("last_mode", th.tensor(act.NVEC - 1))
 
     def forward(self, numbers: th.Tensor, masks: th.Tensor) -> th.Tensor:
-        """Mode indices (N, 13) int64."""
+        """Mode indices (N, N_ACTIONS) int64."""
         modes = ((numbers.clamp(-1.0, 1.0) + 1.0).double() * self.bins_per_unit).long()
         return th.minimum(modes, self.last_mode)
 
@@ -83,7 +83,7 @@ class BaselineModes(nn.Module):
         self.register_buffer("table", th.tensor(table))
 
     def forward(self, scores: th.Tensor, masks: th.Tensor) -> th.Tensor:
-        """Mode indices (N, 13) int64."""
+        """Mode indices (N, N_ACTIONS) int64."""
         return self.table[scores.argmax(dim=1)]
 
 
@@ -118,12 +118,12 @@ class Actor(nn.Module):
         return out
 
     def decide(self, scores: th.Tensor, masks: th.Tensor) -> th.Tensor:
-        """Mode indices (N, 13) int64, the default where a chosen mode is masked."""
+        """Mode indices (N, N_ACTIONS) int64, the default where a chosen mode is masked."""
         modes: th.Tensor = self.to_modes(scores, masks)
         return th.where(masks.gather(1, modes + self.offsets), modes, self.default)
 
     def forward(self, obs: th.Tensor, masks: th.Tensor) -> th.Tensor:
-        """Mode indices (N, 13) int64."""
+        """Mode indices (N, N_ACTIONS) int64."""
         return self.decide(self.scores(obs), masks)
 
 
@@ -139,7 +139,7 @@ class RecurrentActor(Actor):
         return 2 * layers * hidden
 
     def forward(self, obs: th.Tensor, masks: th.Tensor, state: th.Tensor) -> tuple[th.Tensor, th.Tensor]:  # type: ignore[override]
-        """Mode indices (N, 13) int64 and the next state."""
+        """Mode indices (N, N_ACTIONS) int64 and the next state."""
         layers, _, hidden = self.policy.lstm_hidden_state_shape
         both = state.view(-1, 2 * layers, hidden).transpose(0, 1).contiguous()
         features = self.policy.pi_features_extractor(obs)
@@ -150,7 +150,7 @@ class RecurrentActor(Actor):
 
 
 def make_actor(model: BaseAlgorithm, baselines: NDArray[np.int64] | Sequence[Sequence[int]] | None = None) -> Actor:
-    """The exportable actor of a model; `baselines` (K, 13) are the rows of the `baseline` action form.
+    """The exportable actor of a model; `baselines` (K, N_ACTIONS) are the rows of the `baseline` action form.
 
     Raises `UserError` for a model whose spaces are not those of the environment.
     """

@@ -1,8 +1,8 @@
 """Many small categorical distributions as one log-softmax.
 
 stable-baselines3 makes one `torch.distributions.Categorical` per entry of a MultiDiscrete space and loops over
-them in Python: with 13 entries that costs more than the network. Here the entries are padded to the widest one
-and computed together; the results are those of `MultiCategoricalDistribution` to rounding.
+them in Python: with the entries of an action that costs more than the network. Here the entries are padded to the
+widest one and computed together; the results are those of `MultiCategoricalDistribution` to rounding.
 """
 
 from collections.abc import Sequence

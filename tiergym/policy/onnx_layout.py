@@ -2,7 +2,7 @@
 
 The layout is one JSON text under the key `tiergym` of the ONNX file's `metadata_props`: the layout version, the
 observations' names in order, and the actions' names and modes in order. Inputs are `obs` (N, N_OBS) float32
-and `masks` (N, N_MASK) bool, output is `actions` (N, 13) int64; a recurrent policy also has `state` and
+and `masks` (N, N_MASK) bool, output is `actions` (N, N_ACTIONS) int64; a recurrent policy also has `state` and
 `next_state` (N, S) float32.
 """
 

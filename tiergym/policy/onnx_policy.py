@@ -83,7 +83,7 @@ class OnnxPolicy:
         self._state = np.zeros((num_envs, self._state_width), dtype=np.float32)
 
     def __call__(self, obs: NDArray[np.float32], masks: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Actions (N, 13) int64 for observations (N, N_OBS) float32 and masks (N, N_MASK) bool."""
+        """Actions (N, N_ACTIONS) int64 for observations (N, N_OBS) float32 and masks (N, N_MASK) bool."""
         feed: dict[str, NDArray[Any]] = {
             "obs": np.ascontiguousarray(obs, dtype=np.float32),
             "masks": np.ascontiguousarray(masks, dtype=np.bool_),

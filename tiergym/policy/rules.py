@@ -30,16 +30,16 @@ def obs_index(name: str) -> int:
 
 
 def default_actions(num_envs: int) -> NDArray[np.int64]:
-    """What an untouched Linux does on each of `num_envs` machines, (N, 13) int64, yours to change."""
+    """What an untouched Linux does on each of `num_envs` machines, (N, N_ACTIONS) int64, yours to change."""
     return np.tile(act.DEFAULT, (num_envs, 1))
 
 
 def set_mode(
     actions: NDArray[np.int64], entry: str, mode: str, where: NDArray[np.bool_] | None = None
 ) -> NDArray[np.int64]:
-    """Set `entry` to `mode` in `actions` (N, 13), on the machines of `where` (N,) bool or on all; returns `actions`.
+    """Set `entry` to `mode` in `actions` (N, N_ACTIONS), on the machines of `where` (N,) bool or on all.
 
-    Raises `UserError` for an unknown entry or mode.
+    Returns `actions`. Raises `UserError` for an unknown entry or mode.
     """
     index = act.from_modes({entry: mode})[act.NAMES.index(entry)]
     actions[slice(None) if where is None else where, act.NAMES.index(entry)] = index

@@ -15,5 +15,5 @@ class StaticPolicy:
         self.action = static.action
 
     def __call__(self, obs: NDArray[np.float32], masks: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """The fixed action once per machine, (N, 13) int64; a machine uses the default for a mode that is masked."""
+        """The fixed action once per machine, (N, N_ACTIONS) int64; a mode that is masked becomes the default there."""
         return np.tile(self.action, (len(obs), 1))

@@ -73,13 +73,13 @@ def reward_terms(m):
     m.terms[n.TERM_MIGRATION] = lost[n.LOST_MIGRATION]
     m.terms[n.TERM_OOM] = lost[n.LOST_OOM]
     m.terms[n.TERM_ACCESS_LATENCY] = (
-        lost[n.LOST_DATA]
+        lost[n.LOST_DATA_ON_SLOW]
         + lost[n.LOST_PAGE_TABLES]
         + lost[n.LOST_STACKS]
         + lost[n.LOST_SLAB]
         + lost[n.LOST_MEMMAP]
         + lost[n.LOST_CONTENTION]
-        + lost[n.LOST_RECLAIM]
+        + lost[n.LOST_OTHER_RECLAIM]
         + lost[n.LOST_REFAULT]
     )
 
@@ -87,7 +87,7 @@ def reward_terms(m):
 @jit
 def pressure(m):
     """PSI memory: share of the tick in which some task, or all at once, waited for memory."""
-    waiting = m.lost[n.LOST_PREMATURE_RECLAIM] + m.lost[n.LOST_RECLAIM] + m.lost[n.LOST_REFAULT]
+    waiting = m.lost[n.LOST_PREMATURE_RECLAIM] + m.lost[n.LOST_OTHER_RECLAIM] + m.lost[n.LOST_REFAULT]
     m.psi_some = min(1.0, waiting * m.workers)
     m.psi_full = min(1.0, waiting)
 

@@ -57,8 +57,8 @@ def direct_reclaim(m, want, cls, nodes, premature):
     for tier in range(n.N_TIERS):
         if nodes & (NODE_FAST if tier == n.FAST else NODE_SLOW):
             got, demoted, spent = reclaim_node(m, tier, want, premature and tier == n.FAST)
-            m.counters[n.C_STEAL_DIRECT_FAST + tier] += got
-            m.counters[n.C_DEMOTE_DIRECT] += demoted
+            m.counters[n.C_PGSTEAL_DIRECT_FAST + tier] += got
+            m.counters[n.C_PGDEMOTE_DIRECT] += demoted
             if tier == n.FAST:
                 wake_demotion_target(m)
             freed += got
@@ -137,22 +137,6 @@ def hand_out(m, cls):
 
 
 @jit
-def placement_entry(cls):
-    """The action entry that places a kernel class."""
-    if cls == n.PT_LEAF:
-        return n.A_PT_LEAF
-    if cls == n.PT_UPPER:
-        return n.A_PT_UPPER
-    if cls == n.KSTACK:
-        return n.A_KSTACK
-    if cls == n.SLAB_UNRECLAIM:
-        return n.A_SLAB_UNRECLAIM
-    if cls == n.SLAB_RECLAIM:
-        return n.A_SLAB_RECLAIM
-    return n.A_KERNEL_OTHER
-
-
-@jit
 def interleaved(m, want, mempolicy):
     """Of `want` pages, those whose turn falls on the slow node: every other one, or by the nodes' weights
     (mm/mempolicy.c: interleave_nodes, weighted_interleave_nodes)."""
@@ -169,7 +153,7 @@ def request_by_policy(m, want, cls, mempolicy, movable, restricted):
         return request(m, want, cls, NODE_FAST, False, movable, True, True, False)
     if mempolicy == n.MPOL_BIND_SLOW and (movable or m.managed_pages[n.SLOW_NORMAL] > 0):
         return request(m, want, cls, NODE_SLOW, True, movable, True, True, False)
-    if mempolicy in (n.MPOL_INTERLEAVE, n.MPOL_WEIGHTED):
+    if mempolicy in (n.MPOL_INTERLEAVE, n.MPOL_WEIGHTED_INTERLEAVE):
         on_slow = interleaved(m, want, mempolicy)
         got = request(m, on_slow, cls, NODE_BOTH, True, movable, True, True, restricted)
         return got + request(m, want - on_slow, cls, NODE_BOTH, False, movable, True, True, restricted)
@@ -179,7 +163,8 @@ def request_by_policy(m, want, cls, mempolicy, movable, restricted):
 
 @jit
 def allocate_kernel(m, cls, want, mempolicy):
-    """GFP_KERNEL pages of a class by its placement mode; returns the pages got (FACTS-kernel 1.7).
+    """GFP_KERNEL pages of a class by its placement mode; returns the pages got (FACTS-kernel 1.7), none for a class
+    that no entry of the action places.
 
     `mempolicy` is the task's (never the VMA's); it decides where the placement mode is `fallback`.
 
@@ -187,9 +172,10 @@ def allocate_kernel(m, cls, want, mempolicy):
     everything (alloc_pages_preferred_many). restrict: a nodemask of DRAM: reclaim, then OOM. prefer_slow: CXL first.
     """
     clear_grant(m)
-    if want <= 0:
+    entry = n.PLACEMENT_ENTRIES[cls]
+    if want <= 0 or entry < 0:
         return 0
-    mode = m.action[placement_entry(cls)]
+    mode = m.action[entry]
     zone_restricts = m.managed_pages[n.SLOW_NORMAL] == 0 and m.managed_pages[n.SLOW_MOVABLE] > 0
     got = 0
     if mode == n.PREFER_FAST:
@@ -202,7 +188,7 @@ def allocate_kernel(m, cls, want, mempolicy):
         got += request_by_policy(m, want - got, cls, policy, False, zone_restricts)
     hand_out(m, cls)
     if mode != n.PREFER_SLOW and mempolicy == n.MPOL_DEFAULT:
-        m.counters[n.C_KERNEL_FALLBACK] += m.grant_pages[n.SLOW_NORMAL]
+        m.counters[n.C_KERNEL_FALLBACK_SLOW] += m.grant_pages[n.SLOW_NORMAL]
     return got
 
 
@@ -215,7 +201,7 @@ def allocate_user(m, cls, want, mempolicy):
     got = request_by_policy(m, want, cls, mempolicy, True, False)
     hand_out(m, cls)
     if mempolicy == n.MPOL_DEFAULT:
-        m.counters[n.C_USER_FALLBACK] += m.grant_pages[n.SLOW_NORMAL] + m.grant_pages[n.SLOW_MOVABLE]
+        m.counters[n.C_USER_FALLBACK_SLOW] += m.grant_pages[n.SLOW_NORMAL] + m.grant_pages[n.SLOW_MOVABLE]
     return got
 
 

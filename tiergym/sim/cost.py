@@ -47,9 +47,9 @@ def add_region(m, r):
     if fast + slow == 0:
         return
     rate, mlp, writes = region.misses, region.mlp, region.write_share
-    add_accesses(m, n.FAST, n.LOST_DATA, rate * fast, mlp, writes)
+    add_accesses(m, n.FAST, n.LOST_DATA_ON_SLOW, rate * fast, mlp, writes)
     if slow > 0:
-        add_accesses(m, n.SLOW, n.LOST_DATA, rate * slow, mlp, writes)
+        add_accesses(m, n.SLOW, n.LOST_DATA_ON_SLOW, rate * slow, mlp, writes)
     walks = region.tlb * (fast + slow - min(region.huge, fast))  # huge pages are not walked to the leaf
     if walks == 0.0:
         return

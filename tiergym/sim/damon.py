@@ -40,5 +40,5 @@ def damon_promote(m, share):
         return
     if below_low(m):
         wake_kswapd(m, n.FAST, n.ANON, False, moved)
-    m.counters[n.C_PROMOTE] += moved
+    m.counters[n.C_PGPROMOTE_SUCCESS] += moved
     m.owed_s[n.LOST_MIGRATION] += moved * m.migrate_unbatched_us * 1e-6 * min(1.0, m.workers / m.cpus)

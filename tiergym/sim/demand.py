@@ -173,7 +173,7 @@ def demand_slab(m, pool, target):
     if live > target + 0.5:
         order = m.pool_deaths[n.POOL_THREADS if pool == n.SLAB_POOL_UNRECLAIM else n.POOL_FILES]
         if order != n.DEATHS_RANDOM:
-            first = n.FAST if order == n.DEATHS_OLDEST else n.SLOW
+            first = n.FAST if order == n.DEATHS_OLDEST_FIRST else n.SLOW
             dead = min(live - target, m.slab_objects[pool, first])
             free_in_order(m, pool, 1 - first, live - target - dead)
             free_in_order(m, pool, first, dead)

@@ -20,14 +20,14 @@ RESET_TICK = np.uint64(0xFFFFFFFFFFFFFFFF)
 def draw_row(row, key, index):
     """One value of parameter number `index` from its row, shape (8,)."""
     kind = int(row[0])
-    if kind == n.FIXED:
+    if kind == n.DRAW_FIXED:
         return row[1]
     u = uniform(key, RESET_TICK, 2 * index)
-    if kind == n.UNIFORM:
+    if kind == n.DRAW_UNIFORM:
         return row[1] + (row[2] - row[1]) * u
-    if kind == n.LOG_UNIFORM:
+    if kind == n.DRAW_LOG_UNIFORM:
         return math.exp(math.log(row[1]) + (math.log(row[2]) - math.log(row[1])) * u)
-    if kind == n.CHOICE:
+    if kind == n.DRAW_CHOICE:
         return row[2 + min(int(u * row[1]), int(row[1]) - 1)]
     # Box-Muller, clipped: the tails beyond the bounds become the bounds.
     radius = math.sqrt(-2.0 * math.log(1.0 - u))

@@ -55,7 +55,7 @@ def nobody_reclaims(m, pages, room):
         return False
     if room >= pages:
         return True
-    for entry in range(n.A_KERNEL_OTHER + 1):
+    for entry in range(n.N_PLACEMENTS):
         if m.action[entry] != n.FALLBACK:
             return False
     slow_low = mark_pages(m, n.SLOW_NORMAL, MARK_LOW, True)
@@ -152,7 +152,7 @@ def charge_refaults(m, r, pages):
     region.out_premature -= premature
     if swap_backed(m, r):
         m.swap_free_pages += pages
-        m.counters[n.C_SWAPIN] += pages
+        m.counters[n.C_PSWPIN] += pages
         fill_swap_cache(m, r, pages)
         wait_s = m.swap_latency_us * 1e-6
     else:
@@ -207,7 +207,7 @@ def bear_objects(m, pool, objects):
     if objects <= 0.0:
         return
     cls = slab_class(pool)
-    mode = m.action[n.A_SLAB_UNRECLAIM if pool == n.SLAB_POOL_UNRECLAIM else n.A_SLAB_RECLAIM]
+    mode = m.action[n.PLACEMENT_ENTRIES[cls]]
     left = fill_holes(m, pool, objects, mode == n.PREFER_SLOW, mode != n.RESTRICT)
     if left < 1e-6:
         return
@@ -272,10 +272,10 @@ def serve_demand(m):
             if got < new + again:
                 q = int(region.process)
                 unserved = 1.0 - got / (new + again)
-                m.owed_s[n.LOST_RECLAIM] += unserved * m.dt_s * m.workers * m.process[q].share / rounds
+                m.owed_s[n.LOST_OTHER_RECLAIM] += unserved * m.dt_s * m.workers * m.process[q].share / rounds
         allocate_kernel(m, n.KSTACK, part(m.kernel_want[n.KSTACK], k, rounds), n.MPOL_DEFAULT)
         allocate_kernel(m, n.KERNEL_OTHER, part(m.kernel_want[n.KERNEL_OTHER], k, rounds), n.MPOL_DEFAULT)
-        for pool in range(2):
+        for pool in range(n.N_SLAB_POOLS):
             bear_objects(m, pool, m.slab_births[pool] / rounds)
         promote(m, 1.0 / rounds)
         damon_promote(m, 1.0 / rounds)

@@ -32,5 +32,5 @@ def keep_headroom(m):
     if freed > 0:
         m.kswapd_failures[n.FAST] = 0
     m.kswapd_budget[n.FAST] -= freed
-    m.counters[n.C_DEMOTE_PROACTIVE] += demoted
+    m.counters[n.C_PGDEMOTE_PROACTIVE] += demoted
     m.owed_s[n.LOST_MIGRATION] += seconds * min(1.0, m.workers / m.cpus)

@@ -19,7 +19,7 @@ def choose_zone(m):
     with numa_aware that also holds per node, and a node without CPUs has no early pages: always NORMAL.
     """
     mode = m.action[n.A_ZONE]
-    if mode != n.ZONE_AUTO:
+    if mode != n.ZONE_AUTO_MOVABLE:
         return n.SLOW_MOVABLE if mode == n.ZONE_MOVABLE else n.SLOW_NORMAL
     if m.auto_movable_numa_aware > 0.5:
         return n.SLOW_NORMAL
@@ -132,7 +132,7 @@ def evacuate(m, z, pages):
             region.pages[z] -= got
             free_class(m, cls, z, got)
             moved += got
-    m.counters[n.C_EVACUATED] += moved
+    m.counters[n.C_PAGES_EVACUATED] += moved
     m.moved_bytes[n.FAST] += moved * PAGE_BYTES
     m.moved_bytes[n.SLOW] += moved * PAGE_BYTES
     m.owed_s[n.LOST_MIGRATION] += moved * m.migrate_batched_us * 1e-6

@@ -73,7 +73,7 @@ def wake_kswapd(m, tier, cls, premature, requests):
     m.kswapd_class[tier] = cls
     m.kswapd_premature[tier] = 1 if premature else 0
     m.kswapd_requests[tier] += requests
-    m.counters[n.C_WAKEUP_FAST + tier] += 1
+    m.counters[n.C_KSWAPD_WAKEUPS_FAST + tier] += 1
 
 
 @jit
@@ -89,10 +89,10 @@ def charge_reclaim(m, cls, premature, freed, seconds):
     """Book reclaim time, and the pages if the request behind it was refused free CXL."""
     if premature:
         m.owed_s[n.LOST_PREMATURE_RECLAIM] += seconds
-        m.counters[n.C_PREMATURE_PAGES] += freed
+        m.counters[n.C_PREMATURE_RECLAIM_PAGES] += freed
         m.premature_by_class[cls] += freed
     else:
-        m.owed_s[n.LOST_RECLAIM] += seconds
+        m.owed_s[n.LOST_OTHER_RECLAIM] += seconds
 
 
 @jit
@@ -173,26 +173,26 @@ def kswapd_run(m, tier):
     m.kswapd_requests[tier] = 0
     premature = m.kswapd_premature[tier] == 1 and tier == n.FAST
     m.reclaim_files_only = 1 if boosted else 0
-    swapped = m.counters[n.C_SWAPOUT]
+    swapped = m.counters[n.C_PSWPOUT]
     freed, demoted, seconds = reclaim_node(m, tier, min(max(want, MIN_BATCH_PAGES), budget), premature)
     m.reclaim_files_only = 0
-    swapped = start_writeback(m, tier, m.counters[n.C_SWAPOUT] - swapped)
+    swapped = start_writeback(m, tier, m.counters[n.C_PSWPOUT] - swapped)
     trim_pcp(m, tier, freed - swapped + (drop_rcu_cache(m) if tier == n.FAST else 0))
     if freed == 0 or pages_in_writeback(m, tier) == 0 or node_deficit(m, tier) == 0:
         end_boost(m, tier)
     if tier == n.FAST:
         wake_demotion_target(m)
     m.kswapd_budget[tier] -= max(m.reclaim_scanned, freed, MIN_BATCH_PAGES)
-    m.counters[n.C_STEAL_KSWAPD_FAST + tier] += freed
-    m.counters[n.C_DEMOTE_KSWAPD] += demoted
+    m.counters[n.C_PGSTEAL_KSWAPD_FAST + tier] += freed
+    m.counters[n.C_PGDEMOTE_KSWAPD] += demoted
     if boosted:
         m.kswapd_awake[tier] = 0
     if freed == 0:
         runs = 0 if boosted else min(requests, MAX_RECLAIM_RETRIES - m.kswapd_failures[tier])
         m.kswapd_failures[tier] += runs
         m.kswapd_awake[tier] = 0
-        m.counters[n.C_KSWAPD_EMPTY] += runs
-        m.counters[n.C_WAKEUP_FAST + tier] += max(runs - 1, 0)
+        m.counters[n.C_KSWAPD_RUNS_EMPTY] += runs
+        m.counters[n.C_KSWAPD_WAKEUPS_FAST + tier] += max(runs - 1, 0)
         return 0
     m.kswapd_failures[tier] = 0
     # kswapd runs beside the workers: it costs them one CPU's share of its time.

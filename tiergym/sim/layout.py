@@ -114,8 +114,9 @@ def parameter_names(regions: int) -> tuple[str, ...]:
 def machine_dtype(regions: int) -> np.dtype:
     """Layout of one machine with `regions` region slots.
 
-    Pages (4 KiB each) are int32, times and rates float64; what may pass 31 bits is int64. Axes: zones (5), tiers (2),
-    classes (9), object pools (4), events (4), blocks (256); records: regions, processes (8).
+    Pages (4 KiB each) are int32, times and rates float64; what may pass 31 bits is int64. Axes: zones (N_ZONES), tiers
+    (N_TIERS), classes (N_CLASSES), object pools (N_POOLS), slab pools (N_SLAB_POOLS), events (N_EVENTS), blocks
+    (MAX_BLOCKS); records: regions, processes (N_PROCESSES).
     """
     f8, count, wide, u8 = _F8, _COUNT, _WIDE, "<u8"
     z, t, c = n.N_ZONES, n.N_TIERS, n.N_CLASSES
@@ -155,11 +156,11 @@ def machine_dtype(regions: int) -> np.dtype:
         ("pool_now", wide, (n.N_POOLS,)),
         ("pool_turnover", f8, (n.N_POOLS,)),
         ("kernel_want", wide, (c,)),  # pages to allocate this tick, per kernel class
-        ("slab_objects", f8, (2, t)),  # live objects per slab pool and tier
-        ("slab_reference", f8, (2, t)),  # pages when the present slabs were last full
-        ("slab_changed", count, (2, t)),  # whether that number is to be made anew
-        ("slab_births", f8, (2,)),  # objects wanted in this tick
-        ("slab_movable", f8, (2,)),  # pages on the slow tier whose caches can migrate
+        ("slab_objects", f8, (n.N_SLAB_POOLS, t)),  # live objects per slab pool and tier
+        ("slab_reference", f8, (n.N_SLAB_POOLS, t)),  # pages when the present slabs were last full
+        ("slab_changed", count, (n.N_SLAB_POOLS, t)),  # whether that number is to be made anew
+        ("slab_births", f8, (n.N_SLAB_POOLS,)),  # objects wanted in this tick
+        ("slab_movable", f8, (n.N_SLAB_POOLS,)),  # pages on the slow tier whose caches can migrate
         ("files_objects", f8),  # shrinkable objects of dentries and inodes that the workload would keep
         ("files_shrunk", f8),  # objects that shrinkers took and nobody has looked up again
         ("memmap_slow_share", f8),  # of the slow tier's struct pages, those in its own blocks

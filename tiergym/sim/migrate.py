@@ -39,7 +39,7 @@ def pull_up(m, cls, pages):
     m.moved_bytes[n.FAST] += done * PAGE_BYTES
     m.moved_bytes[n.SLOW] += done * PAGE_BYTES
     m.owed_s[n.LOST_MIGRATION] += done * m.migrate_unbatched_us * 1e-6
-    m.counters[n.C_MIGRATE_FAIL] += pages - done
+    m.counters[n.C_PGMIGRATE_FAIL] += pages - done
     return done
 
 
@@ -51,7 +51,7 @@ def pull_up_leaf(m, r, pages):
     region.leaf[n.SLOW_NORMAL] -= done
     for z in range(n.FIRST_SLOW_ZONE):
         region.leaf[z] += m.grant_pages[z]
-    m.counters[n.C_MIGRATE_PT] += done
+    m.counters[n.C_PGMIGRATE_PT] += done
     return done
 
 
@@ -80,7 +80,7 @@ def migrate_idle_tables(m, budget):
             region.upper[n.SLOW_NORMAL] -= done
             for z in range(n.FIRST_SLOW_ZONE):
                 region.upper[z] += m.grant_pages[z]
-            m.counters[n.C_MIGRATE_PT] += done
+            m.counters[n.C_PGMIGRATE_PT] += done
             budget -= done
     for _ in range(3):
         best, most = -1, -1.0
@@ -113,7 +113,7 @@ def migrate_slab(m, pool, budget):
         m.slab_movable[pool] -= done
         m.slab_changed[pool, n.SLOW] = 1
         m.slab_changed[pool, n.FAST] = 1
-        m.counters[n.C_MIGRATE_SLAB] += done
+        m.counters[n.C_PGMIGRATE_SLAB] += done
     return budget - done
 
 
@@ -130,16 +130,16 @@ def migrate_kernel_pages(m):
         per_s = BUDGET_PAGES_PER_S[2]
     budget = int(per_s * m.dt_s)
     mode = m.action[n.A_MIGRATE_PT_LEAF]
-    if mode != n.MIGRATE_OFF:
+    if mode != n.MIGRATE_TABLES_OFF:
         budget = migrate_tables_with_data(m, budget)
     if not calm:
         return
-    if mode == n.MIGRATE_IDLE:
+    if mode == n.MIGRATE_TABLES_IDLE:
         budget = migrate_idle_tables(m, budget)
-    if m.action[n.A_MIGRATE_SLAB] == n.MIGRATE_WHEN_IDLE:
-        for pool in range(2):
+    if m.action[n.A_MIGRATE_SLAB] == n.MIGRATE_OBJECTS_IDLE:
+        for pool in range(n.N_SLAB_POOLS):
             budget = migrate_slab(m, pool, budget)
-    if m.action[n.A_MIGRATE_KSTACK] == n.MIGRATE_WHEN_IDLE:
+    if m.action[n.A_MIGRATE_KSTACK] == n.MIGRATE_OBJECTS_IDLE:
         want = min(budget, m.used_pages[n.KSTACK, n.SLOW_NORMAL])
         if want > 0:
-            m.counters[n.C_MIGRATE_KSTACK] += pull_up(m, n.KSTACK, want)
+            m.counters[n.C_PGMIGRATE_KSTACK] += pull_up(m, n.KSTACK, want)

@@ -1,20 +1,25 @@
-"""The model's vocabulary: every enumeration as integer constants beside the tuple of its names.
+"""The model's vocabulary: every enumeration as a tuple of its names, and integer constants that index it.
 
 Compiled code uses the integers; people, TOML files and JSON use the names. Names are Linux's where
-Linux has one.
+Linux has one. A constant is its family's prefix and the name in capitals (`C_OOM_KILL` is where "oom_kill" stands in
+`COUNTERS`), a count is `N_` and the family; a test holds each family together. Tiers, zones, classes of pages,
+placement modes and switches have no prefix.
 """
 
+# A parameter that is off or on.
+SWITCH = ("off", "on")
+OFF, ON = range(len(SWITCH))
+
 # Tiers and zones. Zone order is Linux's (low to high) with the slow node's zones after DRAM's.
-FAST, SLOW = 0, 1
 TIERS = ("fast", "slow")
-N_TIERS = 2
-DMA, DMA32, NORMAL, SLOW_NORMAL, SLOW_MOVABLE = 0, 1, 2, 3, 4
+N_TIERS = len(TIERS)
+FAST, SLOW = range(N_TIERS)
 ZONES = ("dma", "dma32", "normal", "slow_normal", "slow_movable")
-N_ZONES = 5
+N_ZONES = len(ZONES)
+DMA, DMA32, NORMAL, SLOW_NORMAL, SLOW_MOVABLE = range(N_ZONES)
 FIRST_SLOW_ZONE = SLOW_NORMAL
 
 # Classes of pages (MODEL.md section 2).
-ANON, FILE, PT_LEAF, PT_UPPER, KSTACK, SLAB_UNRECLAIM, SLAB_RECLAIM, KERNEL_OTHER, MEMMAP = range(9)
 CLASSES = (
     "anon",
     "file",
@@ -26,31 +31,60 @@ CLASSES = (
     "kernel_other",
     "memmap",
 )
-N_CLASSES = 9
+N_CLASSES = len(CLASSES)
+ANON, FILE, PT_LEAF, PT_UPPER, KSTACK, SLAB_UNRECLAIM, SLAB_RECLAIM, KERNEL_OTHER, MEMMAP = range(N_CLASSES)
 FIRST_KERNEL_CLASS = PT_LEAF
 
 # Kinds of regions: mapped anonymous memory, read-only mapped files (NUMA balancing never promotes
 # them), writable mapped files, page cache reached by read() and write() (no page tables), files of a tmpfs (page
 # cache that only swap can hold), and anonymous memory that was only read (the shared zero page: page tables alone).
-KIND_ANON, KIND_FILE_RO, KIND_FILE_RW, KIND_CACHE, KIND_SHMEM, KIND_ZERO = 0, 1, 2, 3, 4, 5
 KINDS = ("anon", "file_ro", "file_rw", "cache", "shmem", "zero")
+KIND_ANON, KIND_FILE_RO, KIND_FILE_RW, KIND_CACHE, KIND_SHMEM, KIND_ZERO = range(len(KINDS))
 
 # Memory policies (set_mempolicy(2) and mbind(2)).
-MPOL_DEFAULT, MPOL_BIND_FAST, MPOL_BIND_SLOW, MPOL_PREFER_SLOW, MPOL_INTERLEAVE, MPOL_WEIGHTED = 0, 1, 2, 3, 4, 5
 MEMPOLICIES = ("default", "bind_fast", "bind_slow", "prefer_slow", "interleave", "weighted_interleave")
-
-# Placement modes of a kernel class (MODEL.md section 6).
-FALLBACK, PREFER_FAST, RESTRICT, PREFER_SLOW = 0, 1, 2, 3
-PLACEMENT_MODES = ("fallback", "prefer_fast", "restrict", "prefer_slow")
-
-# Entries of the action vector, in order.
 (
-    A_PT_LEAF,
-    A_PT_UPPER,
-    A_KSTACK,
-    A_SLAB_UNRECLAIM,
-    A_SLAB_RECLAIM,
-    A_KERNEL_OTHER,
+    MPOL_DEFAULT,
+    MPOL_BIND_FAST,
+    MPOL_BIND_SLOW,
+    MPOL_PREFER_SLOW,
+    MPOL_INTERLEAVE,
+    MPOL_WEIGHTED_INTERLEAVE,
+) = range(len(MEMPOLICIES))
+
+# Modes of NUMA balancing (/proc/sys/kernel/numa_balancing: 0, 1, 2).
+NUMA_BALANCING = ("off", "normal", "tiering")
+NUMA_BALANCING_OFF, NUMA_BALANCING_NORMAL, NUMA_BALANCING_TIERING = range(len(NUMA_BALANCING))
+
+# Loaded-latency curves of DRAM, and of the slow tier: CXL's by knee and ceiling, or another socket's DRAM as measured.
+DRAM_CURVES = ("spr", "graviton3", "skylake", "cascade_lake")
+SLOW_CURVES = ("cxl", "skylake_remote", "cascade_lake_remote")
+SLOW_CURVE_CXL, SLOW_CURVE_SKYLAKE_REMOTE, SLOW_CURVE_CASCADE_LAKE_REMOTE = range(len(SLOW_CURVES))
+
+# Entries of the action vector, in order; `tiergym.env.actions` says what each does.
+ACTIONS = (
+    "place.pt_leaf",
+    "place.pt_upper",
+    "place.kstack",
+    "place.slab_unreclaim",
+    "place.slab_reclaim",
+    "place.kernel_other",
+    "migrate.pt_leaf",
+    "migrate.slab",
+    "migrate.kstack",
+    "migrate.budget",
+    "headroom",
+    "zone",
+    "memmap",
+)
+N_ACTIONS = len(ACTIONS)
+(
+    A_PLACE_PT_LEAF,
+    A_PLACE_PT_UPPER,
+    A_PLACE_KSTACK,
+    A_PLACE_SLAB_UNRECLAIM,
+    A_PLACE_SLAB_RECLAIM,
+    A_PLACE_KERNEL_OTHER,
     A_MIGRATE_PT_LEAF,
     A_MIGRATE_SLAB,
     A_MIGRATE_KSTACK,
@@ -58,51 +92,57 @@ PLACEMENT_MODES = ("fallback", "prefer_fast", "restrict", "prefer_slow")
     A_HEADROOM,
     A_ZONE,
     A_MEMMAP,
-) = range(13)
-N_ACTIONS = 13
+) = range(N_ACTIONS)
+PLACEMENT_ENTRIES = tuple(ACTIONS.index(f"place.{cls}") if f"place.{cls}" in ACTIONS else -1 for cls in CLASSES)
+"""Per class of pages, the action entry that places it; -1 where a class has none."""
+N_PLACEMENTS = sum(entry >= 0 for entry in PLACEMENT_ENTRIES)
+"""They are the first entries of an action."""
 
-MIGRATE_OFF, MIGRATE_WITH_DATA, MIGRATE_IDLE = 0, 1, 2
-MIGRATE_WHEN_IDLE = 1  # slab and stacks: off or when idle
-ZONE_NORMAL, ZONE_MOVABLE, ZONE_AUTO = 0, 1, 2
-MEMMAP_DRAM, MEMMAP_ON_MEMORY = 0, 1
+# Modes of the action's entries: placement of a kernel class (MODEL.md section 6), moving of page tables, of slab and
+# stacks, the budget for both, headroom, zone of blocks that come online, and their memmap.
+PLACEMENT_MODES = ("fallback", "prefer_fast", "restrict", "prefer_slow")
+FALLBACK, PREFER_FAST, RESTRICT, PREFER_SLOW = range(len(PLACEMENT_MODES))
+TABLE_MIGRATIONS = ("off", "with_data", "idle")
+MIGRATE_TABLES_OFF, MIGRATE_TABLES_WITH_DATA, MIGRATE_TABLES_IDLE = range(len(TABLE_MIGRATIONS))
+OBJECT_MIGRATIONS = ("off", "idle")
+MIGRATE_OBJECTS_OFF, MIGRATE_OBJECTS_IDLE = range(len(OBJECT_MIGRATIONS))
+MIGRATION_BUDGETS = ("low", "medium", "high")
+BUDGET_LOW, BUDGET_MEDIUM, BUDGET_HIGH = range(len(MIGRATION_BUDGETS))
+HEADROOMS = ("off", "small", "medium", "large")
+HEADROOM_OFF, HEADROOM_SMALL, HEADROOM_MEDIUM, HEADROOM_LARGE = range(len(HEADROOMS))
+ONLINE_ZONES = ("normal", "movable", "auto_movable")
+ZONE_NORMAL, ZONE_MOVABLE, ZONE_AUTO_MOVABLE = range(len(ONLINE_ZONES))
+MEMMAPS = ("dram", "on_memory")
+MEMMAP_DRAM, MEMMAP_ON_MEMORY = range(len(MEMMAPS))
 
 # Memory block states (drivers/base/memory.c). An added block has no memmap yet; one that went offline keeps its own.
-BLOCK_ABSENT, BLOCK_ADDED, BLOCK_OFFLINE, BLOCK_NORMAL, BLOCK_MOVABLE = 0, 1, 2, 3, 4
+# From BLOCK_NORMAL on it is online.
+BLOCK_STATES = ("absent", "added", "offline", "normal", "movable")
+BLOCK_ABSENT, BLOCK_ADDED, BLOCK_OFFLINE, BLOCK_NORMAL, BLOCK_MOVABLE = range(len(BLOCK_STATES))
 
 # Distribution kinds of a drawn parameter.
-FIXED, UNIFORM, LOG_UNIFORM, NORMAL_TRUNCATED, CHOICE = 0, 1, 2, 3, 4
 DISTRIBUTIONS = ("fixed", "uniform", "log_uniform", "normal", "choice")
+DRAW_FIXED, DRAW_UNIFORM, DRAW_LOG_UNIFORM, DRAW_NORMAL, DRAW_CHOICE = range(len(DISTRIBUTIONS))
 
 # Populations of kernel objects that a workload asks for.
-POOL_THREADS, POOL_FILES, POOL_SOCKETS, POOL_BUFFERS = 0, 1, 2, 3
 POOLS = ("threads", "files", "sockets", "buffers")
-N_POOLS = 4
+N_POOLS = len(POOLS)
+POOL_THREADS, POOL_FILES, POOL_SOCKETS, POOL_BUFFERS = range(N_POOLS)
 
 # How a shrinking population leaves its slabs: at random, or in the order of its birth, the oldest or the newest first.
-DEATHS_RANDOM, DEATHS_OLDEST, DEATHS_NEWEST = 0, 1, 2
 DEATHS = ("random", "oldest_first", "newest_first")
+DEATHS_RANDOM, DEATHS_OLDEST_FIRST, DEATHS_NEWEST_FIRST = range(len(DEATHS))
 
 # Slab pools, each with its pages and objects per tier.
-SLAB_POOL_UNRECLAIM, SLAB_POOL_RECLAIM = 0, 1
+SLAB_POOLS = ("unreclaim", "reclaim")
+N_SLAB_POOLS = len(SLAB_POOLS)
+SLAB_POOL_UNRECLAIM, SLAB_POOL_RECLAIM = range(N_SLAB_POOLS)
 
 # Events of a scenario. Offline and online leave the blocks plugged, as writing to memory<n>/state does.
-EVENT_NONE, EVENT_HOT_ADD, EVENT_HOT_REMOVE, EVENT_OFFLINE, EVENT_ONLINE = 0, 1, 2, 3, 4
 EVENTS = ("none", "hot_add", "hot_remove", "offline", "online")
+EVENT_NONE, EVENT_HOT_ADD, EVENT_HOT_REMOVE, EVENT_OFFLINE, EVENT_ONLINE = range(len(EVENTS))
 
 # Causes of lost time: the attribution (MODEL.md section 5). They add up to 1 - throughput.
-(
-    LOST_DATA,
-    LOST_PAGE_TABLES,
-    LOST_STACKS,
-    LOST_SLAB,
-    LOST_MEMMAP,
-    LOST_CONTENTION,
-    LOST_PREMATURE_RECLAIM,
-    LOST_RECLAIM,
-    LOST_MIGRATION,
-    LOST_REFAULT,
-    LOST_OOM,
-) = range(11)
 CAUSES = (
     "data_on_slow",
     "page_tables",
@@ -116,12 +156,25 @@ CAUSES = (
     "refault",
     "oom",
 )
-N_CAUSES = 11
+N_CAUSES = len(CAUSES)
+(
+    LOST_DATA_ON_SLOW,
+    LOST_PAGE_TABLES,
+    LOST_STACKS,
+    LOST_SLAB,
+    LOST_MEMMAP,
+    LOST_CONTENTION,
+    LOST_PREMATURE_RECLAIM,
+    LOST_OTHER_RECLAIM,
+    LOST_MIGRATION,
+    LOST_REFAULT,
+    LOST_OOM,
+) = range(N_CAUSES)
 
 # Terms of the reward (MODEL.md section 8).
-TERM_ACCESS_LATENCY, TERM_PREMATURE_RECLAIM, TERM_MIGRATION, TERM_OOM = 0, 1, 2, 3
 TERMS = ("access_latency", "premature_reclaim", "migration", "oom")
-N_TERMS = 4
+N_TERMS = len(TERMS)
+TERM_ACCESS_LATENCY, TERM_PREMATURE_RECLAIM, TERM_MIGRATION, TERM_OOM = range(N_TERMS)
 
 # Counters of one tick, in the manner of /proc/vmstat.
 COUNTERS = (
@@ -161,41 +214,41 @@ COUNTERS = (
     "blocks_failed",
     "pages_evacuated",
 )
+N_COUNTERS = len(COUNTERS)
 (
     C_PGALLOC_FAST,
     C_PGALLOC_SLOW,
     C_PGFREE,
-    C_WAKEUP_FAST,
-    C_WAKEUP_SLOW,
-    C_KSWAPD_EMPTY,
-    C_STEAL_KSWAPD_FAST,
-    C_STEAL_KSWAPD_SLOW,
-    C_STEAL_DIRECT_FAST,
-    C_STEAL_DIRECT_SLOW,
+    C_KSWAPD_WAKEUPS_FAST,
+    C_KSWAPD_WAKEUPS_SLOW,
+    C_KSWAPD_RUNS_EMPTY,
+    C_PGSTEAL_KSWAPD_FAST,
+    C_PGSTEAL_KSWAPD_SLOW,
+    C_PGSTEAL_DIRECT_FAST,
+    C_PGSTEAL_DIRECT_SLOW,
     C_ALLOCSTALL,
-    C_DEMOTE_KSWAPD,
-    C_DEMOTE_DIRECT,
-    C_DEMOTE_PROACTIVE,
-    C_PROMOTE,
-    C_PROMOTE_CANDIDATE,
-    C_HINT_FAULTS,
-    C_SWAPOUT,
-    C_SWAPIN,
+    C_PGDEMOTE_KSWAPD,
+    C_PGDEMOTE_DIRECT,
+    C_PGDEMOTE_PROACTIVE,
+    C_PGPROMOTE_SUCCESS,
+    C_PGPROMOTE_CANDIDATE,
+    C_NUMA_HINT_FAULTS,
+    C_PSWPOUT,
+    C_PSWPIN,
     C_FILE_DROPPED,
     C_FILE_REFAULT,
     C_SLAB_SHRUNK,
-    C_KERNEL_FALLBACK,
-    C_USER_FALLBACK,
-    C_PREMATURE_PAGES,
-    C_OOM,
-    C_OOM_PREMATURE,
-    C_MIGRATE_PT,
-    C_MIGRATE_SLAB,
-    C_MIGRATE_KSTACK,
-    C_MIGRATE_FAIL,
+    C_KERNEL_FALLBACK_SLOW,
+    C_USER_FALLBACK_SLOW,
+    C_PREMATURE_RECLAIM_PAGES,
+    C_OOM_KILL,
+    C_OOM_KILL_PREMATURE,
+    C_PGMIGRATE_PT,
+    C_PGMIGRATE_SLAB,
+    C_PGMIGRATE_KSTACK,
+    C_PGMIGRATE_FAIL,
     C_BLOCKS_ONLINED,
     C_BLOCKS_OFFLINED,
     C_BLOCKS_FAILED,
-    C_EVACUATED,
-) = range(35)
-N_COUNTERS = 35
+    C_PAGES_EVACUATED,
+) = range(N_COUNTERS)

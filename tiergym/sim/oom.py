@@ -67,10 +67,10 @@ def out_of_memory(m, refused, cls, nodes):
             victim, worst = q, points
     if victim < 0:
         return False
-    m.counters[n.C_OOM] += 1
+    m.counters[n.C_OOM_KILL] += 1
     m.oom_class = cls
     m.oom_nodes = nodes
     if slow_free_above(m, MARK_MIN) >= refused:
-        m.counters[n.C_OOM_PREMATURE] += 1
+        m.counters[n.C_OOM_KILL_PREMATURE] += 1
     kill(m, victim)
     return True

@@ -8,7 +8,17 @@ fixed value or a distribution; either way one row of `ROW` float64 describes it 
 
 from dataclasses import dataclass
 
-from tiergym.sim.names import DEATHS, EVENTS, KINDS, MEMPOLICIES
+from tiergym.sim.names import (
+    DEATHS,
+    DRAM_CURVES,
+    EVENTS,
+    KINDS,
+    MEMPOLICIES,
+    NUMA_BALANCING,
+    SLOW_CURVES,
+    SWITCH,
+    TERMS,
+)
 
 N_PROCESSES = 8
 N_EVENTS = 4
@@ -42,8 +52,6 @@ def _e(name: str, default: int, choices: tuple[str, ...], doc: str) -> Field:
     return Field(name, default, 0, len(choices) - 1, doc, integer=True, choices=choices)
 
 
-SWITCH = ("off", "on")
-
 MACHINE: tuple[Field, ...] = (
     _f("dram_mib", 65536, 64, 8e6, "DRAM on node 0"),
     _f("dma_mib", 15, 0, 16, "managed part of ZONE_DMA"),
@@ -56,14 +64,14 @@ MACHINE: tuple[Field, ...] = (
     _f("dram_latency_ns", 114, 20, 2000, "idle load-to-use latency of DRAM (FACTS A1, A5)"),
     _f("dram_read_gbps", 218, 0.1, 20000, "peak DRAM bandwidth, reads only"),
     _f("dram_mixed_gbps", 203, 0.1, 20000, "peak DRAM bandwidth at 50 % writes"),
-    _e("dram_curve", 0, ("spr", "graviton3", "skylake", "cascade_lake"), "loaded-latency curve of DRAM (FACTS A3)"),
+    _e("dram_curve", 0, DRAM_CURVES, "loaded-latency curve of DRAM (FACTS A3)"),
     _f("slow_latency_ns", 250, 20, 10000, "idle load-to-use latency of CXL"),
     _f("slow_read_gbps", 18, 0.1, 20000, "peak CXL bandwidth, reads only"),
     _f("slow_mixed_gbps", 27, 0.1, 20000, "peak CXL bandwidth at 50 % writes (duplex link)"),
     _e(
         "slow_curve",
         0,
-        ("cxl", "skylake_remote", "cascade_lake_remote"),
+        SLOW_CURVES,
         "loaded-latency curve of the slow tier: CXL's by knee and ceiling, or another socket's DRAM as measured (A3)",
     ),
     _f("slow_knee", 0.6, 0.05, 0.99, "utilisation at which CXL latency starts to rise (FACTS A4, A5)"),
@@ -81,7 +89,7 @@ KERNEL: tuple[Field, ...] = (
     ),
     _e("thp", 1, SWITCH, "transparent huge pages enabled: raises min_free_kbytes (khugepaged.c)"),
     _e("demotion", 0, SWITCH, "/sys/kernel/mm/numa/demotion_enabled"),
-    _e("numa_balancing", 0, ("off", "normal", "tiering"), "normal: promote what fits; tiering: hot pages, wake kswapd"),
+    _e("numa_balancing", 0, NUMA_BALANCING, "normal: promote what fits; tiering: hot pages, wake kswapd"),
     _e("damon_promotion", 0, SWITCH, "DAMON's DAMOS_MIGRATE_HOT on the slow node: hot pages into DRAM, down to min"),
     _f("swap_mib", 0, 0, 8e6, "swap space"),
     _f("swap_out_us", 0, 0, 1e6, "wait of kswapd for one page to be written to swap; 0: the device keeps up"),
@@ -130,10 +138,7 @@ EPISODE: tuple[Field, ...] = (
     _f("decision_us", 0.0, 0, 1e6, "latency of one policy decision, charged to every tick"),
 )
 
-WEIGHTS: tuple[Field, ...] = tuple(
-    _f(f"weight_{t}", 1.0, 0, 1000, f"weight of the reward term {t}")
-    for t in ("access_latency", "premature_reclaim", "migration", "oom")
-)
+WEIGHTS: tuple[Field, ...] = tuple(_f(f"weight_{t}", 1.0, 0, 1000, f"weight of the reward term {t}") for t in TERMS)
 
 WORKLOAD: tuple[Field, ...] = (
     _f("workers", 32, 1, 4096, "threads that do the work in parallel: a stall of one loses 1/workers"),

@@ -122,7 +122,7 @@ def promote(m, share):
             region.asked = int(wanted + 0.5)
             parts += wanted - region.asked if wanted < 0.5 else 0.0
             total += region.asked
-            m.counters[n.C_HINT_FAULTS] += int(faults)
+            m.counters[n.C_NUMA_HINT_FAULTS] += int(faults)
             m.owed_s[n.LOST_MIGRATION] += faults * m.hint_fault_us * 1e-6
     m.promote_part += parts
     if m.promote_part >= 1.0:
@@ -132,7 +132,7 @@ def promote(m, share):
             wake_kswapd(m, n.FAST, n.ANON, False, 1)
     if total == 0:
         return
-    m.counters[n.C_PROMOTE_CANDIDATE] += total
+    m.counters[n.C_PGPROMOTE_CANDIDATE] += total
     limit = min(total, int(m.promote_credit))
     moved = 0
     for _ in range(MAX_ROUNDS):  # kswapd makes room while promotion uses it up
@@ -154,5 +154,5 @@ def promote(m, share):
         if moved in (before, limit):
             break
     m.promote_credit -= moved
-    m.counters[n.C_PROMOTE] += moved
+    m.counters[n.C_PGPROMOTE_SUCCESS] += moved
     m.owed_s[n.LOST_MIGRATION] += moved * m.migrate_unbatched_us * 1e-6

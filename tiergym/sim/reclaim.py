@@ -63,7 +63,7 @@ def evict(m, r, z, pages, premature):
     if swap_backed(m, r):
         pages = min(pages, m.swap_free_pages)
         m.swap_free_pages -= pages
-        m.counters[n.C_SWAPOUT] += pages
+        m.counters[n.C_PSWPOUT] += pages
     else:
         m.counters[n.C_FILE_DROPPED] += pages
     leave_swap_cache(m, r, z, pages)

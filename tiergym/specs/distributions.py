@@ -39,7 +39,7 @@ def allowed(field: Field) -> str:
 def parse(value: Any, field: Field) -> Row:
     """The row of a TOML value. Raises `ValueError` saying what is allowed."""
     if not isinstance(value, dict):
-        return _row(n.FIXED, _number(value, field))
+        return _row(n.DRAW_FIXED, _number(value, field))
     forms = [key for key in value if key in _FORMS]
     if len(forms) != 1:
         raise ValueError(f"{allowed(field)}, or a table with exactly one of {', '.join(_FORMS)}")
@@ -60,17 +60,17 @@ def parse(value: Any, field: Field) -> Row:
         raise ValueError(f"low <= high in {form} = [low, high]")
     if form == "log_uniform" and low <= 0:
         raise ValueError("low > 0 in log_uniform = [low, high]")
-    return _row(n.UNIFORM if form == "uniform" else n.LOG_UNIFORM, low, high)
+    return _row(n.DRAW_UNIFORM if form == "uniform" else n.DRAW_LOG_UNIFORM, low, high)
 
 
 def support(row: Row) -> tuple[tuple[float, float], ...]:
     """Intervals that hold every value the row can give: one, or a point for each choice."""
     kind = int(row[0])
-    if kind == n.FIXED:
+    if kind == n.DRAW_FIXED:
         return ((row[1], row[1]),)
-    if kind == n.CHOICE:
+    if kind == n.DRAW_CHOICE:
         return tuple((value, value) for value in row[2 : 2 + int(row[1])])
-    return ((row[3], row[4]),) if kind == n.NORMAL_TRUNCATED else ((row[1], row[2]),)
+    return ((row[3], row[4]),) if kind == n.DRAW_NORMAL else ((row[1], row[2]),)
 
 
 def lowest(row: Row) -> float:
@@ -124,13 +124,13 @@ def _normal(value: dict[str, Any], field: Field) -> Row:
         raise ValueError("a standard deviation > 0 in normal = [mean, standard deviation]")
     if not low <= mean <= high:
         raise ValueError(f"low <= mean <= high in a normal (low {_short(low)}, high {_short(high)})")
-    return _row(n.NORMAL_TRUNCATED, mean, deviation, low, high)
+    return _row(n.DRAW_NORMAL, mean, deviation, low, high)
 
 
 def _choice(values: Any, field: Field) -> Row:
     if not isinstance(values, list) or not 1 <= len(values) <= MAX_CHOICES:
         raise ValueError(f"choice = [...] with 1 to {MAX_CHOICES} values, each {allowed(field)}")
-    return _row(n.CHOICE, len(values), *(_number(value, field) for value in values))
+    return _row(n.DRAW_CHOICE, len(values), *(_number(value, field) for value in values))
 
 
 def _short(number: float) -> str:

@@ -99,7 +99,7 @@ def _fallback_rows(recording: Recording, replay: Replay) -> Iterator[Row]:
         yield Row("reclaimed before fallback", str(stolen[0]), str(stolen[1]), "0", stolen[1] == 0)
 
 
-STEALS = [n.C_STEAL_KSWAPD_FAST, n.C_STEAL_KSWAPD_SLOW, n.C_STEAL_DIRECT_FAST, n.C_STEAL_DIRECT_SLOW]
+STEALS = [n.C_PGSTEAL_KSWAPD_FAST, n.C_PGSTEAL_KSWAPD_SLOW, n.C_PGSTEAL_DIRECT_FAST, n.C_PGSTEAL_DIRECT_SLOW]
 
 
 def _first(condition: np.ndarray) -> int | None:
@@ -140,14 +140,14 @@ def _touched(recording: Recording, replay: Replay, kill: int) -> int:
 def _reclaim_rows(recording: Recording, replay: Replay) -> Iterator[Row]:
     """Demoted and swapped pages; demotion is required to agree where kernel requests drive it (F6)."""
     demoted = int(sum(recording.column(f"vm.pgdemote_{who}")[-1] for who in ("kswapd", "direct")))
-    simulated = int(replay.counters[-1, [n.C_DEMOTE_KSWAPD, n.C_DEMOTE_DIRECT]].sum())
+    simulated = int(replay.counters[-1, [n.C_PGDEMOTE_KSWAPD, n.C_PGDEMOTE_DIRECT]].sum())
     ratio = max(demoted, simulated, 1) / max(min(demoted, simulated), 1)
     close = ratio <= DEMOTED_FACTOR or max(demoted, simulated) <= DEMAND_PAGES
     driven = action_modes(recording)["zone"] == "movable"
     yield Row("pages demoted", str(demoted), str(simulated), f"factor {DEMOTED_FACTOR}", close, required=driven)
     if recording.column("mi.SwapTotal").max() > 0:
         swapped = int(recording.column("vm.pswpout")[-1])
-        ours = int(replay.counters[-1, n.C_SWAPOUT])
+        ours = int(replay.counters[-1, n.C_PSWPOUT])
         close = max(swapped, ours, 1) / max(min(swapped, ours), 1) <= DEMOTED_FACTOR
         yield Row("pages swapped", str(swapped), str(ours), f"factor {DEMOTED_FACTOR}", close, required=False)
 

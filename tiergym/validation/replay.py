@@ -57,8 +57,9 @@ class Replay:
     """A simulated run at the recorded times.
 
     pages: int64 (samples, classes of `CLASSES`, 2 nodes). free, pcp: int64 (samples, 2). counters: int64
-    (samples, 35), since the start. marks: zone -> (managed, min, low, high) after the blocks came online. refill: pages
-    that a per-CPU list of DRAM takes at once. touched: what processes that can be killed had asked for, (samples,).
+    (samples, N_COUNTERS), since the start. marks: zone -> (managed, min, low, high) after the blocks came online.
+    refill: pages that a per-CPU list of DRAM takes at once. touched: what processes that can be killed had asked for,
+    (samples,).
     """
 
     pages: NDArray[np.int64]
@@ -153,7 +154,7 @@ def replay(recording: Recording) -> Replay:
         machines.step(action)
         sample = -(-step // STEPS)
         _note(out, sample, record, machines.counters[0], first=step % STEPS == 1 or STEPS == 1)
-        if machines.counters[0][n.C_OOM]:
+        if machines.counters[0][n.C_OOM_KILL]:
             out.kills.append(_kill(sample, step, others, before, record, requests))
         for tag in {tag for when, what, tag in requests.blocks if when == step and what == "offline"}:
             so_far = out.offline.get(tag, (0, 0))

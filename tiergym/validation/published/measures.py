@@ -77,7 +77,7 @@ def _slow_gib(run: Run, region: str) -> float:
 
 
 def _oom(run: Run, region: str) -> float:
-    return float((run.counters[..., n.C_OOM].sum(axis=0) > 0).mean())
+    return float((run.counters[..., n.C_OOM_KILL].sum(axis=0) > 0).mean())
 
 
 def _slowdown(quantile: float) -> Callable[[Run, str], float]:
@@ -114,7 +114,7 @@ MEASURES: Mapping[str, Measure] = {
     ),
     "kswapd_pages_per_s": Measure(
         "pages that both kswapds reclaimed, per second",
-        lambda run, region: _per_s(run, n.C_STEAL_KSWAPD_FAST, n.C_STEAL_KSWAPD_SLOW),
+        lambda run, region: _per_s(run, n.C_PGSTEAL_KSWAPD_FAST, n.C_PGSTEAL_KSWAPD_SLOW),
     ),
     "slab_alloc_us": Measure(
         "time per new page of reclaimable slab: 3 us, and its waiting for direct reclaim", _slab_alloc_us

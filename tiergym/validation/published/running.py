@@ -21,9 +21,9 @@ SEED = 0
 class Run:
     """What N machines did in T ticks, measured from tick `start` on.
 
-    throughput (T, N); misses_per_s (T, N, 2), per tier; counters (T, N, 35); stall_s (T, N, 9), direct reclaim per
-    class; used_pages (T, N, 9, 5), per class and zone. `records`: the machines after the last tick, fields as in
-    `tiergym.sim.layout`. `regions`: names in the order of the records' axis.
+    throughput (T, N); misses_per_s (T, N, N_TIERS), per tier; counters (T, N, N_COUNTERS); stall_s (T, N, N_CLASSES),
+    direct reclaim per class; used_pages (T, N, N_CLASSES, N_ZONES), per class and zone. `records`: the machines after
+    the last tick, fields as in `tiergym.sim.layout`. `regions`: names in the order of the records' axis.
     """
 
     dt_s: float

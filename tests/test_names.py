@@ -1,0 +1,101 @@
+"""Every constant of `tiergym.sim.names` is spelled like the name that it indexes, and none is left over."""
+
+import re
+
+import pytest
+
+from tiergym.env.actions import ENTRIES
+from tiergym.sim import names as n
+
+FAMILIES = (
+    ("", n.SWITCH),
+    ("", n.TIERS),
+    ("", n.ZONES),
+    ("", n.CLASSES),
+    ("", n.PLACEMENT_MODES),
+    ("KIND_", n.KINDS),
+    ("MPOL_", n.MEMPOLICIES),
+    ("NUMA_BALANCING_", n.NUMA_BALANCING),
+    ("SLOW_CURVE_", n.SLOW_CURVES),
+    ("A_", n.ACTIONS),
+    ("MIGRATE_TABLES_", n.TABLE_MIGRATIONS),
+    ("MIGRATE_OBJECTS_", n.OBJECT_MIGRATIONS),
+    ("BUDGET_", n.MIGRATION_BUDGETS),
+    ("HEADROOM_", n.HEADROOMS),
+    ("ZONE_", n.ONLINE_ZONES),
+    ("MEMMAP_", n.MEMMAPS),
+    ("BLOCK_", n.BLOCK_STATES),
+    ("DRAW_", n.DISTRIBUTIONS),
+    ("POOL_", n.POOLS),
+    ("DEATHS_", n.DEATHS),
+    ("SLAB_POOL_", n.SLAB_POOLS),
+    ("EVENT_", n.EVENTS),
+    ("LOST_", n.CAUSES),
+    ("TERM_", n.TERMS),
+    ("C_", n.COUNTERS),
+)
+"""Prefix of the constants, and the names that they index. Without a prefix, the names alone tell them apart."""
+FIRSTS = {"FIRST_SLOW_ZONE": n.SLOW_NORMAL, "FIRST_KERNEL_CLASS": n.PT_LEAF}
+NO_CONSTANTS = {"DRAM_CURVES"}
+"""Names that code only counts through."""
+MODES = {
+    **{name: n.PLACEMENT_MODES for name in n.ACTIONS if name.startswith("place.")},
+    "migrate.pt_leaf": n.TABLE_MIGRATIONS,
+    "migrate.slab": n.OBJECT_MIGRATIONS,
+    "migrate.kstack": n.OBJECT_MIGRATIONS,
+    "migrate.budget": n.MIGRATION_BUDGETS,
+    "headroom": n.HEADROOMS,
+    "zone": n.ONLINE_ZONES,
+    "memmap": n.MEMMAPS,
+}
+
+
+def integers():
+    return {name: value for name, value in vars(n).items() if name.isupper() and isinstance(value, int)}
+
+
+def tuples_of_names():
+    public = {name: value for name, value in vars(n).items() if name.isupper() and isinstance(value, tuple)}
+    return {name: value for name, value in public.items() if isinstance(value[0], str)}
+
+
+def spelled(prefix, name):
+    return prefix + re.sub(r"\W", "_", name).upper()
+
+
+@pytest.mark.parametrize(("prefix", "names"), FAMILIES, ids=[prefix or names[0] for prefix, names in FAMILIES])
+def test_constants_are_spelled_like_the_names_they_index(prefix, names):
+    assert len(set(names)) == len(names)
+    assert [getattr(n, spelled(prefix, name)) for name in names] == list(range(len(names)))
+
+
+def test_every_integer_belongs_to_a_family_or_counts_one():
+    constants = [spelled(prefix, name) for prefix, names in FAMILIES for name in names]
+    assert len(set(constants)) == len(constants)
+    counts = {name: len(values) for family, values in tuples_of_names().items() if (name := f"N_{family}") in vars(n)}
+    counts["N_PLACEMENTS"] = sum(name.startswith("place.") for name in n.ACTIONS)
+    assert {name: value for name, value in integers().items() if name not in constants} == counts | FIRSTS
+
+
+def test_every_tuple_of_names_is_a_family():
+    """By identity: two families may have the same names."""
+    known = [id(names) for _, names in FAMILIES]
+    assert {name for name, value in tuples_of_names().items() if id(value) not in known} == NO_CONSTANTS
+
+
+def test_actions_are_the_entries_and_their_modes():
+    assert n.ACTIONS == tuple(entry.name for entry in ENTRIES)
+    assert MODES == {entry.name: entry.modes for entry in ENTRIES}
+
+
+def test_placements_are_the_first_entries_and_each_kernel_class_has_one_but_the_memmap():
+    """That one has an entry of its own, which chooses among other modes."""
+    placed = {cls: n.ACTIONS[entry] for cls, entry in zip(n.CLASSES, n.PLACEMENT_ENTRIES, strict=True) if entry >= 0}
+    assert placed == {cls: f"place.{cls}" for cls in n.CLASSES[n.FIRST_KERNEL_CLASS :] if cls != "memmap"}
+    assert tuple(placed.values()) == n.ACTIONS[: n.N_PLACEMENTS]
+
+
+def test_counters_of_both_tiers_stand_beside_each_other():
+    """Compiled code adds the tier to the index of the fast one."""
+    fast = [i for i, name in enumerate(n.COUNTERS) if name.endswith("_fast")]
+    assert [n.COUNTERS[i + n.SLOW] for i in fast] == [f"{n.COUNTERS[i].removesuffix('_fast')}_slow" for i in fast]
