@@ -15,15 +15,19 @@ from typing import Any
 from tiergym.errors import UserError
 from tiergym.recordings.format import Recording
 from tiergym.sim import names as n
+from tiergym.sim.parameters import EPISODE, N_EVENTS
 
 ZONE_OF = {
     (0, "DMA"): n.DMA,
     (0, "DMA32"): n.DMA32,
     (0, "Normal"): n.NORMAL,
+    (1, "DMA"): n.SLOW_NORMAL,
+    (1, "DMA32"): n.SLOW_NORMAL,
     (1, "Normal"): n.SLOW_NORMAL,
     (1, "Movable"): n.SLOW_MOVABLE,
 }
-"""(node, name in /proc/zoneinfo) of the zones that the model has."""
+"""(node, name in /proc/zoneinfo) -> zone of the model. Of node 1 all zones that kernel pages may be in are one: a node
+that is there at boot can lie below 4 GiB."""
 
 STRUCT_PAGES_PER_PAGE = 64
 PAGES_PER_MIB = 256
@@ -46,6 +50,9 @@ EMULATED_SWAP_OUT_US = 3000
 swap."""
 EMULATED_SWAP_IN_US = 1200
 """A thread's wait for a page from there, readahead included: two threads had 6,700 back in 4.0 s, in the same one."""
+
+TICK_S = next(field.default for field in EPISODE if field.name == "dt_s")
+"""A tick before the recorded times begin."""
 
 LEAST_MANAGED = 0.65
 """Below this share of managed pages the size in meta.json is not the size that the kernel works with."""
@@ -121,8 +128,29 @@ def slow_is_lower_tier(recording: Recording) -> bool:
     return bool(tiers) and not any("-" in words[-1] or "," in words[-1] for words in tiers)
 
 
+def memmap_on_node_1(recording: Recording) -> bool:
+    """Whether node 1's struct pages are its own memory, which its zones then do not manage."""
+    if command_line(recording).get("memory_hotplug.memmap_on_memory", "0") in ("1", "Y", "y"):
+        return True
+    present, managed = (
+        sum(_first(recording, f"z1.{zone}.{pages}") for zone in recording.zones(1)) for pages in ("present", "managed")
+    )
+    return present - managed > present // STRUCT_PAGES_PER_PAGE // 2
+
+
+def there_at_boot(recording: Recording) -> bool:
+    """Whether node 1 was there when the kernel booted: then no block came online, and its memmap was set up first."""
+    if recording.meta.get("cxl_attach") == "boot" or {"DMA", "DMA32"}.intersection(recording.zones(1)):
+        return True
+    on_memory = command_line(recording).get("memory_hotplug.memmap_on_memory", "0") in ("1", "Y", "y")
+    return memmap_on_node_1(recording) and not on_memory
+
+
 def zone_mode(recording: Recording) -> str:
-    """Mode of the action `zone`: what memhp_default_state and online_policy make of hot-added memory."""
+    """Mode of the action `zone`: what memhp_default_state and online_policy make of hot-added memory; memory that was
+    there at boot is in the zones that it is in."""
+    if there_at_boot(recording):
+        return "movable" if recording.zones(1) == ("Movable",) else "normal"
     state = str(recording.meta["memhp_default_state"])
     if state == "online_movable":
         return "movable"
@@ -136,8 +164,24 @@ def zone_mode(recording: Recording) -> str:
 
 def action_modes(recording: Recording) -> dict[str, str]:
     """The action in force: an untouched Linux with this command line."""
-    on_memory = command_line(recording).get("memory_hotplug.memmap_on_memory", "0") in ("1", "Y", "y")
-    return {"zone": zone_mode(recording), "memmap": "on_memory" if on_memory else "dram"}
+    return {"zone": zone_mode(recording), "memmap": "on_memory" if memmap_on_node_1(recording) else "dram"}
+
+
+def arrivals(recording: Recording) -> list[dict[str, Any]]:
+    """Events of a scenario: the DIMMs of node 1 behind the first, as they arrive one by one, a tick each.
+
+    Each finds what those before it have brought: where they are ZONE_NORMAL, its memmap can be theirs.
+    """
+    dimms = int(recording.meta.get("cxl_dimms") or 1)
+    blocks = int(float(recording.meta["cxl_mib"]) / BLOCK_MIB)
+    later = min(max(dimms - 1, 0), N_EVENTS)
+    if there_at_boot(recording) or blocks < dimms or later == 0:
+        return []
+    each = blocks // dimms
+    sizes = [each] * (later - 1) + [each * (dimms - later)]
+    return [
+        {"kind": "hot_add", "at_s": i * TICK_S, "mib": size * BLOCK_MIB} for i, size in enumerate(sizes, start=1)
+    ]
 
 
 def swap_mib(recording: Recording) -> float:
@@ -146,7 +190,7 @@ def swap_mib(recording: Recording) -> float:
 
 
 def sections(recording: Recording) -> dict[str, Any]:
-    """`machine` and `kernel` of a scenario in TOML's names. Raises `UserError` for a machine that the model lacks."""
+    """`machine`, `kernel`, `costs` and `events` of a scenario in TOML's names. Raises `UserError` for a machine that the model lacks."""
     start = first_sample(recording)
     fast = sum(start.managed[zone] for zone in range(n.FIRST_SLOW_ZONE))
     settings, command = switches(recording), command_line(recording)
@@ -184,7 +228,7 @@ def sections(recording: Recording) -> dict[str, Any]:
         kernel["swap_out_us"] = EMULATED_SWAP_OUT_US
         kernel["swap_latency_us"] = EMULATED_SWAP_IN_US
         kernel["demote_wait_us"] = EMULATED_DEMOTE_US
-    return {"machine": machine, "kernel": kernel, "costs": costs}
+    return {"machine": machine, "kernel": kernel, "costs": costs, "events": arrivals(recording)}
 
 
 def first_sample(recording: Recording) -> Start:
@@ -196,12 +240,12 @@ def first_sample(recording: Recording) -> Start:
             zone = ZONE_OF.get((node, name))
             if zone is None:
                 raise UserError(f"{recording.path}: zone {name} of node {node} is not in the model (it has 0 and 1)")
-            managed[zone] = _first(recording, f"z{node}.{name}.managed")
-            free[zone] = _first(recording, f"z{node}.{name}.free")
-            pcp[zone] = _first(recording, f"z{node}.{name}.pcp_count")
-            marks[zone] = {mark: _first(recording, f"z{node}.{name}.{mark}") for mark in ("min", "low", "high")}
-            if f"z{node}.{name}.promo" in recording.columns:
-                marks[zone]["promo"] = _first(recording, f"z{node}.{name}.promo")
+            managed[zone] += _first(recording, f"z{node}.{name}.managed")
+            free[zone] += _first(recording, f"z{node}.{name}.free")
+            pcp[zone] += _first(recording, f"z{node}.{name}.pcp_count")
+            for mark in ("min", "low", "high", "promo"):
+                if f"z{node}.{name}.{mark}" in recording.columns:
+                    marks[zone][mark] = marks[zone].get(mark, 0) + _first(recording, f"z{node}.{name}.{mark}")
 
     def nodes(counter: str, scale: float = 1.0) -> tuple[int, int]:
         low, high = (int(_first(recording, f"n{node}.{counter}") * scale) for node in (0, 1))

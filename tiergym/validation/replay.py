@@ -21,7 +21,14 @@ from tiergym.sim.replaying import PAGE_BYTES, Asked, State, ask, begin, install,
 from tiergym.specs import Scenario
 from tiergym.specs.reading import complete_sections
 from tiergym.specs.table import build_table
-from tiergym.validation.recorded_machine import Start, action_modes, first_sample, sections, thp_came_late
+from tiergym.validation.recorded_machine import (
+    Start,
+    action_modes,
+    arrivals,
+    first_sample,
+    sections,
+    thp_came_late,
+)
 from tiergym.validation.request_series import SLEEPING_TEXT, SYSTEM, Requests, between_samples
 from tiergym.validation.requests import read_requests
 
@@ -126,7 +133,8 @@ def replay(recording: Recording) -> Replay:
     record, action = machines.records[0], from_modes(action_modes(recording))[None]
     late = thp_came_late(recording)
     begin(record, bool(record["thp"]) and not late)
-    machines.step(action)  # the blocks come online
+    for _ in range(1 + len(arrivals(recording))):
+        machines.step(action)  # the blocks come online, one DIMM after another
     if late:
         start_khugepaged(record)
     marks = {
