@@ -13,7 +13,7 @@ import numpy as np
 from tiergym.recordings.format import Recording
 from tiergym.validation.recorded_machine import Start, first_sample
 from tiergym.validation.request_series import SYSTEM, RegionRequest, Requests, Series, start_regions
-from tiergym.validation.task_progress import alive, given_back_share, task_progress
+from tiergym.validation.task_progress import alive, given_back_share, task_progress, task_totals
 from tiergym.validation.tasks import Task, block_requests, offline_tests
 
 # A small process beside what it touches, as /proc/<pid>/status shows it for a static program: page tables of its text,
@@ -71,8 +71,8 @@ def script_requests(recording: Recording, tasks: list[Task]) -> Requests:
         group = [i for i, task in enumerate(tasks) if task.counter == counter]
         column = recording.column(f"w.{counter}").astype(np.float64)
         sizes = [float(tasks[i].size) for i in group]
-        for i, touched in zip(group, task_progress(t_s, column, [tasks[i] for i in group], sizes), strict=True):
-            _add_task(requests, f"p{i}", tasks[i], touched)
+        for i, total in zip(group, task_totals(t_s, column, [tasks[i] for i in group], sizes), strict=True):
+            _add_task(requests, f"p{i}", tasks[i], total)
     _add_second_regions(requests, recording, tasks)
     _add_processes(requests, tasks)
     _add_files(requests, recording)
@@ -95,12 +95,12 @@ def _system_regions(t_s: Series, start: Start, tasks: list[Task]) -> list[Region
     ]
 
 
-def _add_task(requests: Requests, process: str, task: Task, touched: Series) -> None:
-    """The region, threads or files that a command's own counter counts."""
-    name = f"{task.name}"
+def _add_task(requests: Requests, process: str, task: Task, total: Series) -> None:
+    """The region, threads or files that a command's own counter counts, `total` up to each sample."""
+    name, touched = task.name, total * given_back_share(requests.t_s, task)
     if task.counter == "file_touched_pages":
         # Page cache outlives who read it; a mapping's page tables do not.
-        cached = np.maximum.accumulate(touched)
+        cached = np.maximum.accumulate(total)
         requests.regions.append(RegionRequest(f"{name} cache", SYSTEM, cached, kind="cache"))
         if task.command == "llama":
             requests.regions.append(RegionRequest(name, process, touched, kind="zero"))
