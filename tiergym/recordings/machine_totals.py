@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from tiergym.recordings import page_cache
 from tiergym.recordings.format import Recording
-from tiergym.recordings.page_cache import CacheAsked, CacheCounts
-from tiergym.recordings.process_tree import UPPER_TABLES
+from tiergym.recordings.page_cache import CacheAsked, CacheCounts, Counter
 
 Series = NDArray[np.float64]
+PAGE_BYTES = 4096
 KB_PER_PAGE = 4.0
+TABLE_ENTRY_BYTES = 8
 STACK_KB = 16.0
 PROCESS_TREE_COLUMN = "w.file_rss_pages"
 """Recordings have it whose `w.*` come from /proc/<pid>, as `tiergym record` makes them; a workload that reports its own
@@ -46,7 +47,7 @@ def from_process_tree(recording: Recording) -> bool:
 
 def totals_of(recording: Recording) -> Totals:
     """The totals of a recording; pages that are larger than 4 KiB count as what they hold."""
-    factor = float(recording.meta.get("page_size", 4096)) / 4096
+    factor = float(recording.meta.get("page_size", PAGE_BYTES)) / PAGE_BYTES
 
     def nodes(counter: str) -> Series:
         columns = [_column(recording, f"n{node}.{counter}") for node in recording.nodes]
@@ -93,30 +94,41 @@ def _swapped(recording: Recording, anon: Series, shmem: Series) -> tuple[Series,
 
 def _files(recording: Recording, anon: Series, tables: Series, factor: float) -> tuple[Series, Series]:
     """Page cache of files asked for, and of it what is mapped or was and is only out of memory."""
-    rss = _mapped_now(recording, factor)
-    procs = _column(recording, "w.procs")
-    leaf = tables - tables[0] - UPPER_TABLES * procs - np.ceil((anon - anon[0]).clip(min=0) / page_cache.TABLE_PAGES)
-    asked, mapped = CacheAsked(), []
-    files = []
-    for k in range(len(recording.t_s)):
-
-        def vmstat(name: str, k: int = k) -> float:
-            return float(np.nan_to_num(recording.column(f"vm.{name}")[k])) * factor
-
-        there = sum(
-            page_cache.file_pages(lambda name, node=node, k=k: float(np.nan_to_num(recording.column(f"n{node}.{name}")[k])))
-            for node in recording.nodes
-        )
+    rss, procs = _mapped_now(recording, factor), _column(recording, "w.procs")
+    nodes = [_Counters(recording, f"n{node}.", factor) for node in recording.nodes]
+    table_pages = int(PAGE_BYTES * factor) // TABLE_ENTRY_BYTES
+    vmstat, asked = _Counters(recording, "vm.", factor), CacheAsked(table_pages)
+    files, mapped = np.zeros(len(rss)), np.zeros(len(rss))
+    for k in range(len(rss)):
+        there = page_cache.file_pages([node.at(k) for node in nodes])
         now = CacheCounts(
-            there * factor,
-            page_cache.dropped_files(vmstat),
-            page_cache.refaulted_files(vmstat),
-            float(min(rss[k], there * factor)),
-            float(leaf[k]),
+            there,
+            page_cache.dropped_files(vmstat.at(k)),
+            page_cache.refaulted_files(vmstat.at(k)),
+            min(float(rss[k]), there),
+            page_cache.tables_of_files(tables[k] - tables[0], anon[k] - anon[0], procs[k], table_pages),
         )
-        files.append(asked.add(now))
-        mapped.append(now.mapped + (asked.asked - now.there) * now.mapped / max(now.there, 1.0))
-    return np.array(files), np.array(mapped)
+        files[k] = asked.add(now)
+        mapped[k] = now.mapped + (files[k] - there) * now.mapped / max(there, 1.0)
+    return files, mapped
+
+
+class _Counters:
+    """Columns behind a prefix in pages of 4 KiB, each read once."""
+
+    def __init__(self, recording: Recording, prefix: str, factor: float) -> None:
+        self._recording, self._prefix, self._factor = recording, prefix, factor
+        self._read: dict[str, Series] = {}
+
+    def at(self, sample: int) -> Counter:
+        """The counters of one sample."""
+
+        def counter(name: str) -> float:
+            if name not in self._read:
+                self._read[name] = self._factor * _column(self._recording, self._prefix + name)
+            return float(self._read[name][sample])
+
+        return counter
 
 
 def _mapped_now(recording: Recording, factor: float) -> Series:

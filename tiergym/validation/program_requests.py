@@ -8,11 +8,15 @@ anything was put is never looked at.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from tiergym.recordings.format import Recording
+from tiergym.recordings.heat import HeatClass, heat_of
 from tiergym.recordings.machine_totals import Totals, totals_of
+from tiergym.recordings.request_curves import requests_of
 from tiergym.sim import demand
 from tiergym.sim.regions import LEAF_SPAN_PAGES
 from tiergym.validation.recorded_machine import first_sample
@@ -29,32 +33,36 @@ from tiergym.validation.task_progress import AFTER_KILL_S, SLOPE_S
 from tiergym.validation.tasks import Task, block_requests, kill_samples
 
 PROGRAM = "p0"
+UNUSED = ("page tables", "files")
+"""Regions without references of their own: tables are no pages, and a file that was read is not read again by itself."""
 PAGE_BYTES = 4096
 KB_PER_PAGE = 4.0
-USED_HZ = 0.1
-"""References per page and second of memory that processes hold; recordings seldom say."""
 
 
 def program_requests(recording: Recording) -> Requests:
     """The requests of a run of any program, at its sample times: growth beyond the first sample.
 
-    One process holds what the tree has touched; where the kernel killed one, what that one had.
+    One process holds what the tree has touched; where the kernel killed one, what that one had. Memory that processes
+    hold is as warm as the recording says, else as warm as a scenario's regions are by default.
     """
     t_s, start, totals = recording.t_s, first_sample(recording), totals_of(recording)
     kills = kill_samples(recording)
     anon, others = _anonymous(recording, totals, kills)
-    zero = np.zeros(len(t_s))
     regions = start_regions(t_s, start)
     regions[0].target = regions[0].target + np.minimum(others, 0.0)
-    used = zero + USED_HZ
-    tables = _tables(totals, anon, np.maximum(others, 0.0))
-    regions += [
-        RegionRequest("anon", PROGRAM, anon, access_hz=used),
-        RegionRequest("anon of others", SYSTEM, np.maximum(others, 0.0), access_hz=used),
+    others = np.maximum(others, 0.0)
+    mapped, unmapped = _files(totals, regions)
+    tables = _tables(totals, anon, others)
+    heat = heat_of(recording, requests_of(recording)).classes
+    for region in (
+        RegionRequest("anon", PROGRAM, anon),
+        RegionRequest("anon of others", SYSTEM, others),
         RegionRequest("page tables", PROGRAM, tables, kind="zero", density=1 / LEAF_SPAN_PAGES),
-        RegionRequest("shmem", SYSTEM, _growth(totals.shmem), kind="shmem", access_hz=used),
-        *_files(totals, regions),
-    ]
+        RegionRequest("shmem", SYSTEM, _growth(totals.shmem), kind="shmem"),
+        mapped,
+        unmapped,
+    ):
+        regions += [region] if region.name in UNUSED else _by_heat(region, heat)
     threads = totals.threads
     unreclaim = (totals.slab_unreclaim - totals.slab_unreclaim[0]) * PAGE_BYTES
     requests = Requests(
@@ -118,8 +126,8 @@ def _upper(leaf: Series) -> Series:
     return np.where(leaf > 0, np.ceil(leaf / LEAF_SPAN_PAGES) + 2, 0.0)
 
 
-def _files(totals: Totals, regions: list[RegionRequest]) -> list[RegionRequest]:
-    """Page cache beyond the first sample's: what is or was mapped, referenced while it is, and what is only read or
+def _files(totals: Totals, regions: list[RegionRequest]) -> tuple[RegionRequest, RegionRequest]:
+    """Page cache beyond the first sample's: what is or was mapped, in use as far as it is, and what is only read or
     written. Less than in the first sample: files of then were deleted."""
     grown = totals.files - totals.files[0]
     for region in regions:
@@ -127,10 +135,24 @@ def _files(totals: Totals, regions: list[RegionRequest]) -> list[RegionRequest]:
             region.target = np.maximum(region.target + np.minimum(grown, 0.0), 0.0)
     grown = np.maximum(grown, 0.0)
     kept = np.minimum(np.maximum.accumulate(totals.mapped), grown)
-    hz = USED_HZ * np.minimum(totals.mapped / np.maximum(kept, 1.0), 1.0)
-    return [
-        RegionRequest("mapped files", SYSTEM, kept, kind="cache", access_hz=hz),
+    in_use = np.minimum(totals.mapped / np.maximum(kept, 1.0), 1.0)
+    return (
+        RegionRequest("mapped files", SYSTEM, kept, kind="cache", access_hz=in_use),
         RegionRequest("files", SYSTEM, grown - kept, kind="cache"),
+    )
+
+
+def _by_heat(region: RegionRequest, classes: Sequence[HeatClass]) -> list[RegionRequest]:
+    """A region that is in use, or the share of it that `access_hz` gives, as one region per class of heat."""
+    used = np.ones(len(region.target)) if region.access_hz is None else region.access_hz
+    return [
+        replace(
+            region,
+            name=f"{region.name} {of.name}".strip(),
+            target=region.target * of.share,
+            access_hz=used * of.access_hz,
+        )
+        for of in classes
     ]
 
 
