@@ -14,6 +14,7 @@ from typing import Any
 
 from tiergym.errors import UserError
 from tiergym.recordings.format import Recording
+from tiergym.recordings.kernel_release import Version, is_known, known_release, parse_version, spelled
 from tiergym.sim import names as n
 from tiergym.sim.parameters import EPISODE, N_EVENTS
 
@@ -87,13 +88,23 @@ class Start:
     balancing: bool
 
 
-def kernel_version(recording: Recording) -> tuple[int, int]:
+def kernel_version(recording: Recording) -> Version:
     """(6, 12) of "6.12.95+deb12-amd64"."""
     release = recording.meta["kernel_release"]
-    match = re.match(r"(\d+)\.(\d+)", release)
-    if match is None:
+    version = parse_version(release)
+    if version is None:
         raise UserError(f"{recording.path}/meta.json: kernel_release is {release!r}; expected as 6.12.95")
-    return int(match[1]), int(match[2])
+    return version
+
+
+def machine_notes(recording: Recording) -> list[str]:
+    """What is said of a machine whose kernel is not known: as which it is read, and which counters it lacks."""
+    version, notes = kernel_version(recording), []
+    if not is_known(version):
+        notes.append(f"Linux {spelled(version)} is not known, it is read as {spelled(known_release(version))}")
+    if recording.absent:
+        notes.append(f"no counter {', '.join(recording.absent)}: what it counts is not judged")
+    return notes
 
 
 def command_line(recording: Recording) -> dict[str, str]:

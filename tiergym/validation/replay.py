@@ -15,7 +15,6 @@ from tiergym.errors import UserError
 from tiergym.recordings.format import Recording
 from tiergym.sim import demand
 from tiergym.sim import names as n
-from tiergym.sim import parameters as p
 from tiergym.sim.layout import REGION_SIZES
 from tiergym.sim.replaying import PAGE_BYTES, Asked, State, ask, begin, install, start_khugepaged
 from tiergym.specs import Scenario
@@ -66,7 +65,7 @@ class Replay:
     pages: int64 (samples, classes of `CLASSES`, 2 nodes). free, pcp: int64 (samples, 2). counters: int64
     (samples, N_COUNTERS), since the start. marks: zone -> (managed, min, low, high) after the blocks came online.
     refill: pages that a per-CPU list of DRAM takes at once. touched: what processes that can be killed had asked for,
-    (samples,).
+    (samples,). notes: what was asked otherwise than recorded.
     """
 
     pages: NDArray[np.int64]
@@ -80,12 +79,11 @@ class Replay:
     touched: NDArray[np.float64]
     kills: list[Kill] = field(default_factory=list)
     offline: dict[str, tuple[int, int]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def scenario_of(recording: Recording, requests: Requests) -> Scenario:
     """The machine and the workload's regions as a scenario; sizes are set at every tick of the replay."""
-    if len(requests.processes) > p.N_PROCESSES:
-        raise UserError(f"{recording.path}: {len(requests.processes)} processes; the model has {p.N_PROCESSES}")
     if len(requests.regions) > max(REGION_SIZES):
         raise UserError(f"{recording.path}: {len(requests.regions)} regions; the model has {max(REGION_SIZES)}")
     always = {"start_s": 0, "grow_s": 0, "hold_s": 1e6, "low_share": 1}
@@ -153,6 +151,7 @@ def replay(recording: Recording) -> Replay:
         int(record["used_pages"][n.MEMMAP].sum() + record["block_memmap"].sum()),
         int(record["pcp_refill_pages"][: n.FIRST_SLOW_ZONE].max()),
         recorded.touched(),
+        notes=recorded.notes,
     )
     _note(out, 0, record, np.zeros(n.N_COUNTERS, np.int64))
     for step in range(1, len(requests.t_s)):

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+
 from tiergym.recordings.format import Recording
 from tiergym.recordings.machine_totals import from_process_tree
+from tiergym.sim.layout import REGION_SIZES
+from tiergym.sim.parameters import N_PROCESSES
 from tiergym.validation.program_requests import program_requests
-from tiergym.validation.request_series import Requests
+from tiergym.validation.request_series import SYSTEM, RegionRequest, Requests
 from tiergym.validation.script_requests import script_requests
 from tiergym.validation.tasks import read_tasks
 
@@ -16,7 +22,51 @@ def is_program(recording: Recording) -> bool:
 
 
 def read_requests(recording: Recording) -> Requests:
-    """The requests of a run, resampled at its sample times."""
+    """The requests of a run, resampled at its sample times, in as many processes and regions as the model has."""
     if is_program(recording):
         return program_requests(recording)
-    return script_requests(recording, read_tasks(recording))
+    return fold(script_requests(recording, read_tasks(recording)))
+
+
+def fold(requests: Requests) -> Requests:
+    """The smallest processes become one where there are more than the model has, and a note says so.
+
+    The largest decide who is killed and when; what the small ones ask for together stays as it is.
+    """
+    names = [name for name in requests.processes if name != SYSTEM]
+    surplus = len(names) - (N_PROCESSES - 1)
+    if surplus <= 0:
+        return requests
+    held = {name: _peak([region for region in requests.regions if region.process == name]) for name in names}
+    small = sorted(names, key=lambda name: held[name])[: surplus + 1]
+    one = small[-1]
+    inside = [replace(region, process=one) for region in requests.regions if region.process in small]
+    regions = [region for region in requests.regions if region.process not in small]
+    if len(inside) + len(regions) > max(REGION_SIZES):
+        inside = _joined(inside)
+    threads = {name: series for name, series in requests.threads.items() if name not in small}
+    threads[one] = sum((requests.threads[name] for name in small if name in requests.threads), np.zeros(len(requests.t_s)))
+    return replace(
+        requests,
+        processes={name: values for name, values in requests.processes.items() if name not in small[:-1]},
+        regions=[*regions, *inside],
+        threads=threads,
+        killed=frozenset(one if name in small else name for name in requests.killed),
+        notes=[*requests.notes, f"{len(names)} processes, the model has {N_PROCESSES - 1}: the {len(small)} smallest "
+               "are one"],
+    )  # fmt: skip
+
+
+def _peak(regions: list[RegionRequest]) -> float:
+    return float(np.sum([region.target for region in regions], axis=0).max()) if regions else 0.0
+
+
+def _joined(regions: list[RegionRequest]) -> list[RegionRequest]:
+    """Regions that differ in size alone, as one; those that are referenced stay apart."""
+    alike: dict[tuple[object, ...], RegionRequest] = {}
+    for i, region in enumerate(regions):
+        apart = None if region.access_hz is None else i
+        key = (region.process, region.kind, region.density, region.mempolicy, region.mlocked, apart)
+        first = alike.get(key)
+        alike[key] = region if first is None else replace(first, target=first.target + region.target, left=None)
+    return list(alike.values())
