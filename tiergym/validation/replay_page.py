@@ -197,6 +197,25 @@ EVIDENCE = (
         "Recorded after the last change of the model that recordings led to, and scored once: nothing was changed\n"
         "afterwards, and no run was left out.",
     ),
+    Evidence(
+        "programs",
+        "validation-programs.md",
+        "Recordings of real programs",
+        "llama.cpp, redis, sqlite, memcached and a thread pool, read by their process trees and the machine's totals, as\n"
+        "any program that `tiergym record` watches. What is missed here is what the model does not do yet.",
+    ),
+    Evidence(
+        "releases",
+        "validation-releases.md",
+        "Recordings of newer releases",
+        "The workloads that [shaped the model](validation.md) on Linux 7.2 and 6.18, and some on 6.12 beside them.",
+    ),
+    Evidence(
+        "kinds",
+        "validation-kinds.md",
+        "Recordings of kinds that the model missed",
+        "Kinds of runs on which the model was known to be wrong, in other sizes than those that showed it.",
+    ),
 )
 """What docs/ shows of recordings; `python -m tiergym.validation docs` writes the pages."""
 
