@@ -12,7 +12,7 @@ TEST_ARGS ?= -q -n auto --maxprocesses 4
 BENCH_ARGS ?=
 LAB_ARGS ?=
 
-.PHONY: help setup run test lint types bench board kernel-lab lock clean
+.PHONY: help setup hooks run test lint format types bench board kernel-lab lock clean
 
 help:
 	@echo "make run    train PPO on llama-1to2, export it, compare it with the baselines (under 4 minutes on 2 cores)"
@@ -21,7 +21,9 @@ help:
 	@echo "make board  TensorBoard on runs/"
 	@echo "make bench  speed: ratios against references"
 	@echo "make kernel-lab  record a real kernel under QEMU (Debian, root) and judge the model on it"
-	@echo "make lint   ruff    make types  mypy    make lock  constraints.txt anew    make clean  remove what make made"
+	@echo "make lint   ruff    make types  mypy    make format  layout and what else ruff can mend"
+	@echo "make hooks  lint and types before every commit"
+	@echo "make lock   constraints.txt anew    make clean  remove what make made"
 
 setup: $(INSTALLED)
 
@@ -30,6 +32,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@
+
+hooks: setup
+	$(BIN)/pre-commit install
 
 run: setup
 	$(BIN)/tiergym run $(RUN_ARGS)
@@ -40,6 +45,10 @@ test: setup
 lint: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+
+format: setup
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
 
 types: setup
 	$(BIN)/mypy

@@ -16,13 +16,10 @@ from tiergym.env.actions import from_modes
 from tiergym.env.machines import Machines
 from tiergym.sim import names as n
 from tiergym.sim.layout import REGION_SIZES
+from tiergym.sim.units import LEAF_SPAN_PAGES, PAGES_PER_MIB
 from tiergym.specs import Scenario
 from tiergym.specs.reading import SCALARS, complete_sections
 from tiergym.specs.table import build_table
-
-PAGES_PER_MIB = 256
-FAST_ZONES = slice(0, n.FIRST_SLOW_ZONE)
-SLOW_ZONES = slice(n.FIRST_SLOW_ZONE, n.N_ZONES)
 
 DEFAULTS: dict[str, Any] = {
     "dram_mib": 1024,
@@ -41,12 +38,21 @@ DEFAULTS: dict[str, Any] = {
     "horizon_s": 3600,
 }
 
+MOVABLE = {"zone": "movable"}
+"""Modes that online CXL as ZONE_MOVABLE and leave the rest to Linux."""
+PASSING_HOG = {"kind": "anon", "mib": 1000, "access_hz": 0.01, "grow_s": 2, "hold_s": 4, "shrink_s": 0.25}
+"""A region that fills DRAM and leaves at 6.25 s."""
 KERNEL_PLACES = tuple(f"place.{name}" for name in n.CLASSES[n.FIRST_KERNEL_CLASS : n.MEMMAP])
 
 
 def everywhere(mode: str) -> dict[str, str]:
     """A placement mode for every kernel class."""
     return dict.fromkeys(KERNEL_PLACES, mode)
+
+
+def threads(count, start_s=4, grow_s=25):
+    """A pool of threads that are born one by one from `start_s` on, for `grow_s` seconds."""
+    return {"threads": {"count": count, "start_s": start_s, "grow_s": grow_s}}
 
 
 def scenario(
@@ -132,22 +138,19 @@ class Lab:
 
     def on(self, cls: int, tier: int, machine: int = 0) -> int:
         """Pages of a class on a tier."""
-        zones = FAST_ZONES if tier == n.FAST else SLOW_ZONES
-        return int(self.machines.records["used_pages"][machine, cls, zones].sum())
+        return int(self.machines.records["used_pages"][machine, cls, n.TIER_ZONES[tier]].sum())
 
     def region_on(self, region: int, tier: int) -> int:
         """Resident pages of a region on a tier."""
-        zones = FAST_ZONES if tier == n.FAST else SLOW_ZONES
-        return int(self.m["region"]["pages"][region, zones].sum())
+        return int(self.m["region"]["pages"][region, n.TIER_ZONES[tier]].sum())
 
     def leaf_on(self, region: int, tier: int) -> int:
         """Leaf page tables of a region on a tier."""
-        zones = FAST_ZONES if tier == n.FAST else SLOW_ZONES
-        return int(self.m["region"]["leaf"][region, zones].sum())
+        return int(self.m["region"]["leaf"][region, n.TIER_ZONES[tier]].sum())
 
     def free(self, tier: int) -> int:
         """Free pages of a tier."""
-        return int(self.m["free_pages"][FAST_ZONES if tier == n.FAST else SLOW_ZONES].sum())
+        return int(self.m["free_pages"][n.TIER_ZONES[tier]].sum())
 
 
 def assert_books_balance(records: NDArray[np.void]) -> None:
@@ -211,7 +214,7 @@ def random_region(process, kinds, largest_mib):
         "process": f"p{process}",
         "kind": either(*kinds),
         "mib": orders(0.01, largest_mib),
-        "density": orders(1 / 512, 1),
+        "density": orders(1 / LEAF_SPAN_PAGES, 1),
         "thp_share": either(0, 0.3, 1),
         "mempolicy": POLICIES,
         "write_share": between(0, 1),
@@ -263,15 +266,15 @@ def random_scenario(block_mib: int, dram_mib: float, slow_blocks: list[int], dt_
         dram_latency_ns=between(60, 200),
         slow_latency_ns=between(200, 1000),
         slow_read_gbps=orders(0.5, 100),
-        dram_curve=either("spr", "graviton3", "skylake", "cascade_lake"),
-        slow_curve=either("cxl", "skylake_remote", "cascade_lake_remote"),
+        dram_curve=either(*n.DRAM_CURVES),
+        slow_curve=either(*n.SLOW_CURVES),
         slow_knee=between(0.1, 0.95),
         slow_ceiling=between(1, 10),
         watermark_scale_factor=either(10, 100, 500),
         min_free_kib=either(0, 1024, 8192),
         thp=either("off", "on"),
         demotion=either("off", "on"),
-        numa_balancing=either("off", "normal", "tiering"),
+        numa_balancing=either(*n.NUMA_BALANCING),
         damon_promotion=either("off", "off", "on"),
         interleave_fast=either(1, 9),
         boot_memmap=either("dram", "slow"),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from gymnasium.error import InvalidAction
 
+from tests.short_runs import random_modes
 from tiergym import paths
 from tiergym.env import actions, static_actions
 from tiergym.env.action_forms import FORMS, BaselineForm, BoxForm, MultiDiscreteForm, action_form
@@ -164,7 +165,7 @@ def test_unknown_and_missing_baselines_are_refused(tmp_path):
 def test_multidiscrete_is_the_action_itself():
     form = MultiDiscreteForm()
     np.testing.assert_array_equal(form.space.nvec, actions.NVEC)
-    chosen = np.random.default_rng(1).integers(actions.NVEC, size=(7, n.N_ACTIONS))
+    chosen = random_modes(7, 1, seed=1)[0]
     np.testing.assert_array_equal(form.to_modes(chosen, 7), chosen)
     np.testing.assert_array_equal(form.to_modes(chosen.astype(np.int32), 7), chosen)
 

@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tiergym import __main__, __version__, specs
+from tests.command_line import Cli
+from tiergym import __version__, specs
 from tiergym.bench import batch_curves, benchmark, performance_page, steps
 from tiergym.bench.peers import NotInstalledError
 from tiergym.cli import doctor
@@ -25,46 +25,6 @@ COMMANDS = (
     *("run", "train", "export", "evaluate", "compare", "matrix", "bench"),
     *("validate", "record", "workload", "scenarios", "agents", "doctor"),
 )
-
-
-@dataclass
-class Done:
-    """What one command did."""
-
-    code: int
-    out: str
-    err: str
-
-
-Cli = Callable[..., Done]
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
-    """`cli("compare", ...)` in an empty working directory, through the installed command's function."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "100")
-
-    def call(*args: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["tiergym", *map(str, args)])
-        code: Any = 0
-        try:
-            __main__.main()
-        except SystemExit as stop:
-            code = stop.code
-        captured = capsys.readouterr()
-        return Done(code or 0, captured.out, captured.err)
-
-    return call
-
-
-@pytest.fixture
-def short(tmp_path: Path) -> Path:
-    """A user's scenario of two seconds: the llama-like one, complete, with a shorter horizon."""
-    path = tmp_path / "short.toml"
-    text = specs.scenario_toml("llama-1to2")
-    path.write_text(re.sub(r"(?m)^horizon_s = [^ ]+", "horizon_s = 2", text))
-    return path
 
 
 def read(path: Path) -> Any:
@@ -86,8 +46,8 @@ def test_version_and_no_arguments(cli: Cli):
     assert "Usage: " in cli().out
 
 
-def test_evaluate_prints_every_metric_and_writes_json(cli: Cli, short: Path, tmp_path: Path):
-    done = cli("evaluate", "online", "--scenario", short, "--episodes", 2, "--json", "new/e.json")
+def test_evaluate_prints_every_metric_and_writes_json(cli: Cli, short_toml: Path, tmp_path: Path):
+    done = cli("evaluate", "online", "--scenario", short_toml, "--episodes", 2, "--json", "new/e.json")
     assert done.code == 0, done.err
     for name in metrics.NAMES:
         assert re.search(rf"(?m)^ {name} ", done.out), name
@@ -95,8 +55,8 @@ def test_evaluate_prints_every_metric_and_writes_json(cli: Cli, short: Path, tmp
     assert (document["scenario"], document["episodes"], list(document["policies"])) == ("short", 2, ["online"])
 
 
-def test_compare_is_reproducible_and_shows_policies_side_by_side(cli: Cli, short: Path, tmp_path: Path):
-    args = ("compare", "--policies", "online,random", "--scenario", short, "--episodes", 3, "--seed", 5)
+def test_compare_is_reproducible_and_shows_policies_side_by_side(cli: Cli, short_toml: Path, tmp_path: Path):
+    args = ("compare", "--policies", "online,random", "--scenario", short_toml, "--episodes", 3, "--seed", 5)
     first = cli(*args, "--json", "a.json", "--parquet", "a.parquet", "--png", "a.png")
     assert first.code == 0, first.err
     second = cli(*args, "--json", "b.json")
@@ -108,22 +68,22 @@ def test_compare_is_reproducible_and_shows_policies_side_by_side(cli: Cli, short
     assert read(tmp_path / "c.json")["policies"]["random"] != read(tmp_path / "a.json")["policies"]["random"]
 
 
-def test_a_policy_can_be_named_in_every_way(cli: Cli, short: Path, tmp_path: Path):
+def test_a_policy_can_be_named_in_every_way(cli: Cli, short_toml: Path, tmp_path: Path):
     (tmp_path / "mine.toml").write_text('description = "d"\n[modes]\n"place.pt_leaf" = "restrict"\n')
     (tmp_path / "mine.py").write_text(
         "from tiergym.policy.rules import default_actions\n\nclass Still:\n    def __call__(self, obs, masks):\n"
         "        return default_actions(len(obs))\n"
     )
     policies = "mine.toml,mine.py:Still,mine:Still,online"
-    done = cli("compare", "--policies", policies, "--scenario", short, "--episodes", 2, "--json", "r.json")
+    done = cli("compare", "--policies", policies, "--scenario", short_toml, "--episodes", 2, "--json", "r.json")
     assert done.code == 0, done.err
     values = read(tmp_path / "r.json")["policies"]
     assert list(values) == policies.split(",")
     assert values["mine.py:Still"] == values["mine:Still"] == values["online"]
 
 
-def test_matrix_has_a_row_per_scenario(cli: Cli, short: Path, tmp_path: Path):
-    scenarios = f"{short},traditional-llama"
+def test_matrix_has_a_row_per_scenario(cli: Cli, short_toml: Path, tmp_path: Path):
+    scenarios = f"{short_toml},traditional-llama"
     done = cli("matrix", "--scenarios", scenarios, "--policies", "online,restrict", "--episodes", 2, "--json", "m.json")
     assert done.code == 0, done.err
     assert "mean throughput" in done.out and "mean return" in done.out and "interquartile" in done.out
@@ -140,6 +100,33 @@ def test_scenarios_lists_presets_and_show_prints_one_to_start_from(cli: Cli, tmp
     shown = cli("scenarios", "show", "kvstore-1to2")
     (tmp_path / "mine.toml").write_text(shown.out)
     assert np.array_equal(specs.load_scenario("mine.toml").table, specs.load_scenario("kvstore-1to2").table)
+
+
+def test_set_changes_what_runs_and_results_say_so(cli: Cli, short_toml: Path, tmp_path: Path):
+    latency = "machine.slow_latency_ns={ uniform = [800, 900] }"
+    change = ("--set", latency, "--set", "workload.region.weights.mempolicy=bind_slow", "--set", "kernel.demotion=off")
+    args = ("--scenario", short_toml, "--episodes", 2)
+    plain = cli("evaluate", "online", *args, "--json", "plain.json")
+    changed = cli("evaluate", "online", *args, *change, "--json", "changed.json")
+    assert (plain.code, changed.code) == (0, 0), changed.err
+    assert "short with machine.slow_latency_ns" in changed.out.replace("\n", " ")
+    before, after = read(tmp_path / "plain.json"), read(tmp_path / "changed.json")
+    assert before["changes"] == {}
+    assert after["changes"] == {
+        "machine.slow_latency_ns": {"uniform": [800, 900]},
+        "workload.region.weights.mempolicy": "bind_slow",
+        "kernel.demotion": "off",
+    }
+    throughputs = [document["policies"]["online"]["throughput"]["mean"] for document in (before, after)]
+    assert throughputs[1] < throughputs[0]
+    shown = cli("scenarios", "show", short_toml, *change).out
+    assert shown.startswith("# short with machine.slow_latency_ns = { uniform = [800, 900] }, workload.region.weights")
+    (tmp_path / "mine.toml").write_text(shown)
+    assert specs.load_scenario("mine.toml").sections["kernel"]["demotion"] == "off"
+    matrix = cli(
+        "matrix", "--scenarios", short_toml, "--policies", "online", "--episodes", 2, *change[4:], "--json", "m.json"
+    )
+    assert matrix.code == 0 and read(tmp_path / "m.json")["scenarios"]["short"]["changes"] == {"kernel.demotion": "off"}
 
 
 def test_agents_lists_policies_and_recipes(cli: Cli):
@@ -173,8 +160,22 @@ def test_bench_compares_medians_the_right_way_round(cli: Cli, monkeypatch: pytes
         return lambda: lambda: left.pop(0)
 
     plan = (
-        benchmark.Measurement("rate", "steps/s", "", True, readings(9, 40, 8), "slower", readings(2, 3, 1)),
-        benchmark.Measurement("time", "us", "at most 25", False, readings(5, 5, 5), "slower", readings(20, 10, 5)),
+        benchmark.Measurement(
+            name="rate",
+            unit="steps/s",
+            build=readings(9, 40, 8),
+            reference="slower",
+            build_reference=readings(2, 3, 1),
+        ),
+        benchmark.Measurement(
+            name="time",
+            unit="us",
+            target="at most 25",
+            higher_is_better=False,
+            build=readings(5, 5, 5),
+            reference="slower",
+            build_reference=readings(20, 10, 5),
+        ),
     )
     monkeypatch.setattr(benchmark, "PLAN", plan)
     monkeypatch.setattr(benchmark, "points", lambda *arguments: iter(()))
@@ -195,8 +196,15 @@ def test_a_quick_bench_makes_a_page(cli: Cli, monkeypatch: pytest.MonkeyPatch, t
         return lambda: 2e6
 
     plan = (
-        benchmark.Measurement("engine", "ticks/s", "at least 1,500,000", True, fast, "slower", lambda: lambda: 1e6),
-        benchmark.Measurement("engine", "ticks/s", "", True, fast, "EnvPool", missing),
+        benchmark.Measurement(
+            name="engine",
+            unit="ticks/s",
+            target="at least 1,500,000",
+            build=fast,
+            reference="slower",
+            build_reference=lambda: lambda: 1e6,
+        ),
+        benchmark.Measurement(name="engine", unit="ticks/s", build=fast, reference="EnvPool", build_reference=missing),
     )
     monkeypatch.setattr(benchmark, "PLAN", plan)
     assert cli("bench", "--quick", "--json", "b.json").code == 0
@@ -278,6 +286,16 @@ BAD_INPUT = {
     "export .": "config.toml",
     "export . --format torch": "allowed: onnx",
     "scenarios show nope": "unknown scenario",
+    "evaluate online --set kernel.demotion": "--set kernel.demotion: allowed: section.field=value",
+    "evaluate online --set demotion=on": "--set demotion=on: allowed: section.field=value",
+    "evaluate online --set kernel.demotion=maybe": "--set: kernel.demotion = 'maybe'; allowed: one of",
+    "compare --policies online --set kernel.demotio=on": "did you mean 'demotion'",
+    "matrix --set kernel.demotion={": "'{' is no value",
+    "scenarios show llama-1to2 --set kernel.demotion=on --set kernel.demotion=off": "each field once",
+    "scenarios show llama-1to2 --set workload.base=graph": "stands in its file",
+    "scenarios show llama-1to2 --set machine.dram_mib=1": "--set: machine.dram_mib = 1; allowed: a number from 64",
+    "train --resume . --set kernel.demotion=on": "has its own scenarios",
+    "run --set kernel.demotion=2": "set by experiment 'main' or --set: kernel.demotion = 2",
 }
 
 

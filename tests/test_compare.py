@@ -23,7 +23,7 @@ EPISODES = 6
 
 
 @pytest.fixture(scope="module")
-def short() -> specs.Scenario:
+def varied() -> specs.Scenario:
     """The llama-like scenario with a workload that differs between machines, for 2 to 6 seconds."""
     return specs.override(
         specs.load_scenario("llama-1to2"),
@@ -32,10 +32,10 @@ def short() -> specs.Scenario:
 
 
 @pytest.fixture(scope="module")
-def comparison(short: specs.Scenario) -> Comparison:
+def comparison(varied: specs.Scenario) -> Comparison:
     names = ["restrict", "online", "random"]
     runs = {name: [load_policy(name)] for name in names}
-    return compare(runs | {"two_runs": [load_policy("online"), load_policy("soft")]}, short, EPISODES, seed=3)
+    return compare(runs | {"two_runs": [load_policy("online"), load_policy("soft")]}, varied, EPISODES, seed=3)
 
 
 def test_evaluation_seeds_are_no_training_seeds():
@@ -46,26 +46,26 @@ def test_evaluation_seeds_are_no_training_seeds():
     assert np.array_equal(seeds[:10], evaluation_seeds(7, 10))
 
 
-def test_each_episode_is_the_one_its_machine_makes_alone(short: specs.Scenario):
+def test_each_episode_is_the_one_its_machine_makes_alone(varied: specs.Scenario):
     seeds = evaluation_seeds(3, EPISODES)
     policy = load_policy("restrict")
-    together, _ = run_episodes(policy, short, seeds)
+    together, _ = run_episodes(policy, varied, seeds)
     assert len(set(together.ticks.tolist())) > 1, "the machines must finish at different times"
     for i in range(EPISODES):
-        alone, _ = run_episodes(policy, short, seeds[i : i + 1])
+        alone, _ = run_episodes(policy, varied, seeds[i : i + 1])
         for name, values in metrics.per_episode(together).items():
             assert values[i] == metrics.per_episode(alone)[name][0], name
 
 
-def test_a_policy_scores_the_same_in_any_company(short: specs.Scenario, comparison: Comparison):
+def test_a_policy_scores_the_same_in_any_company(varied: specs.Scenario, comparison: Comparison):
     for name in ("online", "random"):
-        alone = evaluate(load_policy(name), short, EPISODES, seed=3)
+        alone = evaluate(load_policy(name), varied, EPISODES, seed=3)
         for metric in metrics.NAMES:
             assert np.array_equal(comparison.values[name][metric][0], alone.values[metric])
 
 
-def test_metrics_agree_with_each_other(short: specs.Scenario, comparison: Comparison):
-    totals, _ = run_episodes(load_policy("online"), short, evaluation_seeds(3, EPISODES))
+def test_metrics_agree_with_each_other(varied: specs.Scenario, comparison: Comparison):
+    totals, _ = run_episodes(load_policy("online"), varied, evaluation_seeds(3, EPISODES))
     values = {name: array[0] for name, array in comparison.values["online"].items()}
     lost = sum(values[f"lost_{cause}"] for cause in n.CAUSES)
     terms = sum(values[f"term_{term}"] for term in n.TERMS)
@@ -90,8 +90,12 @@ def test_json_has_the_documented_keys(tmp_path: Path, comparison: Comparison):
     path = tmp_path / "new" / "results.json"
     results.write_json(path, results.comparison_json(comparison))
     document = json.loads(path.read_text())
-    assert list(document) == ["schema", "scenario", "seed", "episodes", "policies"]
+    assert list(document) == ["schema", "scenario", "changes", "seed", "episodes", "policies"]
     assert (document["schema"], document["scenario"], document["seed"]) == (1, "llama-1to2", 3)
+    assert document["changes"] == {
+        "episode.horizon_s": {"uniform": [2, 6]},
+        "machine.slow_latency_ns": {"uniform": [200, 500]},
+    }
     for values in document["policies"].values():
         assert tuple(values) == metrics.NAMES
         for value in values.values():
@@ -112,6 +116,8 @@ def test_parquet_has_a_row_per_run_and_episode(tmp_path: Path, comparison: Compa
     rows = [row for row in table.to_pylist() if row["policy"] == "two_runs" and row["run"] == 1]
     assert [row["return"] for row in rows] == comparison.values["two_runs"]["return"][1].tolist()
     assert [row["machine_seed"] for row in rows] == evaluation_seeds(3, EPISODES).tolist()
+    changes = "episode.horizon_s = { uniform = [2, 6] }, machine.slow_latency_ns = { uniform = [200, 500] }"
+    assert {row["changes"] for row in rows} == {changes}
 
 
 def test_tables_rank_by_return_and_name_the_reference(comparison: Comparison):

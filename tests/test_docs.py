@@ -4,13 +4,14 @@ A comment on the line before a block says what is special about it:
 
     <!-- file: NAME -->         the block is a file of the reader's; it is saved under this name
     <!-- small: A -> B -->      A is replaced by B, so that the test takes seconds
-    <!-- slow -->               takes minutes: only its commands and options are checked
+    <!-- slow -->               takes minutes, or changes the checkout: only its commands and options are checked
+    <!-- checkout -->           runs in the root of the checkout, which it leaves as it is
 
-The blocks of one page run in order, in one empty folder.
+The other blocks of one page run in order, in one empty folder.
 """
 
 import ast
-import importlib
+import importlib.util
 import json
 import os
 import re
@@ -24,14 +25,14 @@ from typing import Any
 import pytest
 import typer
 
+from tests.places import ROOT
 from tiergym.bench import performance_page
 from tiergym.cli.app import app
 from tiergym.env.actions import N_MASK, NVEC
 from tiergym.env.observations import N_OBS
 from tiergym.lab import reference
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMANDS: Any = typer.main.get_command(app)
 MODEL = (ROOT / "docs" / "model.md").read_text()
 EXECUTED = ("bash", "python")
@@ -96,7 +97,7 @@ def test_commands_and_snippets_run(page: Path, tmp_path: Path) -> None:
         if block.what == "file":
             (tmp_path / block.rest).write_text(block.text)
         elif is_run(block):
-            run(block, tmp_path)
+            run(block, ROOT if block.what == "checkout" else tmp_path)
 
 
 def test_every_block_is_understood() -> None:
@@ -104,18 +105,30 @@ def test_every_block_is_understood() -> None:
         text = page.read_text()
         assert text.count("```") == 2 * len(blocks(text)), page
         for block in blocks(text):
-            assert block.what in ("", "file", "small", "slow"), (page, block.line)
+            assert block.what in ("", "file", "small", "slow", "checkout"), (page, block.line)
             assert block.what == "file" or block.language in EXECUTED, (page, block.line)
 
 
 def commands(text: str) -> list[list[str]]:
-    """The words of every `tiergym` or `make` line."""
+    """The words of every `tiergym`, `make` or `python` line."""
     lines = [shlex.split(line, comments=True) for line in text.splitlines()]
-    return [words for words in lines if words and words[0] in ("tiergym", "make")]
+    return [words for words in lines if words and words[0] in ("tiergym", "make", "python")]
+
+
+def is_module(name: str) -> bool:
+    parts = name.split(".")
+    packages = [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
+    return all(importlib.util.find_spec(package) is not None for package in packages)
 
 
 def check_command(words: list[str]) -> None:
-    """Command, subcommand and options of a `tiergym` line, the target of a `make` line."""
+    """Command, subcommand and options of a `tiergym` line, the target of a `make` line, modules and files of a
+    `python` line."""
+    if words[0] == "python":
+        assert words[1] != "-m" or is_module(words[2]), words
+        files = [word for word in words[1:] if word.endswith(".py")]
+        assert all(list(ROOT.glob(file)) for file in files), words
+        return
     if words[0] == "make":
         targets = re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text())
         assert {word for word in words[1:] if "=" not in word} <= set(targets), words
@@ -131,7 +144,7 @@ def check_command(words: list[str]) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_commands_that_are_only_mentioned_exist(page: Path) -> None:
     text = page.read_text()
-    mentioned = commands("\n".join(re.findall(r"`((?:tiergym|make) [^`\n]+)`", text)))
+    mentioned = commands("\n".join(re.findall(r"`((?:tiergym|make|python) [^`\n]+)`", text)))
     slow = [block for block in blocks(text) if block.what == "slow"]
     for block in slow:
         assert commands(block.text), f"line {block.line}: no command"
@@ -141,7 +154,17 @@ def test_commands_that_are_only_mentioned_exist(page: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["tiergym evalute online", "tiergym compare --polices a", "make tets", "tiergym scenarios show --all"]
+    "line",
+    [
+        "tiergym evalute online",
+        "tiergym compare --polices a",
+        "make tets",
+        "tiergym scenarios show --all",
+        "python -m tiergym.lab.referenec docs",
+        "python -m tiergym.labs.reference docs",
+        "python experiments/no.py",
+        "python -m pytest -q tests/test_rule_*.py",
+    ],
 )
 def test_the_check_of_commands_sees_mistakes(line: str) -> None:
     with pytest.raises(AssertionError):
@@ -195,7 +218,17 @@ def test_every_function_that_the_model_page_names_exists() -> None:
 
 def test_the_model_page_leaves_no_phase_out() -> None:
     modules = {name.split(":")[0] for name in re.findall(r"`(\w+:\w+)`", MODEL)}
-    infrastructure = {"__init__", "names", "parameters", "compile", "compile_cache", "prefetch", "replaying"}
+    infrastructure = {
+        "__init__",
+        "names",
+        "parameters",
+        "compile",
+        "compile_cache",
+        "prefetch",
+        "replaying",
+        "streams",
+        "units",
+    }
     assert {path.stem for path in (ROOT / "tiergym" / "sim").glob("*.py")} - infrastructure <= modules
 
 
@@ -203,23 +236,6 @@ def test_constants_of_the_model_page_are_the_code_s() -> None:
     rows = re.findall(r"(?m)^\| `(\w+:[A-Z_]+)` \| ([^|]+) \|", MODEL)
     assert len(rows) > 20
     assert {name: ast.literal_eval(value.strip()) for name, value in rows} == {name: resolve(name) for name, _ in rows}
-
-
-def references(text: str) -> set[str]:
-    """Sections, tables and findings that a source or a scenario cites."""
-    cited = re.findall(r"FACTS(?:-kernel|-hardware)?,? ([A-C]?\d(?:\.\d+)?)", text)
-    cited += re.findall(r"\b([ABC]\d)(?: #\d+)?\b(?=[,;:) ])", text) if "A1 #" in text else []
-    return set(cited) | set(re.findall(r"\b(F\d{1,2})\b", text))
-
-
-def test_every_reference_in_the_code_has_a_key() -> None:
-    key = MODEL[MODEL.index("## 17.") :]
-    keyed = {tag for cell in re.findall(r"(?m)^\| ([^|]+) \|", key) for tag in re.findall(r"[A-CF]?\d[\d.]*", cell)}
-    keyed |= {f"0.{i}" for i in range(1, 6)}
-    files = [path for folder in ("tiergym", "envs", "agents", "tests") for path in (ROOT / folder).rglob("*.*")]
-    for path in files:
-        if path.suffix in (".py", ".toml") and path != Path(__file__).resolve():
-            assert references(path.read_text()) <= keyed, path
 
 
 def test_results_of_the_readme_are_those_of_the_results_page() -> None:

@@ -18,7 +18,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 import tiergym
-from tiergym import specs
+from tests.short_runs import SCENARIO, TICKS, random_modes, rollout
 from tiergym.env import actions
 from tiergym.env.action_forms import FORMS
 from tiergym.env.observations import N_OBS
@@ -27,29 +27,6 @@ from tiergym.env.static_actions import shipped
 from tiergym.env.vector_env import PlacementVectorEnv
 from tiergym.errors import UserError
 from tiergym.sim import names as n
-
-SCENARIO = "llama-1to2"
-TICKS = 8
-
-
-@pytest.fixture(scope="module")
-def short() -> specs.Scenario:
-    """`llama-1to2` with episodes of eight ticks."""
-    return specs.override(specs.load_scenario(SCENARIO), {"episode.horizon_s": TICKS * 0.25})
-
-
-@pytest.fixture(scope="module")
-def other() -> str:
-    """A shipped scenario that is not `llama-1to2`."""
-    return next(name for name in specs.list_scenarios() if name.startswith("traditional-"))
-
-
-def random_modes(num_envs: int, steps: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(actions.NVEC, size=(steps, num_envs, len(actions.NVEC)))
-
-
-def rollout(envs: PlacementVectorEnv, chosen: np.ndarray) -> list[tuple[Any, ...]]:
-    return [envs.step(action) for action in chosen]
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+from tests.short_runs import SCENARIO, TICKS, random_modes, rollout
 from tiergym import specs
 from tiergym.env import actions
 from tiergym.env.machines import Machines
@@ -15,29 +16,6 @@ from tiergym.env.placement_env import PlacementEnv
 from tiergym.env.vector_env import PlacementVectorEnv
 from tiergym.errors import UserError
 from tiergym.sim import names as n
-
-SCENARIO = "llama-1to2"
-TICKS = 8
-
-
-@pytest.fixture(scope="module")
-def short() -> specs.Scenario:
-    """`llama-1to2` with episodes of eight ticks."""
-    return specs.override(specs.load_scenario(SCENARIO), {"episode.horizon_s": TICKS * 0.25})
-
-
-@pytest.fixture(scope="module")
-def other() -> str:
-    """A shipped scenario that is not `llama-1to2`."""
-    return next(name for name in specs.list_scenarios() if name.startswith("traditional-"))
-
-
-def random_modes(num_envs: int, steps: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(actions.NVEC, size=(steps, num_envs, len(actions.NVEC)))
-
-
-def rollout(envs: PlacementVectorEnv, chosen: np.ndarray) -> list[tuple[Any, ...]]:
-    return [envs.step(action) for action in chosen]
 
 
 def test_a_machine_does_not_depend_on_its_place_in_the_batch(short):

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from tests.short_runs import write_short_scenario
 from tiergym import specs
 from tiergym.errors import UserError
 from tiergym.files import read_toml
@@ -34,8 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with a recipe of one small rollout and a scenario of two seconds."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.toml").write_text(RECIPE)
-    text = specs.scenario_toml("llama-1to2")
-    (tmp_path / "short.toml").write_text(re.sub(r"(?m)^horizon_s = [^ ]+", "horizon_s = 2", text))
+    write_short_scenario(tmp_path)
     return tmp_path
 
 
@@ -103,6 +103,34 @@ def test_without_agents_only_policies_are_compared(folder: Path):
     }
 
 
+def test_every_scenario_runs_in_every_variant(folder: Path):
+    text = (
+        "[set]\nkernel.swap_mib = 64\n[variants.on]\nkernel.demotion = 'on'\n[variants.off]\nkernel.demotion = 'off'\n"
+    )
+    (folder / "mine.toml").write_text(Path(write(folder, agents="")).read_text() + text)
+    experiment = load_experiment("mine.toml")
+    assert [scenario.changes for scenario in experiment.load_scenarios()] == [
+        {"kernel.swap_mib": 64, "kernel.demotion": "on"},
+        {"kernel.swap_mib": 64, "kernel.demotion": "off"},
+    ]
+    out = run_experiment(experiment, folder / "out", QUIET)
+    scenarios = json.loads((out / "results.json").read_text())["scenarios"]
+    assert {name: entry["changes"]["kernel.demotion"] for name, entry in scenarios.items()} == {
+        "short@on": "on",
+        "short@off": "off",
+    }
+    means = [entry["policies"]["restrict"]["demoted_pages"]["mean"] for entry in scenarios.values()]
+    assert means[0] >= means[1] == 0
+    assert read_toml(out / "experiment.toml")["variants"]["off"] == {"kernel.demotion": "off"}
+
+
+def test_what_varies_cannot_be_set(folder: Path):
+    text = Path(write(folder, agents="")).read_text() + "[variants.on]\nkernel.demotion = 'on'\n"
+    (folder / "mine.toml").write_text(text + "[set]\nkernel.demotion = 'off'\n")
+    with pytest.raises(UserError, match=r"kernel\.demotion = 'off' is set, and its variants differ in it"):
+        load_experiment("mine.toml").load_scenarios()
+
+
 def test_policies_left_out_are_all_baselines(folder: Path):
     assert len(load_experiment(write(folder, policies="")).policies) >= 13
 
@@ -119,6 +147,8 @@ def test_policies_left_out_are_all_baselines(folder: Path):
         ("steps", "1.5", "an integer from 1"),
         ("episode", "3", "did you mean 'episodes'"),
         ("description", "3", "text"),
+        ("set", "3", "a table of a scenario's fields"),
+        ("variants", "{ 'a b' = {} }", "whose names are ASCII letters"),
     ],
 )
 def test_a_bad_file_is_refused_with_field_value_and_what_is_allowed(folder: Path, field: str, value: str, message: str):

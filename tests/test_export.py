@@ -13,6 +13,7 @@ import pytest
 import torch as th
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.short_runs import random_masks, random_observations
 from tiergym.env import actions as act
 from tiergym.env.action_forms import BaselineForm, BoxForm
 from tiergym.env.observations import LAYOUT_VERSION, N_OBS
@@ -54,16 +55,6 @@ def random_model(recipe: Recipe, seed: int = 0) -> Any:
     return model
 
 
-def observations(num_envs: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).random((num_envs, N_OBS), dtype=np.float32)
-
-
-def masks(num_envs: int, seed: int = 0) -> np.ndarray:
-    out = np.random.default_rng(seed).random((num_envs, act.N_MASK)) < 0.6
-    out[:, act.OFFSETS] = True
-    return out
-
-
 def allowed(modes: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """What machines make of modes: the default where one is masked."""
     return np.where(np.take_along_axis(masks, modes + act.OFFSETS, axis=1), modes, act.DEFAULT)
@@ -87,7 +78,7 @@ def test_the_file_decides_as_the_model(case, tmp_path):
         export_onnx(model, path, learner.baseline_table(learner.form_of(recipe)))
     policy = load_policy(path)
     for num_envs in (1, 300):
-        obs, mask = observations(num_envs), masks(num_envs)
+        obs, mask = random_observations(num_envs), random_masks(num_envs)
         policy.reset(num_envs, 0)
         ours, theirs = policy(obs, mask), predicted(model, recipe, obs, mask)
         assert ours.dtype == np.int64 and (ours == theirs).all()
@@ -98,7 +89,7 @@ def test_the_file_decides_as_the_model(case, tmp_path):
 def test_a_maskable_policy_takes_its_best_allowed_mode(tmp_path):
     model = random_model(recipe_of("maskable_ppo"))
     export_onnx(model, tmp_path / "policy.onnx")
-    obs, every = observations(200), np.ones((200, act.N_MASK), np.bool_)
+    obs, every = random_observations(200), np.ones((200, act.N_MASK), np.bool_)
     policy = load_policy(tmp_path / "policy.onnx")
     free = policy(obs, every)
     forbidden = every.copy()
@@ -116,13 +107,13 @@ def test_a_recurrent_policy_remembers_until_it_is_reset(tmp_path):
     policy.reset(40, 0)
     steps = []
     for tick in range(6):
-        steps.append(policy(observations(40, seed=tick), mask))
-        expected, state = model.predict(observations(40, seed=tick), state, starts, deterministic=True)
+        steps.append(policy(random_observations(40, seed=tick), mask))
+        expected, state = model.predict(random_observations(40, seed=tick), state, starts, deterministic=True)
         assert (steps[-1] == expected).all()
         starts = np.zeros(40, np.bool_)
-    assert (policy(observations(40), mask) != steps[0]).any()
+    assert (policy(random_observations(40), mask) != steps[0]).any()
     policy.reset(40, 0)
-    assert (policy(observations(40), mask) == steps[0]).all()
+    assert (policy(random_observations(40), mask) == steps[0]).all()
 
 
 def test_the_box_is_cut_as_the_environment_cuts_it():
@@ -138,7 +129,7 @@ def test_baselines_are_rows_of_the_table(tmp_path):
     form = learner.form_of(recipe)
     assert isinstance(form, BaselineForm) and form.baseline_names == ("soft", "online", "restrict")
     export_onnx(random_model(recipe), tmp_path / "policy.onnx", learner.baseline_table(form))
-    actions = load_policy(tmp_path / "policy.onnx")(observations(100), np.ones((100, act.N_MASK), np.bool_))
+    actions = load_policy(tmp_path / "policy.onnx")(random_observations(100), np.ones((100, act.N_MASK), np.bool_))
     assert {tuple(row) for row in actions} <= {tuple(baseline.action) for baseline in form.baselines}
 
 

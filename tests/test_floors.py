@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.places import FLOORS, ROOT
+
 SOURCES = sorted((ROOT / "tiergym").rglob("*.py"))
-FLOORS = ("sim", "specs", "env", "policy", "recordings", "lab", "bench", "validation", "kernel_lab", "cli")
-"""From the bottom up; docs/architecture.md says what each is."""
 SIM = ["tiergym", "sim"]
 LONGEST_MODULE = 500
 
@@ -76,6 +75,14 @@ def test_the_check_itself_sees_every_form_of_import(source: str, where: str, cau
 
 def test_every_folder_of_the_package_is_a_floor() -> None:
     assert {path.parent.name for path in (ROOT / "tiergym").glob("*/__init__.py")} == set(FLOORS)
+
+
+def test_the_architecture_page_lists_the_floors_and_what_stands_beside_them() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    section = page[page.index("## Floors") : page.index("## The simulator")]
+    assert tuple(re.findall(r"(?m)^\| `tiergym/(\w+)` \|", section)) == FLOORS
+    beside = {path.name for path in (ROOT / "tiergym").glob("*.py")} - {"__init__.py"}
+    assert set(re.findall(r"`(\w+\.py)`", section.split("Beside the floors")[1])) == beside
 
 
 def test_no_two_modules_share_a_name() -> None:

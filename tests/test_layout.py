@@ -18,6 +18,7 @@ from tiergym.sim.layout import (
     tick_bytes,
 )
 from tiergym.sim.parameters import REPEATED_SECTIONS, ROW, SCALAR_SECTIONS
+from tiergym.sim.units import PAGES_PER_MIB
 
 
 @pytest.mark.parametrize("regions", REGION_SIZES)
@@ -54,7 +55,7 @@ def test_the_largest_machine_s_pages_fit_into_a_count() -> None:
     sizes = [f.high for _, fields in (*SCALAR_SECTIONS, *((s, f) for s, _, f in REPEATED_SECTIONS)) for f in fields
              if f.name in ("dram_mib", "slow_mib", "swap_mib", "mib")]  # fmt: skip
     assert len(sizes) == 5
-    assert max(sizes) * 256 <= np.iinfo(machine_dtype(16)["free_pages"].base).max
+    assert max(sizes) * PAGES_PER_MIB <= np.iinfo(machine_dtype(16)["free_pages"].base).max
 
 
 def test_no_field_hides_behind_an_attribute_of_numpy_s_records() -> None:

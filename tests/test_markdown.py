@@ -26,6 +26,15 @@ def test_comparison_is_sorted_by_return_and_shows_intervals():
     assert "[" not in lines[5]
 
 
+def test_titles_say_what_was_changed():
+    document = {"scenario": "s", "changes": {"kernel.demotion": "on"}, "seed": 3, "episodes": 2, "policies": {}}
+    assert markdown.page([document]).startswith('## s with kernel.demotion = "on", 2 episodes per policy, seed 3\n')
+    policies = {"a": {"throughput": interval(0.5)}}
+    rows = [{"changes": {"kernel.demotion": "on", "kernel.swap_mib": mib}, "policies": policies} for mib in (1, 2)]
+    text = markdown.page([{"seed": 0, "episodes": 1, "scenarios": dict(zip("ab", rows, strict=True))}])
+    assert text.startswith('## Mean throughput with kernel.demotion = "on", 1 episodes per scenario')
+
+
 def test_matrix_marks_the_best_of_a_row():
     row = {"policies": {"a": {"throughput": interval(0.5)}, "b": {"throughput": interval(0.75)}}}
     text = markdown.page([{"schema": 1, "seed": 0, "episodes": 1, "scenarios": {"s": row}}])

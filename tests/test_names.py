@@ -83,6 +83,12 @@ def test_every_tuple_of_names_is_a_family():
     assert {name for name, value in tuples_of_names().items() if id(value) not in known} == NO_CONSTANTS
 
 
+def test_zones_belong_to_the_tier_that_their_names_say():
+    by_tier = [[zone for zone in n.ZONES if zone.startswith("slow_") == (tier == "slow")] for tier in n.TIERS]
+    assert [list(n.ZONES[zones]) for zones in n.TIER_ZONES] == by_tier
+    assert n.FIRST_ZONE[n.SLOW] == n.FIRST_SLOW_ZONE
+
+
 def test_actions_are_the_entries_and_their_modes():
     assert n.ACTIONS == tuple(entry.name for entry in ENTRIES)
     assert MODES == {entry.name: entry.modes for entry in ENTRIES}

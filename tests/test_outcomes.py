@@ -1,4 +1,4 @@
-"""What must come out of the model (MODEL.md section 9), on the shipped scenarios and baselines.
+"""What must come out of the model (docs/model.md section 16), on the shipped scenarios and baselines.
 
 The matrix of scenarios and static baselines is computed once, through the public engine.
 """

@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 
 import tiergym
+from tests.places import ROOT
 from tiergym import paths
 from tiergym.errors import suggest
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture

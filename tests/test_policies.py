@@ -11,6 +11,7 @@ from gymnasium import spaces
 from sb3_contrib.common.maskable.distributions import MaskableMultiCategoricalDistribution
 from stable_baselines3.common.distributions import MultiCategoricalDistribution
 
+from tests.short_runs import random_masks, random_observations
 from tiergym import paths
 from tiergym.env import actions as act
 from tiergym.env.observations import N_OBS, NAMES
@@ -42,24 +43,13 @@ def rule_file(tmp_path: Path) -> Path:
     return path
 
 
-def observations(num_envs: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).random((num_envs, N_OBS), dtype=np.float32)
-
-
-def masks(num_envs: int, seed: int = 0) -> np.ndarray:
-    """Random masks that, like the machines', always allow an entry's first mode."""
-    out = np.random.default_rng(seed).random((num_envs, act.N_MASK)) < 0.5
-    out[:, act.OFFSETS] = True
-    return out
-
-
 @pytest.mark.parametrize("name", list_policies())
 def test_every_shipped_policy_decides_for_any_batch(name):
     policy = load_policy(name)
     assert policy.name == name and isinstance(policy, Policy)
     for num_envs in (1, 7):
         policy.reset(num_envs, seed=3)
-        actions = policy(observations(num_envs), masks(num_envs))
+        actions = policy(random_observations(num_envs), random_masks(num_envs))
         assert actions.shape == (num_envs, n.N_ACTIONS) and actions.dtype == np.int64
         assert ((actions >= 0) & (actions < act.NVEC)).all()
 
@@ -73,17 +63,17 @@ def test_the_named_baselines_are_shipped_and_described():
 def test_a_static_policy_is_its_toml_file(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text('description = "x"\n[modes]\n"place.pt_leaf" = "restrict"\nzone = "movable"\n')
-    actions = load_policy(path)(observations(3), masks(3))
+    actions = load_policy(path)(random_observations(3), random_masks(3))
     assert (actions == act.from_modes({"place.pt_leaf": "restrict", "zone": "movable"})).all()
 
 
 def test_random_is_seeded_allowed_and_even():
     policy = load_policy("random")
-    allowed = np.tile(masks(1, seed=1), (4000, 1))
+    allowed = np.tile(random_masks(1, seed=1), (4000, 1))
     policy.reset(4000, seed=5)
-    first, second = policy(observations(4000), allowed), policy(observations(4000), allowed)
+    first, second = policy(random_observations(4000), allowed), policy(random_observations(4000), allowed)
     policy.reset(4000, seed=5)
-    assert (policy(observations(4000), allowed) == first).all() and (first != second).any()
+    assert (policy(random_observations(4000), allowed) == first).all() and (first != second).any()
     counts = np.bincount((first + act.OFFSETS).ravel(), minlength=act.N_MASK)
     assert (counts[~allowed[0]] == 0).all()
     for offset, width in zip(act.OFFSETS, act.NVEC, strict=True):
@@ -94,15 +84,15 @@ def test_random_is_seeded_allowed_and_even():
 @pytest.mark.parametrize("spelling", ["{path}", "{path}:Rule"])
 def test_a_rule_in_a_file(rule_file, spelling):
     policy = load_policy(spelling.format(path=rule_file))
-    obs = observations(50)
-    headroom = policy(obs, masks(50))[:, act.NAMES.index("headroom")]
+    obs = random_observations(50)
+    headroom = policy(obs, random_masks(50))[:, act.NAMES.index("headroom")]
     assert (headroom == np.where(obs[:, 0] > 0.5, 3, 0)).all()
 
 
 def test_a_rule_in_a_module_of_the_working_directory(rule_file, monkeypatch):
     monkeypatch.chdir(rule_file.parent)
     policy = load_policy("my_rule:Rule")
-    assert policy.name == "Rule" and policy(observations(2), masks(2)).shape == (2, n.N_ACTIONS)
+    assert policy.name == "Rule" and policy(random_observations(2), random_masks(2)).shape == (2, n.N_ACTIONS)
 
 
 def test_a_name_means_the_baseline_wherever_one_stands(tmp_path, monkeypatch):
@@ -110,7 +100,7 @@ def test_a_name_means_the_baseline_wherever_one_stands(tmp_path, monkeypatch):
     (tmp_path / "agents" / "restrict.toml").write_text("not even TOML")
     (tmp_path / "restrict").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert load_policy("restrict")(observations(1), masks(1))[0, 0] == 2
+    assert load_policy("restrict")(random_observations(1), random_masks(1))[0, 0] == 2
 
 
 def test_a_callable_is_a_policy():
@@ -182,7 +172,7 @@ def test_actions_are_checked_in_every_call_not_only_the_first():
     wrong = CheckedPolicy(lambda obs, masks: default_actions(len(obs)) - (obs[:, :1] > 0.5), "late")
     wrong.probe()
     with pytest.raises(UserError, match=r"'late': place\.pt_leaf is -1 on machine 1"):
-        wrong(np.array([[0.0], [1.0]], dtype=np.float32), masks(2))
+        wrong(np.array([[0.0], [1.0]], dtype=np.float32), random_masks(2))
     assert check_actions([[0] * n.N_ACTIONS], 1, "list").dtype == np.int64
 
 
@@ -232,7 +222,7 @@ def test_the_fused_gradients_are_sb3s():
 
 def test_the_fused_distribution_masks_as_sb3_contribs():
     th.manual_seed(3)
-    logits, allowed = th.randn(500, sum(DIMS)), masks(500)
+    logits, allowed = th.randn(500, sum(DIMS)), random_masks(500)
     ours = FusedMultiCategorical(DIMS).proba_distribution(logits)
     theirs = MaskableMultiCategoricalDistribution(DIMS).proba_distribution(logits)
     for distribution in (ours, theirs):
@@ -275,7 +265,7 @@ def test_the_fused_policy_has_the_stock_policys_weights():
     assert isinstance(fused.action_dist, FusedMultiCategorical)
     assert not isinstance(stock.action_dist, FusedMultiCategorical)
     fused.load_state_dict(stock.state_dict())
-    obs = th.tensor(observations(20))
+    obs = th.tensor(random_observations(20))
     actions = th.tensor(default_actions(20))
     ours: Any = fused.evaluate_actions(obs, actions)
     theirs: Any = stock.evaluate_actions(obs, actions)

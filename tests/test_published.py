@@ -3,27 +3,26 @@
 import csv
 import json
 import re
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from tiergym import __main__
+from tests.command_line import Cli
+from tests.places import EVIDENCE, ROOT
 from tiergym.errors import UserError
 from tiergym.files import read_toml
 from tiergym.sim.curves import DRAM_CURVES, LOAD, measured_piece
+from tiergym.sim.units import PAGES_PER_MIB
 from tiergym.validation.published.judge import Tolerance, rank_correlation, ranks, slope
 from tiergym.validation.published.measures import MEASURES
 from tiergym.validation.published.published_page import document, page
 from tiergym.validation.published.published_table import Experiment, load, load_all
 from tiergym.validation.published.verdicts import FITTED, MET, MISSED, Result, validate
 
-ROOT = Path(__file__).resolve().parents[1]
-PUBLISHED = ROOT / "experiments" / "evidence" / "published"
+PUBLISHED = EVIDENCE / "published"
 PAGE = ROOT / "docs" / "validation-published.md"
 REQUIRED = ["V1", "V4", "V5", "V6", "V7", "V8", "V10", "V11", "V12", "V13"]
 KNOWN_MISSES = {
@@ -157,10 +156,10 @@ def test_mlp_of_spec_follows_from_its_local_run() -> None:
         unloaded_cpi = 1 / ipc - stall * (under_load - 1)
         region = found[row["program"]]
         assert region["mlp"] == pytest.approx(mpki / 1000 * 238 / stall, rel=5e-3)
-        expected = 16 * 2.8e9 / unloaded_cpi * mpki / 1000 / (16384 * 256)
+        expected = 16 * 2.8e9 / unloaded_cpi * mpki / 1000 / (16384 * PAGES_PER_MIB)
         assert region["misses_per_page_s"] == pytest.approx(expected, rel=1e-3)
         assert region["write_share"] == pytest.approx(write / read, abs=1e-3)
-    assert len(LOAD) == 12  # the curve above is A3's
+    assert len(LOAD) == 12  # the curve above is one of [H-dram-curves]
 
 
 @pytest.mark.parametrize(
@@ -265,7 +264,7 @@ def test_a_folder_without_tables_and_a_missing_scenario_are_refused(tmp_path: Pa
 
 
 def test_the_command_exits_with_one_where_a_line_is_missed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     folder = tmp_path / "evidence" / "published"
     folder.mkdir(parents=True)
@@ -279,12 +278,7 @@ def test_the_command_exits_with_one_where_a_line_is_missed(
             f'title = "t"\nsource = "[O]"\nfitted = ""\n[[rows]]\n{row}within = {{ decimals = 0 }}\n'
         )
         monkeypatch.setattr("tiergym.validation.published.published_table.experiments_dir", lambda: tmp_path)
-        monkeypatch.setattr(sys, "argv", ["tiergym", "validate", "published", "--json", str(tmp_path / "out.json")])
-        done: Any = 0
-        try:
-            __main__.main()
-        except SystemExit as stop:
-            done = stop.code
-        assert (done or 0) == code
+        done = cli("validate", "published", "--json", tmp_path / "out.json")
+        assert done.code == code
         assert json.loads((tmp_path / "out.json").read_text())["missed"] == code
-    assert "1 of 2 judged lines within tolerance, 1 missed" in capsys.readouterr().out
+    assert "1 of 2 judged lines within tolerance, 1 missed" in done.out

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.places import ROOT
+from tests.proc_zoneinfo import ZONEINFO
 from tiergym.errors import UserError
 from tiergym.recordings import proc_files
 from tiergym.recordings.format import Recording, read_recording
@@ -20,48 +22,7 @@ from tiergym.recordings.machine_facts import machine_facts
 from tiergym.recordings.process_tree import Process, descendants, read_processes, requests
 from tiergym.recordings.samples import Samples
 from tiergym.recordings.sampling import Machine, Sampler
-
-ZONEINFO = """\
-Node 0, zone      DMA
-  per-node stats
-      nr_inactive_anon 34727
-  pages free     3840
-        boost    0
-        min      41
-        low      51
-        high     61
-        promo    71
-        spanned  4095
-        present  3998
-        managed  3840
-        cma      0
-        protection: (0, 2991, 24052, 24052, 24052)
-      nr_free_pages 3840
-      numa_hit     7
-  pagesets
-    cpu: 0
-              count:    10
-              high:     63
-              batch:    1
-  vm stats threshold: 4
-    cpu: 1
-              count:    5
-              high:     63
-              batch:    1
-  vm stats threshold: 4
-  node_unreclaimable:  0
-  start_pfn:           1
-Node 1, zone  Movable
-  pages free     0
-        boost    0
-        min      32
-        low      32
-        high     32
-        spanned  0
-        present  0
-        managed  0
-        protection: (0, 0, 0, 0, 0)
-"""
+from tiergym.sim.units import PAGES_PER_MIB
 
 LOAD = textwrap.dedent("""
     import mmap, sys, threading, time
@@ -234,7 +195,7 @@ def test_processes_that_end_meanwhile_are_left_out(tmp_path: Path):
 
 def tiergym(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "tiergym", *map(str, arguments)]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -250,14 +211,14 @@ def test_a_command_on_this_machine(tmp_path: Path):
     _, err = running.communicate(timeout=60)
     assert running.returncode == 3 and "exit status 3" in err, err
     recording = read_recording(tmp_path / "rec")
-    assert 32 * 256 + 128 <= peak(recording, "w.anon_touched_pages") < 32 * 256 + 128 + 10000
+    assert 32 * PAGES_PER_MIB + 128 <= peak(recording, "w.anon_touched_pages") < 32 * PAGES_PER_MIB + 128 + 10000
     assert 128 <= peak(recording, "w.sparse_leaf_tables") < 128 + 100
     assert (peak(recording, "w.threads"), peak(recording, "w.procs")) == (12, 1)
     assert recording.columns["w.anon_touched_pages"][[0, -1]].tolist() == [0, 0]
     assert [event.event for event in recording.events] == ["phase:start", "child_exit", "phase:end"]
     assert recording.events[1].detail.endswith("status=3")
     assert recording.meta["completed"] and recording.meta["command"] == [sys.executable, "load.py"]
-    assert recording.meta["dram_mib"] > 0 and len(recording.t_s) > 10
+    assert recording.meta["dram_mib"] > 0 and len(recording.t_s) > 5  # 22, where the machine is not busy
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -297,7 +258,7 @@ def test_accessed_bits_on_request(tmp_path: Path):
     recording = read_recording(tmp_path / "rec")
     if "w.referenced_pages" in recording.meta["notes"]:
         pytest.skip(recording.meta["notes"]["w.referenced_pages"])
-    assert 16 * 256 <= peak(recording, "w.referenced_pages") <= peak(recording, "w.anon_touched_pages") * 2
+    assert 16 * PAGES_PER_MIB <= peak(recording, "w.referenced_pages") <= peak(recording, "w.anon_touched_pages") * 2
     ages = sorted(set(recording.columns["w.referenced_age_ms"].tolist()))
     assert ages[0] == 0 and 400 <= ages[1] < 800 <= ages[2]
 

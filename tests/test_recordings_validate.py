@@ -3,7 +3,6 @@
 import gzip
 import json
 import shutil
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tiergym import __main__
+from tests.command_line import Cli
+from tests.places import EVIDENCE, FITTED, ROOT
 from tiergym.errors import UserError
 from tiergym.recordings.format import read_recording
 from tiergym.validation import replay_page, replay_plots
@@ -23,15 +23,12 @@ from tiergym.validation.score import CELLS_WITHIN, base_name, cell_errors, measu
 from tiergym.validation.task_progress import task_progress
 from tiergym.validation.tasks import read_tasks, script_commands
 
-ROOT = Path(__file__).resolve().parents[1]
-EVIDENCE = ROOT / "experiments" / "evidence"
-RUNS = EVIDENCE / "fitted"
 ONE = "a_llama_anon_on"
 
 
 @pytest.fixture(scope="module")
 def outcomes() -> list[Outcome]:
-    return validate(read_all(RUNS))
+    return validate(read_all(FITTED))
 
 
 def rows(outcomes: list[Outcome], name: str) -> dict[str, bool]:
@@ -47,7 +44,7 @@ def rows(outcomes: list[Outcome], name: str) -> dict[str, bool]:
 @pytest.mark.parametrize("evidence", replay_page.EVIDENCE, ids=lambda evidence: evidence.folder)
 def test_the_pages_show_what_the_model_says(evidence: replay_page.Evidence, outcomes: list[Outcome]) -> None:
     """After a change of the model: python -m tiergym.validation docs."""
-    runs = outcomes if EVIDENCE / evidence.folder == RUNS else validate(read_all(EVIDENCE / evidence.folder))
+    runs = outcomes if EVIDENCE / evidence.folder == FITTED else validate(read_all(EVIDENCE / evidence.folder))
     page = (ROOT / "docs" / evidence.page).read_text(encoding="utf-8")
     assert replay_page.page(evidence, [outcome.score for outcome in runs]) == page
 
@@ -84,8 +81,9 @@ def test_the_score_does_not_fall(outcomes: list[Outcome]) -> None:
     ],
 )
 def test_what_holds_in_every_run(outcomes: list[Outcome], name: str) -> None:
-    """Watermarks to the page (F11), kernel pages never in MOVABLE (F3), OOM and its constraint (F4, F15), no reclaim
-    before a fallback (F1), demotion that kernel requests drive (F6), blocks that a kernel page pins (F10)."""
+    """Watermarks to the page [F-watermarks], kernel pages never in MOVABLE [F-movable-clean], OOM and its constraint
+    [F-premature-oom] [F-both-full], no reclaim before a fallback [F-fallback], demotion that kernel requests drive
+    [F-boosts], blocks that a kernel page pins [F-pinned-blocks]."""
     judged = rows(outcomes, name)
     assert len(judged) >= 5
     assert [run for run, ok in judged.items() if not ok] == []
@@ -93,7 +91,7 @@ def test_what_holds_in_every_run(outcomes: list[Outcome], name: str) -> None:
 
 def test_the_measured_placement_is_never_an_input() -> None:
     """A replay of a recording whose later samples say something else is the same replay."""
-    recording = read_recording(RUNS / ONE)
+    recording = read_recording(FITTED / ONE)
     changed = {name: column.copy() for name, column in recording.columns.items()}
     for name, column in changed.items():
         if name.split(".")[0] in ("n0", "n1", "vm"):
@@ -104,21 +102,21 @@ def test_the_measured_placement_is_never_an_input() -> None:
 
 
 def test_the_name_of_a_run_makes_no_difference(tmp_path: Path) -> None:
-    shutil.copytree(RUNS / ONE, tmp_path / "something_else")
-    first, second = (replay(read_recording(path)) for path in (RUNS / ONE, tmp_path / "something_else"))
+    shutil.copytree(FITTED / ONE, tmp_path / "something_else")
+    first, second = (replay(read_recording(path)) for path in (FITTED / ONE, tmp_path / "something_else"))
     assert (first.pages == second.pages).all()
 
 
 def test_the_machine_is_read_from_the_recording() -> None:
-    old = read_recording(RUNS / "k61_llama_anon_mov")
+    old = read_recording(FITTED / "k61_llama_anon_mov")
     assert kernel_version(old) == (6, 1)
     assert sections(old)["kernel"]["pcp_scale"] == 0
-    tiering = read_recording(RUNS / "a_llama_anon_tier_on")
+    tiering = read_recording(FITTED / "a_llama_anon_tier_on")
     assert switches(tiering)["numa_balancing"] == "2"
     kernel = sections(tiering)["kernel"]
     assert (kernel["demotion"], kernel["numa_balancing"], kernel["slow_in_lower_tier"]) == ("on", "tiering", "on")
-    assert sections(read_recording(RUNS / "v_thp_llama_on"))["kernel"]["thp"] == "on"
-    assert sections(read_recording(RUNS / "s_single_512_llama"))["machine"]["slow_mib"] == 0
+    assert sections(read_recording(FITTED / "v_thp_llama_on"))["kernel"]["thp"] == "on"
+    assert sections(read_recording(FITTED / "s_single_512_llama"))["machine"]["slow_mib"] == 0
     assert len(ZONE_OF) == 5
 
 
@@ -127,7 +125,7 @@ def test_a_script_is_read_as_processes() -> None:
         ("anon", {"name": "A", "mb": "5", "pol": "bind", "node": "1"}, True),
         ("sparse", {"n": "3"}, False),
     ]
-    tasks = read_tasks(read_recording(RUNS / "e_phases_mov"))
+    tasks = read_tasks(read_recording(FITTED / "e_phases_mov"))
     assert [task.name for task in tasks] == ["A", "pt", "B", "C"]
     assert [task.killed for task in tasks] == [True, False, False, True]
     assert tasks[1].arguments["adj"] == "-500"
@@ -135,7 +133,7 @@ def test_a_script_is_read_as_processes() -> None:
 
 def test_requests_follow_the_counters_process_by_process() -> None:
     """Their sum is the common counter while all processes live, and nothing is left at the end."""
-    recording = read_recording(RUNS / "e_phases_on")
+    recording = read_recording(FITTED / "e_phases_on")
     tasks = [task for task in read_tasks(recording) if task.command == "anon"]
     column = recording.column("w.anon_touched_pages").astype(float)
     series = task_progress(recording.t_s, column, tasks, [float(task.size) for task in tasks])
@@ -146,7 +144,7 @@ def test_requests_follow_the_counters_process_by_process() -> None:
 
 def test_a_killed_process_would_have_gone_on() -> None:
     """The model may kill a little later than the kernel, so the request goes on at its last pace."""
-    recording = read_recording(RUNS / "g_oom_default_mov")
+    recording = read_recording(FITTED / "g_oom_default_mov")
     (region,) = [region for region in read_requests(recording).regions if region.process == "p0"]
     assert region.target.max() > recording.column("w.anon_touched_pages").max() * 1.2
 
@@ -157,7 +155,7 @@ def test_a_killed_process_would_have_gone_on() -> None:
 )
 def test_text_of_programs_that_sleep_goes_with_its_generation(run: str, referenced: bool) -> None:
     """Beside data without accessed bits (NUMA balancing) and on the classic active list it stays."""
-    regions = {region.name: region for region in read_requests(read_recording(RUNS / run)).regions}
+    regions = {region.name: region for region in read_requests(read_recording(FITTED / run)).regions}
     text = regions[SLEEPING_TEXT]
     assert text.target[0] > 100
     assert (text.access_hz is not None and text.access_hz.any()) == referenced
@@ -166,7 +164,7 @@ def test_text_of_programs_that_sleep_goes_with_its_generation(run: str, referenc
 @pytest.mark.parametrize(("run", "leaves"), [("b_sparse_write_dem_mov", True), ("f_pressure_anon_dem_mov", False)])
 def test_pages_of_a_process_that_sleeps_go_before_text(run: str, leaves: bool) -> None:
     """One demotes beside the process that grows, the other beside one that holds what it touched long ago."""
-    simulated, text = replay(read_recording(RUNS / run)), 400
+    simulated, text = replay(read_recording(FITTED / run)), 400
     before, after = simulated.pages[0, CLASSES.index("file"), 0], simulated.pages[-1, CLASSES.index("file"), 0]
     unmapped = before - 659  # pages of files that the first sample counts as mapped
     assert (before - after > unmapped + text // 2) == leaves
@@ -184,54 +182,35 @@ def test_a_page_of_plots(outcomes: list[Outcome]) -> None:
     assert measured_pages(outcome.recording).shape[1:] == (6, 2)
 
 
-def run_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["tiergym", "validate", "recordings", *map(str, args)])
-    code = 0
-    try:
-        __main__.main()
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
-def test_the_command_writes_json_and_plots(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_writes_json_and_plots(cli: Cli, tmp_path: Path) -> None:
     """A run that is all within tolerance: exit code 0."""
-    code, out, err = run_cli(
-        monkeypatch, capsys, RUNS / ONE, "--json", tmp_path / "v.json", "--plot", tmp_path / "plots"
-    )
-    assert code == 0, out + err
+    done = cli("validate", "recordings", FITTED / ONE, "--json", tmp_path / "v.json", "--plot", tmp_path / "plots")
+    assert done.code == 0, done.out + done.err
     found = json.loads((tmp_path / "v.json").read_text())
     assert found["ok"] and found["cells"] == 12 == len(found["runs"][0]["cells"])
     assert [path.name for path in (tmp_path / "plots").iterdir()] == [f"{ONE}.png"]
-    assert "12 of 12 cells" in out
+    assert "12 of 12 cells" in done.out
 
 
 def copy_of_one(folder: Path) -> Path:
-    shutil.copytree(RUNS / ONE, folder / ONE)
+    shutil.copytree(FITTED / ONE, folder / ONE)
     return folder / ONE
 
 
-def test_a_run_that_cannot_be_simulated_is_a_failed_row(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_that_cannot_be_simulated_is_a_failed_row(cli: Cli, tmp_path: Path) -> None:
     """The other runs are judged all the same; the exit code is 1."""
     run = copy_of_one(tmp_path)
     meta = json.loads((run / "meta.json").read_text())
     (run / "meta.json").write_text(json.dumps(meta | {"memhp_default_state": "offline"}))
-    shutil.copytree(RUNS / "b_sparse_write_on", tmp_path / "b_sparse_write_on")
-    code, out, _ = run_cli(monkeypatch, capsys, tmp_path)
-    assert code == 1
-    assert "FAILED" in out and "memhp_default_state is 'offline'" in out
-    assert "b_sparse_write_on" in out and "1 runs could not be simulated" in out
+    shutil.copytree(FITTED / "b_sparse_write_on", tmp_path / "b_sparse_write_on")
+    done = cli("validate", "recordings", tmp_path)
+    assert done.code == 1
+    assert "FAILED" in done.out and "memhp_default_state is 'offline'" in done.out
+    assert "b_sparse_write_on" in done.out and "1 runs could not be simulated" in done.out
 
 
 @pytest.mark.parametrize("fault", ["empty", "missing", "column", "clock", "truncated", "counters"])
-def test_what_is_no_recording_is_refused_with_one_line(
-    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_no_recording_is_refused_with_one_line(cli: Cli, fault: str, tmp_path: Path) -> None:
     """Exit code 2, the file and the column, no traceback."""
     folder, expected = tmp_path / "runs", "no recording"
     if fault == "missing":
@@ -250,13 +229,13 @@ def test_what_is_no_recording_is_refused_with_one_line(
         else:
             lines[0], expected = lines[0].replace("n0.nr_page_table_pages", "n0.nr_pagetables"), "nr_page_table_pages"
         samples.write_bytes(gzip.compress(("\n".join(lines) + "\n").encode()))
-    code, out, err = run_cli(monkeypatch, capsys, folder)
-    assert code == 2, out + err
-    assert expected in err and "Traceback" not in err
+    done = cli("validate", "recordings", folder)
+    assert done.code == 2, done.out + done.err
+    assert expected in done.err and "Traceback" not in done.err
 
 
 def test_a_workload_larger_than_the_model_is_refused() -> None:
-    recording = read_recording(RUNS / ONE)
+    recording = read_recording(FITTED / ONE)
     meta = dict(recording.meta) | {"guest_script": "\n".join(f"w anon name=n{i} mb=1" for i in range(20))}
     event = type(recording.events[0])
     events = [event(1.0, "phase:grow", f"name=n{i} pages=256") for i in range(20)]

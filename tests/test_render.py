@@ -1,25 +1,10 @@
 """Pictures of a machine."""
 
 import numpy as np
-import pytest
 
-from tiergym import specs
-from tiergym.env import actions
+from tests.short_runs import TICKS, random_modes
 from tiergym.env.placement_env import PlacementEnv
 from tiergym.env.vector_env import PlacementVectorEnv
-
-SCENARIO = "llama-1to2"
-TICKS = 8
-
-
-@pytest.fixture(scope="module")
-def short() -> specs.Scenario:
-    """`llama-1to2` with episodes of eight ticks."""
-    return specs.override(specs.load_scenario(SCENARIO), {"episode.horizon_s": TICKS * 0.25})
-
-
-def random_modes(num_envs: int, steps: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(actions.NVEC, size=(steps, num_envs, len(actions.NVEC)))
 
 
 def test_a_picture_is_of_the_state_that_was_reached(short):

@@ -4,19 +4,15 @@ from typing import Any
 
 import pytest
 
-from tests.builders import Lab, everywhere, scenario
+from tests.builders import MOVABLE, Lab, everywhere, scenario, threads
 from tiergym.sim import names as n
 from tiergym.sim.allocate import allocate_kernel
+from tiergym.sim.units import PAGES_PER_MIB
 
-MOVABLE = {"zone": "movable"}
 DATA = {"kind": "anon", "mib": 1800, "access_hz": 0.01, "grow_s": 4}
 """More than DRAM, touched once."""
 HOG = {"kind": "anon", "mib": 1500, "access_hz": 0.01, "grow_s": 2, "mempolicy": "default"}
 """Fills DRAM to its low mark and spills."""
-
-
-def threads(count, start_s=4, grow_s=25):
-    return {"threads": {"count": count, "start_s": start_s, "grow_s": grow_s}}
 
 
 def crowded(**scalars):
@@ -56,7 +52,7 @@ def test_a_kernel_request_for_dram_alone_starts_demotion(modes):
 
 def test_headroom_of_a_restricted_request_is_low_minus_min_then_a_premature_oom():
     """__alloc_pages_slowpath: with nothing to reclaim in DRAM, stacks get low - min pages; then out_of_memory kills
-    although CXL is nearly free (FACTS 1.9)."""
+    although CXL is nearly free [F-guest-oom]."""
     lab = Lab(crowded(), modes={"place.kstack": "restrict"}).ticks(16)
     assert lab.free(n.FAST) == lab.m["low_pages"][n.NORMAL]
     headroom = lab.m["low_pages"][n.NORMAL] - lab.m["min_pages"][n.NORMAL]
@@ -71,7 +67,7 @@ def test_headroom_of_a_restricted_request_is_low_minus_min_then_a_premature_oom(
 
 
 def test_the_same_stacks_fall_back_without_harm():
-    """GFP_KERNEL on a NORMAL slow tier: no wake-up, no kill (recordings F2, F4)."""
+    """GFP_KERNEL on a NORMAL slow tier: no wake-up, no kill [F-kernel-spills] [F-premature-oom]."""
     lab = Lab(crowded()).ticks(130)
     assert lab.total("oom_kill") == lab.total("kswapd_wakeups_fast") == 0
     assert lab.on(n.KSTACK, n.SLOW) == 1600
@@ -88,7 +84,7 @@ def test_prefer_fast_takes_down_to_min_then_falls_back():
 
 
 def test_the_three_forms_of_restriction_differ():
-    """FACTS-kernel 1.7: fall back silently; wake kswapd, then fall back; wake, reclaim directly, then kill."""
+    """[K-restriction-forms]: fall back silently; wake kswapd, then fall back; wake, reclaim directly, then kill."""
     forms = ("fallback", "prefer_fast", "restrict")
     labs = {form: Lab(crowded(), modes={"place.kstack": form}).ticks(130) for form in forms}
     wakes = {form: lab.total("kswapd_wakeups_fast") > 0 for form, lab in labs.items()}
@@ -100,7 +96,7 @@ def test_the_three_forms_of_restriction_differ():
 
 
 def test_with_something_to_demote_a_restriction_kills_nobody():
-    """The same machine with demotion on: kswapd makes room for both, and no stack lies on CXL (recordings F4)."""
+    """The same machine with demotion on: kswapd makes room for both, and no stack lies on CXL [F-premature-oom]."""
     for form in ("prefer_fast", "restrict"):
         lab = Lab(crowded(demotion="on"), modes={"place.kstack": form}).ticks(130)
         assert lab.total("oom_kill") == 0
@@ -118,17 +114,17 @@ def test_prefer_slow_goes_to_cxl_while_dram_is_free():
 
 
 def test_a_movable_slow_tier_never_holds_kernel_pages():
-    """gfp_zone: GFP_KERNEL's highest zone is NORMAL (recordings F3), also for a task bound to the slow node
+    """gfp_zone: GFP_KERNEL's highest zone is NORMAL [F-movable-clean], also for a task bound to the slow node
     (mm/mempolicy.c: apply_policy_zone)."""
     bound = [{"mempolicy": "bind_slow"}]
     regions = [{"kind": "anon", "mib": 700, "mempolicy": "bind_slow"}]
     lab = Lab(scenario(regions=regions, processes=bound, pools=threads(100, 0, 1)), modes=MOVABLE).ticks(10)
-    assert lab.region_on(0, n.SLOW) == 700 * 256
+    assert lab.region_on(0, n.SLOW) == 700 * PAGES_PER_MIB
     assert sum(lab.on(cls, n.SLOW) for cls in range(n.FIRST_KERNEL_CLASS, n.N_CLASSES)) == 0
 
 
 def test_page_tables_follow_the_task_policy_never_the_regions():
-    """mm/mempolicy.c: alloc_pages uses get_task_policy; mbind covers the data alone (recordings F8)."""
+    """mm/mempolicy.c: alloc_pages uses get_task_policy; mbind covers the data alone [F-task-policy]."""
     region = {"kind": "anon", "mib": 512}
     by_mbind = Lab(scenario(regions=[region | {"mempolicy": "bind_slow"}])).ticks(10)
     assert by_mbind.region_on(0, n.SLOW) == 131072
@@ -158,7 +154,7 @@ def test_weighted_interleave_deals_pages_by_the_nodes_weights(fast, slow):
 
 def test_huge_pages_stay_in_dram_and_drain_it_to_min():
     """vma_thp_gfp_mask: THISNODE without reclaim, so THP never lands on CXL, and the slow path leaves DRAM at min;
-    the deposited page tables are as many as without THP (recordings F17)."""
+    the deposited page tables are as many as without THP [F-huge-pages]."""
     small = Lab(scenario(regions=[DATA])).ticks(40)
     huge = Lab(scenario(regions=[DATA | {"thp_share": 1}], thp="on")).ticks(40)
     m = huge.m
@@ -171,7 +167,7 @@ def test_huge_pages_stay_in_dram_and_drain_it_to_min():
 
 
 def test_per_cpu_lists_blur_the_low_mark_by_one_refill():
-    """mm/page_alloc.c: rmqueue_bulk refills a batch at once, so the last one leaves pages on the list (F1)."""
+    """mm/page_alloc.c: rmqueue_bulk refills a batch at once, so the last one leaves pages on the list [F-fallback]."""
     lab = Lab(scenario(regions=[DATA], pcp_batch_pages=63)).ticks(40)
     low = lab.m["low_pages"][n.NORMAL]
     assert low - 63 < lab.free(n.FAST) <= low
@@ -179,7 +175,7 @@ def test_per_cpu_lists_blur_the_low_mark_by_one_refill():
 
 
 def test_reclaim_for_anybody_else_is_not_premature():
-    """Both tiers are full: what the kernel then swaps would not have fitted CXL either (MODEL.md 4.5)."""
+    """Both tiers are full: what the kernel then swaps would not have fitted CXL either (docs/model.md section 5)."""
     full = scenario(regions=[{"kind": "anon", "mib": 3400, "access_hz": 0.01, "grow_s": 4}], swap_mib=4096)
     for modes in ({}, MOVABLE, everywhere("restrict")):
         lab = Lab(full, modes=modes).ticks(8)

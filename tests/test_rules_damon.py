@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from tests.builders import Lab, scenario
+from tests.builders import MOVABLE, Lab, scenario
 from tiergym.sim import names as n
+from tiergym.sim.units import PAGES_PER_MIB
 
 FILLER = {"kind": "anon", "mib": 1100, "access_hz": 0, "grow_s": 2}
 HOT = {"kind": "anon", "mib": 300, "access_hz": 100, "start_s": 3, "grow_s": 1}
-MOVABLE = {"zone": "movable"}
 STACKS: dict[str, Any] = {"threads": {"count": 100, "start_s": 6, "grow_s": 1}}
 
 
@@ -41,7 +41,7 @@ def test_it_fills_dram_to_min_and_numa_balancing_only_to_high():
     ids=["promotion alone", "with demotion", "without promotion", "CXL is NORMAL"],
 )
 def test_the_next_kernel_page_kills_unless_kswapd_can_demote(fields, modes, killed):
-    """SK hynix's OOM behind a filler of 490 GB and more (FACTS-hardware C4)."""
+    """SK hynix's OOM behind a filler of 490 GB and more [W-damon-redis]."""
     done = lab(modes, pools=STACKS, min_free_kib=16384, **fields).ticks(40)
     assert (done.total("oom_kill") > 0) == killed
     assert done.total("oom_kill_premature") == done.total("oom_kill")
@@ -57,4 +57,4 @@ def test_it_takes_hot_pages_whatever_owns_them_up_to_the_limit():
     assert done.region_on(2, n.SLOW) == 0
     slow = lab(regions=[bound], promote_limit_mib_per_s=16).ticks(16)
     before = slow.total("pgpromote_success")
-    assert slow.ticks(8).total("pgpromote_success") - before == 2 * 16 * 256
+    assert slow.ticks(8).total("pgpromote_success") - before == 2 * 16 * PAGES_PER_MIB

@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.builders import PAGES_PER_MIB, Lab, assert_books_balance, scenario
+from tests.builders import MOVABLE, Lab, assert_books_balance, scenario
 from tiergym.sim import names as n
+from tiergym.sim.units import LEAF_SPAN_PAGES, PAGES_PER_MIB, STRUCT_PAGES_PER_PAGE
 
-MOVABLE = {"zone": "movable"}
 HOG = {"kind": "anon", "mib": 1100, "access_hz": 0.01, "grow_s": 1, "hold_s": 3, "shrink_s": 0.25}
 """Fills DRAM and spills a little, leaves at 4.25 s."""
 STACKS = {"threads": {"count": 300, "start_s": 2, "grow_s": 1}}
@@ -21,12 +21,12 @@ def add(mib, at_s=4):
 
 def test_struct_pages_of_cxl_are_charged_to_dram():
     """64 B per page, allocated before the first block is online: 1.5625 % of CXL from DRAM in both zones
-    (mm/sparse-vmemmap.c: vmemmap_alloc_block; recordings F12)."""
+    (mm/sparse-vmemmap.c: vmemmap_alloc_block) [F-memmap]."""
     for modes in ({}, MOVABLE):
         lab = Lab(scenario(), modes=modes).ticks(1)
-        assert lab.on(n.MEMMAP, n.FAST) == 2048 * 256 // 64
+        assert lab.on(n.MEMMAP, n.FAST) == 2048 * PAGES_PER_MIB // STRUCT_PAGES_PER_PAGE
         assert lab.on(n.MEMMAP, n.SLOW) == 0
-        assert lab.m["managed_pages"][n.SLOW_NORMAL] + lab.m["managed_pages"][n.SLOW_MOVABLE] == 2048 * 256
+        assert lab.m["managed_pages"][n.SLOW_NORMAL] + lab.m["managed_pages"][n.SLOW_MOVABLE] == 2048 * PAGES_PER_MIB
         assert lab.m["memmap_slow_share"] == 0
 
 
@@ -41,7 +41,7 @@ def test_memmap_on_memory_takes_it_from_the_block():
 
 
 def test_a_later_range_may_take_its_struct_pages_from_cxl():
-    """FACTS 3: a second range finds the first one online as NORMAL when DRAM is short."""
+    """[K-memmap]: a second range finds the first one online as NORMAL when DRAM is short."""
     hog = HOG | {"hold_s": 100}
     lab = Lab(scenario(regions=[hog], events=[add(1024)])).ticks(20)
     # Each block that comes online lowers DRAM's marks a little, and the next one's struct pages use that first.
@@ -52,7 +52,7 @@ def test_a_later_range_may_take_its_struct_pages_from_cxl():
 
 
 def test_onlining_as_normal_lowers_drams_min():
-    """min_free_kbytes is shared out over all zones but MOVABLE (mm/page_alloc.c: __setup_per_zone_wmarks; F11)."""
+    """__setup_per_zone_wmarks: min_free_kbytes is shared out over all zones but MOVABLE [F-watermarks]."""
     before = Lab(scenario(slow_mib=0)).ticks(1).m["min_pages"][n.NORMAL]
     normal, movable = Lab(scenario()).ticks(1), Lab(scenario(), modes=MOVABLE).ticks(1)
     assert abs(movable.m["min_pages"][n.NORMAL] - before) <= 5  # recomputed with the high marks in place
@@ -65,17 +65,17 @@ def test_onlining_as_normal_lowers_drams_min():
 
 
 def test_auto_movable_makes_a_cpuless_node_normal():
-    """auto_movable_can_online_movable: numa_aware counts the node's own early pages, of which it has none (F14)."""
+    """auto_movable_can_online_movable: numa_aware counts the node's own early pages: it has none [F-auto-movable]."""
     aware = Lab(scenario(), modes={"zone": "auto_movable"}).ticks(1)
     assert aware.m["managed_pages"][n.SLOW_MOVABLE] == 0
     lab = Lab(scenario(slow_mib=4096, auto_movable_numa_aware="off"), modes={"zone": "auto_movable"}).ticks(1)
     ratio = lab.m["managed_pages"][n.SLOW_MOVABLE] / lab.m["managed_pages"][n.NORMAL]
     assert 3.01 - 0.126 < ratio <= 3.01
-    assert lab.m["managed_pages"][n.SLOW_NORMAL] == 4096 * 256 - lab.m["managed_pages"][n.SLOW_MOVABLE]
+    assert lab.m["managed_pages"][n.SLOW_NORMAL] == 4096 * PAGES_PER_MIB - lab.m["managed_pages"][n.SLOW_MOVABLE]
 
 
 def test_one_unmovable_page_pins_its_block():
-    """mm/page_isolation.c: has_unmovable_pages fails the whole block; the pages cluster in the lowest (F10)."""
+    """has_unmovable_pages fails the whole block; the pages cluster in the lowest [F-pinned-blocks]."""
     lab = Lab(scenario(regions=[HOG], pools={"buffers": {"count": 1, "start_s": 2}}, events=[remove()])).ticks(30)
     assert lab.on(n.ANON, n.SLOW) == 0
     assert lab.on(n.KERNEL_OTHER, n.SLOW) == 1
@@ -84,11 +84,11 @@ def test_one_unmovable_page_pins_its_block():
     assert lab.total("blocks_offlined") == 15
     assert lab.total("blocks_failed") == 1
     assert lab.m["block_state"][:16].tolist() == [n.BLOCK_NORMAL] + [n.BLOCK_ABSENT] * 15
-    assert lab.on(n.MEMMAP, n.FAST) == 128 * 256 // 64
+    assert lab.on(n.MEMMAP, n.FAST) == 128 * PAGES_PER_MIB // STRUCT_PAGES_PER_PAGE
 
 
 def test_survivors_pin_every_block_that_they_are_in():
-    """Objects die everywhere, not from the top: 1 % left of two blocks' worth of pages still pins both (F10)."""
+    """Objects die everywhere, not from the top: 1 % left of two blocks' pages still pins both [F-pinned-blocks]."""
     buffers = {"buffers": {"count": 50_000, "start_s": 1, "hold_s": 2, "shrink_s": 0, "low_share": 0.01}}
     lab = Lab(scenario(pools=buffers, events=[remove()]), modes={"place.kernel_other": "prefer_slow"}).ticks(12)
     assert lab.on(n.KERNEL_OTHER, n.SLOW) == 50_000
@@ -119,8 +119,8 @@ def test_every_movable_block_leaves():
     assert lab.total("blocks_offlined") == 16
     assert lab.total("blocks_failed") == 0
     assert lab.m["managed_pages"][n.SLOW_MOVABLE] == 0
-    assert lab.region_on(1, n.FAST) == 300 * 256
-    assert lab.total("pages_evacuated") == 300 * 256
+    assert lab.region_on(1, n.FAST) == 300 * PAGES_PER_MIB
+    assert lab.total("pages_evacuated") == 300 * PAGES_PER_MIB
     assert lab.on(n.MEMMAP, n.FAST) == 0
 
 
@@ -133,7 +133,7 @@ def test_a_block_stays_if_its_data_fits_nowhere_else():
     assert lab.total("blocks_failed") == 16
     assert lab.total("oom_kill") == 0  # RETRY_MAYFAIL
     assert lab.free(n.FAST) >= lab.m["min_pages"][n.NORMAL]
-    assert lab.region_on(0, n.FAST) + lab.region_on(0, n.SLOW) == 2000 * 256
+    assert lab.region_on(0, n.FAST) + lab.region_on(0, n.SLOW) == 2000 * PAGES_PER_MIB
 
 
 def test_offlining_gives_drams_min_back():
@@ -150,16 +150,16 @@ def test_blocks_come_back_in_the_zone_of_the_day():
     machine = scenario(events=[remove(1024, 1), add(1024, 2)])
     # hot_add events bring blocks that are absent at boot
     lab = Lab(machine).ticks(1)
-    assert lab.m["managed_pages"][n.SLOW_NORMAL] == 1024 * 256
+    assert lab.m["managed_pages"][n.SLOW_NORMAL] == 1024 * PAGES_PER_MIB
     lab.ticks(4)
     assert lab.m["managed_pages"][n.SLOW_NORMAL] == 0
     lab.ticks(6, MOVABLE)
-    assert lab.m["managed_pages"][n.SLOW_MOVABLE] == 1024 * 256
+    assert lab.m["managed_pages"][n.SLOW_MOVABLE] == 1024 * PAGES_PER_MIB
     assert lab.m["managed_pages"][n.SLOW_NORMAL] == 0
 
 
 def test_prefer_slow_is_masked_without_a_normal_zone():
-    """MODEL.md 6: impossible modes are masked, and chosen all the same become the default."""
+    """docs/reference/actions.md: impossible modes are masked, and chosen all the same become the default."""
     lab = Lab(scenario(pools=STACKS), modes=MOVABLE | {"place.kstack": "prefer_slow"}).ticks(20)
     assert not lab.machines.masks[0, n.PREFER_SLOW]
     assert lab.m["action"][n.A_PLACE_KSTACK] == n.FALLBACK
@@ -174,7 +174,7 @@ def test_offline_in_place_keeps_the_memmap_and_online_brings_the_blocks_back():
     events = [{"kind": "offline", "at_s": 1, "mib": 2048}, {"kind": "online", "at_s": 3, "mib": 128}]
     lab = Lab(scenario(events=events)).ticks(6)
     memmap = lab.on(n.MEMMAP, n.FAST)
-    assert memmap == 2048 * PAGES_PER_MIB // 64
+    assert memmap == 2048 * PAGES_PER_MIB // STRUCT_PAGES_PER_PAGE
     assert lab.m["managed_pages"][n.SLOW_NORMAL] == 0
     lab.ticks(10)
     assert lab.m["managed_pages"][n.SLOW_NORMAL] == 2048 * PAGES_PER_MIB
@@ -184,7 +184,7 @@ def test_offline_in_place_keeps_the_memmap_and_online_brings_the_blocks_back():
 
 def test_offline_in_place_tries_as_many_blocks_as_asked():
     """A test of offlining asks block by block: one that fails is not made up for by another."""
-    table = {"mib": 16, "density": 1 / 512, "grow_s": 0}
+    table = {"mib": 16, "density": 1 / LEAF_SPAN_PAGES, "grow_s": 0}
     full = {"mib": 1024, "grow_s": 0}
     events = [{"kind": "offline", "at_s": 2, "mib": 2048}]
     lab = Lab(scenario(regions=[full, table], events=events)).ticks(12)

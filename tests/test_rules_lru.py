@@ -1,10 +1,10 @@
 """The order in which pages leave: what nobody references any more by age, locked pages never, referenced ones late."""
 
-from tests.builders import Lab, assert_books_balance, scenario
+from tests.builders import MOVABLE, Lab, assert_books_balance, scenario
 from tiergym.sim import names as n
+from tiergym.sim.units import LEAF_SPAN_PAGES, PAGES_PER_MIB
 
-MOVABLE = {"zone": "movable"}
-TABLES = {"mib": 160, "density": 1 / 512, "grow_s": 20, "start_s": 4, "kind": "zero"}
+TABLES = {"mib": 160, "density": 1 / LEAF_SPAN_PAGES, "grow_s": 20, "start_s": 4, "kind": "zero"}
 OLD = {"mib": 30, "grow_s": 0, "access_hz": 0}
 NEWER = {"mib": 900, "start_s": 1, "grow_s": 1, "access_hz": 0}
 
@@ -17,20 +17,20 @@ def squeezed(old, **settings):
 def test_pages_that_nobody_references_leave_in_the_order_of_their_touch():
     """The tail of the LRU (recordings b_sparse_write_dem_mov: an initramfs goes before the first anonymous page)."""
     lab = squeezed(OLD)
-    assert lab.total("pgdemote_kswapd") > 30 * 256
+    assert lab.total("pgdemote_kswapd") > 30 * PAGES_PER_MIB
     assert lab.region_on(0, n.FAST) == 0 < lab.region_on(1, n.FAST)
 
 
 def test_a_referenced_page_stays_while_others_are_cold():
     lab = squeezed(OLD | {"access_hz": 10})
-    assert lab.region_on(0, n.FAST) == 30 * 256
-    assert lab.region_on(1, n.SLOW) > 30 * 256
+    assert lab.region_on(0, n.FAST) == 30 * PAGES_PER_MIB
+    assert lab.region_on(1, n.SLOW) > 30 * PAGES_PER_MIB
 
 
 def test_mlocked_pages_never_leave():
     """mlock(2): the unevictable list is not scanned."""
     lab = squeezed(OLD | {"mlocked": "on"})
-    assert lab.region_on(0, n.FAST) == 30 * 256
+    assert lab.region_on(0, n.FAST) == 30 * PAGES_PER_MIB
     assert_books_balance(lab.machines.records)
 
 

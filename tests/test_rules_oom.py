@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from tests.builders import Lab, assert_books_balance, scenario
+from tests.builders import MOVABLE, Lab, assert_books_balance, scenario
 from tiergym.sim import names as n
-
-MOVABLE = {"zone": "movable"}
+from tiergym.sim.units import LEAF_SPAN_PAGES, PAGES_PER_MIB
 
 
 def region(process, mib, **fields):
@@ -40,7 +39,7 @@ def test_the_victim_is_the_largest_by_rss():
 
 
 def test_the_choice_is_blind_to_nodes():
-    """A shortage of DRAM kills the largest process even if all its memory is on CXL (FACTS 1.8)."""
+    """A shortage of DRAM kills the largest process even if all its memory is on CXL [K-oom-killer]."""
     candidates = region(1, 60), region(2, 400, mempolicy="bind_slow")
     lab = Lab(crowd(*candidates, processes=[{}, {}]), modes=MOVABLE)
     assert killed(lab) == [2]
@@ -49,13 +48,13 @@ def test_the_choice_is_blind_to_nodes():
 
 def test_page_tables_and_swap_count():
     """oom_badness: get_mm_rss + MM_SWAPENTS + mm_pgtables_bytes / PAGE_SIZE."""
-    sparse = region(1, 30, density=1 / 512)  # 60 MiB with its page tables
+    sparse = region(1, 30, density=1 / LEAF_SPAN_PAGES)  # 60 MiB with its page tables
     assert killed(Lab(crowd(sparse, region(2, 50), processes=[{}, {}]), modes=MOVABLE)) == [1]
     cold, hot = region(1, 60, access_hz=1e-6), region(2, 50, access_hz=100)
     lab = Lab(crowd(cold, hot, processes=[{}, {}], swap_mib=40), modes=MOVABLE)
     lab.machines.records["region"]["cold"][0, 0] = 0  # the filler is hot too
     assert killed(lab) == [1]
-    assert lab.total("pswpout") == 40 * 256
+    assert lab.total("pswpout") == 40 * PAGES_PER_MIB
 
 
 def test_oom_score_adj_shifts_the_choice():
@@ -92,7 +91,7 @@ def test_a_kill_frees_everything_and_the_process_comes_back():
 
 
 def test_filling_both_tiers_kills_without_being_premature():
-    """Recordings F15: `online` fills both nodes to min, then kills; CXL held nothing that was refused."""
+    """[F-both-full]: `online` fills both nodes to min, then kills; CXL held nothing that was refused."""
     lab = Lab(scenario(regions=[region(0, 4000, grow_s=10)]))
     assert killed(lab) == [0]
     assert lab.total("oom_kill_premature") == 0
@@ -100,7 +99,7 @@ def test_filling_both_tiers_kills_without_being_premature():
 
 @pytest.mark.parametrize("lost_s", [0, 4, 20])
 def test_a_kill_costs_the_restart_and_the_lost_work(lost_s):
-    """MODEL.md 4.3: its work is lost and it restarts later; neither hides behind the other."""
+    """docs/model.md section 8: its work is lost and it restarts later; neither hides behind the other."""
     hog = region(0, 1000, grow_s=1)
     burst = {"threads": {"count": 2000, "start_s": 4, "grow_s": 1, "hold_s": 0.5, "shrink_s": 0}}
     machine = scenario(regions=[hog], processes=[{"restart_s": 3, "lost_s": lost_s}], pools=burst)
@@ -122,11 +121,11 @@ def test_a_share_of_the_work_is_lost_with_its_process():
 
 
 def measured(modes, demotion):
-    """FACTS-kernel 1.9: 768 + 1,536 MiB, one page touched per 2 MiB until somebody dies. MiB just before that tick.
+    """[F-guest-oom]: 768 + 1,536 MiB, one page touched per 2 MiB until somebody dies. MiB just before that tick.
 
     655 MiB are managed, 30 MiB of it used at boot and 24 MiB by struct pages; THP raises the marks.
     """
-    sparse = {"kind": "anon", "mib": 1400, "density": 1 / 512, "grow_s": 400, "access_hz": 0.001}
+    sparse = {"kind": "anon", "mib": 1400, "density": 1 / LEAF_SPAN_PAGES, "grow_s": 400, "access_hz": 0.001}
     machine = scenario(
         regions=[sparse], dram_mib=768, dma_mib=15, dma32_mib=4096, boot_reserved_share=113 / 768, boot_kernel_mib=30,
         slow_mib=1536, thp="on", pcp_batch_pages=63, cpus=1, workers=1, demotion=demotion,
@@ -139,7 +138,7 @@ def measured(modes, demotion):
         )
         lab.ticks(1)
         assert lab.m["tick"] < 1600
-    return lab, [count / 256 for count in pages]
+    return lab, [count / PAGES_PER_MIB for count in pages]
 
 
 def test_measured_oom_of_a_movable_slow_node():

@@ -7,6 +7,7 @@ import pytest
 from tests.builders import Lab, scenario
 from tiergym.sim import names as n
 from tiergym.sim.pageblocks import fill_kernel_blocks
+from tiergym.sim.units import PAGEBLOCK_PAGES
 
 THREADS = {"threads": {"count": 600, "start_s": 2, "grow_s": 4}}
 SMALL_GAPS: dict[str, Any] = {"min_free_kib": 1024, "pcp_batch_pages": 1}
@@ -20,7 +21,7 @@ def test_kernel_pages_fill_their_own_blocks_in_silence():
 
 
 def test_a_stolen_block_boosts_the_marks_of_a_full_zone():
-    """boost_watermark: one pageblock, at most watermark_boost_factor of high; off with a factor of 0 (F6)."""
+    """boost_watermark: one pageblock, at most watermark_boost_factor of high; off with a factor of 0 [K-pageblocks]."""
     full = {"mib": 985, "grow_s": 0}
     boosted, off = (
         Lab(scenario(regions=[full], pools=THREADS, boost_factor=factor, **SMALL_GAPS)) for factor in (15000, 0)
@@ -30,7 +31,7 @@ def test_a_stolen_block_boosts_the_marks_of_a_full_zone():
         boosted.ticks(1)
         highest = max(highest, int(boosted.m["boost_pages"][n.NORMAL]))
     off.ticks(40)
-    assert 512 <= highest <= max(512, 1.5 * int(boosted.m["high_pages"][n.NORMAL]))
+    assert PAGEBLOCK_PAGES <= highest <= max(PAGEBLOCK_PAGES, 1.5 * int(boosted.m["high_pages"][n.NORMAL]))
     assert off.m["boost_pages"].max() == 0 == off.total("kswapd_wakeups_fast")
 
 
@@ -69,5 +70,5 @@ def test_the_refill_of_the_kernel_list_steals_and_slab_wakes_nobody_for_it(cls, 
     assert (m["kernel_block_free"], m["boost_pages"][n.NORMAL]) == (10, 0)
     m["pcp_kernel_pages"][n.NORMAL] = 30  # refilled, with 20 pages more than were left in the kernel's blocks
     fill_kernel_blocks(m, 1, cls)
-    assert (m["kernel_block_free"], m["boost_pages"][n.NORMAL]) == (30, 512)
+    assert (m["kernel_block_free"], m["boost_pages"][n.NORMAL]) == (30, PAGEBLOCK_PAGES)
     assert m["kswapd_awake"][n.FAST] == wakes

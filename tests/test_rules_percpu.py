@@ -19,7 +19,7 @@ def test_a_batch_is_a_share_of_the_zone(managed, batch):
 
 @pytest.mark.parametrize(("scale", "doubled"), [(0, 1), (5, 32)])
 def test_since_6_7_a_stream_of_allocations_doubles_its_refills(scale, doubled):
-    """nr_pcp_alloc, CONFIG_PCP_BATCH_SCALE_MAX = 5: up to 2,016 pages at once (recordings F1)."""
+    """nr_pcp_alloc, CONFIG_PCP_BATCH_SCALE_MAX = 5: up to 2,016 pages at once [K-per-cpu-lists]."""
     lab = Lab(scenario(regions=[DATA], pcp_batch_pages=0, pcp_scale=scale)).ticks(40)
     assert lab.m["pcp_refill_pages"][n.NORMAL] == 63 * doubled
     low, left = lab.m["low_pages"][n.NORMAL], lab.m["free_pages"][n.NORMAL]

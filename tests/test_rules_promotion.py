@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.builders import Lab, scenario
+from tests.builders import PASSING_HOG, Lab, scenario
 from tiergym.sim import names as n
+from tiergym.sim.units import PAGES_PER_MIB
 
 TIERING: dict[str, Any] = {"numa_balancing": "tiering", "scan_mib_per_s": 1000}
 
@@ -16,14 +17,11 @@ def on_slow(kind="anon", **fields):
     return {"kind": kind, "mib": 400, "access_hz": 10, "start_s": 3, "grow_s": 1} | fields
 
 
-HOG = {"kind": "anon", "mib": 1000, "access_hz": 0.01, "grow_s": 2, "hold_s": 4, "shrink_s": 0.25}
-
-
 @pytest.mark.parametrize(("kind", "moves"), [("anon", True), ("file_rw", True), ("file_ro", False), ("cache", False)])
 def test_read_only_file_mappings_are_never_promoted(kind, moves):
     """task_numa_work skips VMAs of files that are readable and not writable; unmapped page cache has no hint faults."""
-    lab = Lab(scenario(regions=[HOG, on_slow(kind)], **TIERING)).ticks(24)
-    assert lab.region_on(1, n.SLOW) == 400 * 256
+    lab = Lab(scenario(regions=[PASSING_HOG, on_slow(kind)], **TIERING)).ticks(24)
+    assert lab.region_on(1, n.SLOW) == 400 * PAGES_PER_MIB
     lab.ticks(60)
     assert (lab.total("pgpromote_success") > 0) == moves
     assert (lab.region_on(1, n.FAST) > 0) == moves
@@ -39,33 +37,37 @@ def test_an_explicit_policy_is_not_balanced(mempolicy):
 
 def test_nothing_is_promoted_without_numa_balancing():
     """task_tick_numa: nothing is scanned with kernel.numa_balancing 0."""
-    lab = Lab(scenario(regions=[HOG, on_slow()], numa_balancing="off")).ticks(60)
+    lab = Lab(scenario(regions=[PASSING_HOG, on_slow()], numa_balancing="off")).ticks(60)
     assert lab.total("numa_hint_faults") == lab.total("pgpromote_success") == 0
 
 
 def test_normal_mode_promotes_cold_pages_too_but_wakes_nobody():
     """should_numa_migrate_memory knows a threshold, and migrate_misplaced_folio_prepare wakes kswapd, in tiering mode
     only: mode 1 moves every hinted page that fits and gives up on the others."""
-    cold: dict[str, Any] = {"regions": [HOG, on_slow(access_hz=0.3)], "scan_mib_per_s": 1000, "hot_threshold_ms": 10}
+    cold: dict[str, Any] = {
+        "regions": [PASSING_HOG, on_slow(access_hz=0.3)],
+        "scan_mib_per_s": 1000,
+        "hot_threshold_ms": 10,
+    }
     normal = Lab(scenario(numa_balancing="normal", **cold)).ticks(60)
     tiering = Lab(scenario(numa_balancing="tiering", **cold)).ticks(60)
     assert normal.total("pgpromote_success") > 2 * tiering.total("pgpromote_success")
-    full = HOG | {"hold_s": 1000, "mib": 1100}
+    full = PASSING_HOG | {"hold_s": 1000, "mib": 1100}
     futile = Lab(scenario(regions=[full, on_slow()], numa_balancing="normal", scan_mib_per_s=1000)).ticks(40)
     assert futile.total("pgpromote_candidate") > 0
     assert futile.total("pgpromote_success") == futile.total("kswapd_wakeups_fast") == 0
 
 
 def test_a_slow_node_in_the_top_tier_is_not_scanned():
-    """change_pte_range: in tiering mode alone, top-tier pages get no hint faults (FACTS 2.3, 2.4)."""
-    lab = Lab(scenario(regions=[HOG, on_slow()], slow_in_lower_tier="off", **TIERING)).ticks(60)
+    """change_pte_range: in tiering mode alone, top-tier pages get no hint faults [K-numa-balancing]."""
+    lab = Lab(scenario(regions=[PASSING_HOG, on_slow()], slow_in_lower_tier="off", **TIERING)).ticks(60)
     assert lab.total("numa_hint_faults") == lab.total("pgpromote_success") == 0
 
 
 def test_promotion_needs_a_zone_above_high_and_wakes_kswapd_for_it():
     """migrate_misplaced_folio_prepare: not below high; in tiering mode kswapd0 is woken instead. This is what makes a
     NORMAL slow tier demote."""
-    full = HOG | {"hold_s": 1000, "mib": 1100}
+    full = PASSING_HOG | {"hold_s": 1000, "mib": 1100}
     futile = Lab(scenario(regions=[full, on_slow()], **TIERING)).ticks(40)
     assert futile.total("pgpromote_candidate") > 0
     assert futile.total("pgpromote_success") == 0
@@ -84,24 +86,26 @@ def test_promotion_needs_a_zone_above_high_and_wakes_kswapd_for_it():
 def test_cold_pages_are_not_hot_enough():
     """numa_hint_fault_latency below hot_threshold_ms, unless DRAM has plenty free (pgdat_free_space_enough)."""
     for hz in (0.01, 1, 10):
-        lab = Lab(scenario(regions=[HOG, on_slow(access_hz=hz)], **TIERING)).ticks(20)
-        assert lab.region_on(1, n.SLOW) == 400 * 256
-        marked = min(400, 1000 / 4) * 256
+        lab = Lab(scenario(regions=[PASSING_HOG, on_slow(access_hz=hz)], **TIERING)).ticks(20)
+        assert lab.region_on(1, n.SLOW) == 400 * PAGES_PER_MIB
+        marked = min(400, 1000 / 4) * PAGES_PER_MIB
         candidates = lab.machines.counters[0, n.C_PGPROMOTE_CANDIDATE]
         assert candidates == pytest.approx(marked * -math.expm1(-hz), rel=0.05)
 
 
 def test_the_rate_limit_bounds_promotion():
     """numa_promotion_rate_limit: pages per second beyond the limit are left."""
-    lab = Lab(scenario(regions=[HOG, on_slow()], promote_limit_mib_per_s=8, **TIERING)).ticks(24)
+    lab = Lab(scenario(regions=[PASSING_HOG, on_slow()], promote_limit_mib_per_s=8, **TIERING)).ticks(24)
     before = lab.total("pgpromote_success")
     lab.ticks(40)
-    assert lab.total("pgpromote_success") - before == pytest.approx(10 * 8 * 256, abs=2 * 8 * 256 / 4)
-    none = Lab(scenario(regions=[HOG, on_slow()], promote_limit_mib_per_s=0, **TIERING)).ticks(60)
+    assert lab.total("pgpromote_success") - before == pytest.approx(
+        10 * 8 * PAGES_PER_MIB, abs=2 * 8 * PAGES_PER_MIB / 4
+    )
+    none = Lab(scenario(regions=[PASSING_HOG, on_slow()], promote_limit_mib_per_s=0, **TIERING)).ticks(60)
     assert none.total("pgpromote_success") == 0 < none.total("pgpromote_candidate")
 
 
 def test_scanning_bounds_hint_faults():
     """task_numa_work marks numa_balancing_scan_size_mb per second and process."""
-    lab = Lab(scenario(regions=[HOG, on_slow()], numa_balancing="tiering", scan_mib_per_s=16)).ticks(40)
-    assert 0 < lab.machines.counters[0, n.C_NUMA_HINT_FAULTS] <= 16 * 256 // 4
+    lab = Lab(scenario(regions=[PASSING_HOG, on_slow()], numa_balancing="tiering", scan_mib_per_s=16)).ticks(40)
+    assert 0 < lab.machines.counters[0, n.C_NUMA_HINT_FAULTS] <= 16 * PAGES_PER_MIB // 4

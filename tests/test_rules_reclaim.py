@@ -5,17 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.builders import Lab, everywhere, scenario
+from tests.builders import MOVABLE, Lab, everywhere, scenario, threads
 from tiergym.sim import names as n
 from tiergym.sim.allocate import throttle_s
 from tiergym.sim.reclaim import metadata_us
+from tiergym.sim.units import PAGES_PER_MIB
 
-MOVABLE = {"zone": "movable"}
 HOG = {"kind": "anon", "mib": 1500, "access_hz": 0.01, "grow_s": 2}
-
-
-def threads(count, start_s=4, grow_s=25):
-    return {"threads": {"count": count, "start_s": start_s, "grow_s": grow_s}}
 
 
 def test_sixteen_empty_runs_disable_kswapd_and_progress_enables_it_again():
@@ -74,7 +70,7 @@ def test_tiering_raises_the_mark_to_promo():
 
 
 def test_demotion_ignores_mempolicy():
-    """mm/vmscan.c: demote_folio_list knows the node's tier, not the page's policy (recordings F7)."""
+    """mm/vmscan.c: demote_folio_list knows the node's tier, not the page's policy [F-demotion-policy]."""
     bound = [HOG | {"mib": 900, "mempolicy": "bind_fast"}]
     lab = Lab(scenario(regions=bound, pools=threads(20000), demotion="on"), modes=MOVABLE).ticks(120)
     assert lab.region_on(0, n.SLOW) > 10_000
@@ -89,11 +85,11 @@ def test_demotion_fills_cxl_to_its_min_and_no_further():
         lab.ticks(1)
         assert lab.m["tick"] < 400
     demoted = lab.total("pgdemote_kswapd") + lab.total("pgdemote_direct")
-    assert demoted == 256 * 256 - lab.m["min_pages"][n.SLOW_MOVABLE]
+    assert demoted == 256 * PAGES_PER_MIB - lab.m["min_pages"][n.SLOW_MOVABLE]
 
 
 def test_without_demotion_reclaim_swaps_although_cxl_is_free():
-    """mm/vmscan.c: can_demote is off by default; then anonymous pages are swapped (recordings F19)."""
+    """mm/vmscan.c: can_demote is off by default; then anonymous pages are swapped [F-swap-beside-free-cxl]."""
     lab = Lab(scenario(regions=[HOG], pools=threads(2000), swap_mib=1024), modes=MOVABLE).ticks(130)
     assert lab.total("pswpout") > 5000
     assert lab.total("pgdemote_kswapd") == lab.total("pgdemote_direct") == lab.total("oom_kill") == 0
@@ -116,7 +112,7 @@ def test_demotion_takes_the_cold_and_leaves_the_referenced():
 
 
 def test_clean_page_cache_is_dropped_for_kernel_pages_but_not_for_fallback():
-    """`online` falls back before it reclaims clean cache; `online_movable` reclaims it (recordings F5)."""
+    """`online` falls back before it reclaims clean cache; `online_movable` reclaims it [F-clean-cache]."""
     cache = {"kind": "cache", "mib": 1500, "access_hz": 0.01, "grow_s": 2}
     both = scenario(regions=[cache], pools=threads(2000))
     online, movable = Lab(both).ticks(130), Lab(both, modes=MOVABLE).ticks(130)
@@ -166,7 +162,7 @@ def test_headroom_is_demoted_ahead_and_never_swapped():
 
 
 def test_headroom_without_a_demotion_target_does_nothing():
-    """can_demote: off, or CXL in the same tier as DRAM because HMAT came too late (FACTS 2.3)."""
+    """can_demote: off, or CXL in the same tier as DRAM because HMAT came too late [K-demotion]."""
     settings: tuple[dict[str, Any], ...] = ({"demotion": "off"}, {"demotion": "on", "slow_in_lower_tier": "off"})
     for scalars in settings:
         lab = Lab(scenario(regions=[HOG], swap_mib=512, **scalars), modes={"headroom": "large"}).ticks(40)
@@ -189,7 +185,7 @@ def test_migration_without_headroom_moves_nothing_and_with_it_moves_all():
 
 def test_demotion_wakes_the_slow_nodes_kswapd():
     """The demotion target is asked with GFP_NOWAIT, which has __GFP_KSWAPD_RECLAIM: below low, node 1's kswapd
-    drops page cache there (FACTS 2.3), and demotion goes on."""
+    drops page cache there [K-demotion], and demotion goes on."""
     regions = [
         {"kind": "cache", "mib": 500, "access_hz": 0.001, "grow_s": 1, "mempolicy": "bind_slow"},
         HOG | {"mib": 900, "mempolicy": "bind_fast"},
@@ -197,20 +193,20 @@ def test_demotion_wakes_the_slow_nodes_kswapd():
     lab = Lab(scenario(regions=regions, pools=threads(40000), demotion="on", slow_mib=512), modes=MOVABLE).ticks(100)
     assert lab.total("kswapd_wakeups_slow") > 0
     assert lab.total("pgsteal_kswapd_slow") > 0
-    assert lab.region_on(0, n.SLOW) < 500 * 256
+    assert lab.region_on(0, n.SLOW) < 500 * PAGES_PER_MIB
     assert lab.total("pgdemote_kswapd") + lab.total("pgdemote_direct") > 0
 
 
 def test_page_tables_of_swapped_data_stay():
-    """mm/vmscan.c: swapping out leaves a swap entry in the table, so the table stays (FACTS 3)."""
+    """mm/vmscan.c: swapping out leaves a swap entry in the table, so the table stays [K-page-tables]."""
     lab = Lab(scenario(regions=[HOG | {"mib": 900}], pools=threads(20000), swap_mib=2048), modes=MOVABLE).ticks(120)
     assert lab.m["region"]["out_pages"][0] > 10_000
-    assert lab.m["region"]["out_pages"][0] + lab.region_on(0, n.FAST) + lab.region_on(0, n.SLOW) == 900 * 256
+    assert lab.m["region"]["out_pages"][0] + lab.region_on(0, n.FAST) + lab.region_on(0, n.SLOW) == 900 * PAGES_PER_MIB
     assert lab.leaf_on(0, n.FAST) == 450
 
 
 def test_reclaim_through_metadata_on_cxl_is_slower():
-    """MAC (OSDI'26): struct page and xarray on CXL slow kswapd and the direct reclaimer themselves."""
+    """MAC, OSDI'26 [W-mac]: struct page and xarray on CXL slow kswapd and the direct reclaimer themselves."""
     cache = {"kind": "cache", "mib": 900, "access_hz": 0.001, "grow_s": 1}
     machine = {"pools": threads(20000, 2, 20), "slow_latency_ns": 1000, "reclaim_metadata_touches": 20}
     spent = []
@@ -225,7 +221,7 @@ def test_reclaim_through_metadata_on_cxl_is_slower():
 
 def test_struct_pages_slow_the_reclaim_of_their_own_node():
     """A page's struct page lies with its node's (memmap_on_memory), DRAM's in DRAM unless an experiment moves them:
-    half of the touches are struct pages, at 1000 instead of 114 ns (FACTS-hardware C3)."""
+    half of the touches are struct pages, at 1000 instead of 114 ns [W-mac]."""
     slower = 20 * 0.5 * 0.886
     for modes, boot, extra in (
         ({}, "dram", (0, 0)),
@@ -256,7 +252,7 @@ def test_stalls_are_booked_to_the_class_that_waited():
 
 def test_fragmentation_boosts_wake_kswapd_under_fallback():
     """mm/page_alloc.c: boost_watermark. A kernel page that steals a movable pageblock raises the marks and wakes
-    kswapd0, which takes the boost back; nothing else wakes it under a NORMAL slow tier (recordings F6)."""
+    kswapd0, which takes the boost back; nothing else wakes it under a NORMAL slow tier [F-boosts]."""
     almost_full = HOG | {"mib": 984}
     labs = {
         hz: Lab(scenario(regions=[almost_full], pools=threads(60), demotion="on", boost_hz=hz)).ticks(80)
@@ -269,7 +265,7 @@ def test_fragmentation_boosts_wake_kswapd_under_fallback():
 
 
 def test_throttles_are_heavy_tailed():
-    """mm/vmscan.c: reclaim_throttle sleeps 4, 20 or 100 ms (FACTS 2.5); a futile round sleeps one jiffy more."""
+    """mm/vmscan.c: reclaim_throttle sleeps 4, 20 or 100 ms [K-throttles]; a futile round sleeps one jiffy more."""
     record = Lab(scenario(throttle_per_batch=1)).ticks(1).m
     sleeps = []
     for tick in range(4000):

@@ -7,6 +7,7 @@ import pytest
 from tests.builders import Lab, scenario
 from tiergym.sim import names as n
 from tiergym.sim.demand import FILE_SLAB_BYTES
+from tiergym.sim.units import LEAF_SPAN_PAGES, PAGE_BYTES, PAGES_PER_MIB
 
 HOG = {"kind": "anon", "mib": 1000, "access_hz": 0.01, "grow_s": 1, "hold_s": 5, "shrink_s": 0.25}
 
@@ -19,12 +20,12 @@ def files(count, **fields):
 @pytest.mark.parametrize("kept", [0.1, 0.5])
 @pytest.mark.parametrize("shrink_s", [0, 5])
 def test_deleting_a_share_frees_that_share_to_the_power_of_n(per_page, kept, shrink_s):
-    """mm/slub.c: discard_slab needs inuse == 0; objects that die at random free f^n of the pages (FACTS 3),
+    """mm/slub.c: discard_slab needs inuse == 0; objects that die at random free f^n of the pages [K-slab],
     at once or over time."""
     pools = files(200_000, hold_s=1, shrink_s=shrink_s, low_share=kept)
     lab = Lab(scenario(pools=pools, slab_objects_per_page=per_page)).ticks(7)
     full = lab.on(n.SLAB_RECLAIM, n.FAST)
-    assert full == pytest.approx(200_000 * FILE_SLAB_BYTES / 4096, rel=0.001)
+    assert full == pytest.approx(200_000 * FILE_SLAB_BYTES / PAGE_BYTES, rel=0.001)
     lab.ticks(24)
     freed = 1 - lab.on(n.SLAB_RECLAIM, n.FAST) / full
     assert freed == pytest.approx((1 - kept) ** per_page, abs=0.01)
@@ -55,7 +56,7 @@ def test_new_objects_take_remote_holes_before_new_pages():
 
 
 def test_only_movable_caches_migrate():
-    """Slab Movable Objects: xarray and maple nodes and vmas can move, inodes and kmalloc cannot (FACTS 3)."""
+    """Slab Movable Objects: xarray and maple nodes and vmas can move, inodes and kmalloc cannot [K-slab-movable]."""
     for share in (0, 0.3, 1):
         machine = scenario(regions=[HOG], pools=files(100_000, start_s=2), slab_movable_share=share)
         lab = Lab(machine, modes={"migrate.slab": "idle", "migrate.budget": "high"}).ticks(24)
@@ -68,10 +69,10 @@ def test_only_movable_caches_migrate():
 
 
 def test_page_cache_brings_its_xarray():
-    """lib/xarray.c: one node of 584 bytes per 64 cached pages, 0.226 % of the bytes cached (FACTS-hardware B3)."""
+    """lib/xarray.c: one node of 584 bytes per 64 cached pages, 0.226 % of the bytes cached [K-object-sizes]."""
     cache = {"kind": "cache", "mib": 800, "access_hz": 1, "grow_s": 1}
     lab = Lab(scenario(regions=[cache])).ticks(8)
-    assert lab.on(n.SLAB_RECLAIM, n.FAST) == math.ceil(800 * 256 / 63 * 584 / 4096)
+    assert lab.on(n.SLAB_RECLAIM, n.FAST) == math.ceil(800 * PAGES_PER_MIB / 63 * 584 / PAGE_BYTES)
 
 
 @pytest.mark.parametrize(("deaths", "freed"), [("random", 0.3), ("oldest_first", 0.55), ("newest_first", 0.55)])
@@ -87,7 +88,7 @@ def test_objects_that_die_in_order_give_their_pages_back(deaths, freed):
 
 def test_no_shrinker_takes_pinned_files():
     """Dentries of a tmpfs hold a reference (simple_dir_operations): the shrinker skips them."""
-    tables = {"mib": 200, "density": 1 / 512, "grow_s": 10, "start_s": 2, "kind": "zero"}
+    tables = {"mib": 200, "density": 1 / LEAF_SPAN_PAGES, "grow_s": 10, "start_s": 2, "kind": "zero"}
     shrunk = {}
     for pinned in (0, 1):
         pool = {"count": 400_000, "grow_s": 1, "pinned_share": pinned}

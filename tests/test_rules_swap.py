@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from tests.builders import Lab, assert_books_balance, scenario
+from tests.builders import MOVABLE, Lab, assert_books_balance, scenario
 from tiergym.sim import names as n
 from tiergym.sim.kswapd import end_writeback, start_writeback
+from tiergym.sim.units import PAGEBLOCK_PAGES, PAGES_PER_MIB
 
-MOVABLE = {"zone": "movable"}
 HOG = {"mib": 1000, "grow_s": 0, "access_hz": 0}
 STACKS = {"threads": {"count": 3000, "start_s": 2, "grow_s": 10}}
 
@@ -35,13 +35,14 @@ def test_a_boost_stands_until_the_pass_that_waits_for_swap_ends():
     """balance_pgdat: the boost is taken back at `out`, when the node is balanced, not while its pages are written."""
     m = Lab(scenario(regions=[HOG | {"mib": 500}], swap_mib=1024, swap_out_us=0.25e6 / 100)).ticks(1).m
     high = int(m["high_pages"][n.NORMAL])
-    spare = int(m["free_pages"][n.NORMAL]) - (high + 512 - 20)
+    spare = int(m["free_pages"][n.NORMAL]) - (high + PAGEBLOCK_PAGES - 20)
     m["free_pages"][n.NORMAL] -= spare
     m["used_pages"][n.KERNEL_OTHER, n.NORMAL] += spare
-    m["boost_pages"][n.NORMAL], m["kswapd_awake"][n.FAST] = 512, 1
+    m["boost_pages"][n.NORMAL], m["kswapd_awake"][n.FAST] = PAGEBLOCK_PAGES, 1
     assert start_writeback(m, n.FAST, 150) == 150
     end_writeback(m)
-    assert (m["writeback_pages"][n.NORMAL], m["boost_pages"][n.NORMAL], m["kswapd_awake"][n.FAST]) == (50, 512, 1)
+    assert (m["writeback_pages"][n.NORMAL], m["kswapd_awake"][n.FAST]) == (50, 1)
+    assert m["boost_pages"][n.NORMAL] == PAGEBLOCK_PAGES
     m["free_pages"][n.NORMAL] += 100
     m["used_pages"][n.KERNEL_OTHER, n.NORMAL] -= 100
     end_writeback(m)
@@ -51,7 +52,7 @@ def test_a_boost_stands_until_the_pass_that_waits_for_swap_ends():
 def read_back(swap_latency_us, share_out=0.25, swap_mib=1024):
     """A hog a part of which is in swap, and which is touched again at once by four workers."""
     lab = Lab(scenario(regions=[HOG | {"access_hz": 100}], swap_mib=swap_mib, swap_latency_us=swap_latency_us)).ticks(1)
-    m, pages = lab.m, int(share_out * 256 * HOG["mib"])
+    m, pages = lab.m, int(share_out * PAGES_PER_MIB * HOG["mib"])
     m["region"]["pages"][0, n.NORMAL] -= pages
     m["used_pages"][n.ANON, n.NORMAL] -= pages
     m["free_pages"][n.NORMAL] += pages

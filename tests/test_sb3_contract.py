@@ -19,7 +19,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
 import tiergym
-from tiergym import specs
+from tests.short_runs import SCENARIO, TICKS, random_modes
 from tiergym.env import actions
 from tiergym.env.action_forms import FORMS
 from tiergym.env.placement_env import PlacementEnv
@@ -28,31 +28,12 @@ from tiergym.env.vector_env import PlacementVectorEnv
 from tiergym.errors import UserError
 from tiergym.sim import names as n
 
-SCENARIO = "llama-1to2"
-TICKS = 8
-
-
-@pytest.fixture(autouse=True)
-def one_torch_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def short() -> specs.Scenario:
-    """`llama-1to2` with episodes of eight ticks."""
-    return specs.override(specs.load_scenario(SCENARIO), {"episode.horizon_s": TICKS * 0.25})
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 def small() -> dict[str, Any]:
     """Settings of a tiny learner; a new dict each time, since SB3's algorithms write into `policy_kwargs`."""
     return {"policy_kwargs": {"net_arch": [16]}, "device": "cpu", "seed": 0}
-
-
-def random_modes(num_envs: int, steps: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(actions.NVEC, size=(steps, num_envs, len(actions.NVEC)))
 
 
 @pytest.mark.parametrize("form", FORMS)

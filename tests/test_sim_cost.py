@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.builders import Lab, scenario
+from tests.builders import MOVABLE, Lab, scenario
 from tiergym.sim import names as n
 from tiergym.sim.cost import MAX_OVERHEAD, bandwidth_bound, contention, solve_throughput
 from tiergym.sim.curves import (
@@ -23,7 +23,6 @@ from tiergym.sim.layout import new_machines
 from tiergym.sim.parameters import MACHINE
 
 LOADS = np.linspace(0, 1.2, 241)
-MOVABLE = {"zone": "movable"}
 
 
 def on(piece, load):
@@ -34,7 +33,7 @@ def on(piece, load):
 
 @pytest.mark.parametrize("curve", range(len(DRAM_CURVES)))
 def test_dram_latency_rises_with_load(curve):
-    """FACTS-hardware A3: measured curves, at every mix of reads and writes."""
+    """[H-dram-curves]: measured curves, at every mix of reads and writes."""
     for mix in (0.0, 0.3, 1.0):
         multiples = np.array([on(measured_piece(DRAM_CURVES, curve, load, mix), load) for load in LOADS])
         assert multiples[0] == 1
@@ -46,7 +45,7 @@ def test_dram_latency_rises_with_load(curve):
 
 @given(knee=st.floats(0.05, 0.99), ceiling=st.floats(1, 20))
 def test_cxl_latency_is_flat_to_its_knee_and_rises_to_its_ceiling(knee, ceiling):
-    """FACTS-hardware A4."""
+    """[H-cxl-curves]: flat to the knee, then up to the ceiling."""
     multiples = np.array([on(slow_piece(knee, ceiling, load), load) for load in LOADS])
     assert multiples[0] == 1
     assert (np.diff(multiples) >= -1e-12).all()
@@ -71,7 +70,7 @@ def cost_machine(dram_load, slow_load, fixed, weights, mix, knee, ceiling):
 
 @pytest.mark.parametrize("curve", range(len(REMOTE_CURVES)))
 def test_another_socket_s_dram_has_its_measured_curve(curve):
-    """FACTS-hardware A3: flat at first, unlike DRAM, and without CXL's knee."""
+    """[H-dram-curves]: flat at first, unlike DRAM, and without CXL's knee."""
     for half_writes in (0.0, 1.0):
         m = cost_machine(0, 0, (0, 0), (1, 1), (0, half_writes), 0.6, 4)
         by_knee = [multiplier(m, n.SLOW, load) for load in LOAD]
@@ -158,7 +157,7 @@ def lost_per_work(lab, cause):
 
 
 def test_data_on_cxl_costs_its_misses():
-    """Stall = misses x extra latency / (MLP x workers) (FACTS-hardware A6)."""
+    """Stall = misses x extra latency / (MLP x workers) [H-stall-law]."""
     region = {"kind": "anon", "mib": 100, "misses_per_page_s": 40, "mlp": 5, "mempolicy": "bind_slow", "grow_s": 0}
     lab = Lab(scenario(regions=[region], **QUIET), modes=MOVABLE).ticks(4)
     assert lost_per_work(lab, "data_on_slow") == pytest.approx(25600 * 40 * 250e-9 / (5 * 4))
@@ -166,7 +165,7 @@ def test_data_on_cxl_costs_its_misses():
 
 
 def test_a_table_on_cxl_costs_the_walks_that_miss():
-    """TLB misses x chance that the leaf entry comes from memory x extra latency; a walk is not overlapped (B1)."""
+    """TLB misses x chance that the leaf comes from memory x extra latency; walks do not overlap [K-page-walks]."""
     region = {"kind": "anon", "mib": 100, "tlb_misses_per_page_s": 20, "walk_miss": 0.25, "grow_s": 0}
     lab = Lab(scenario(regions=[region], **QUIET), modes={"place.pt_leaf": "prefer_slow"}).ticks(4)
     assert lab.leaf_on(0, n.SLOW) == 50

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.builders import Lab, between, either, everywhere, orders, random_scenario, scenario
+from tests.builders import MOVABLE, Lab, between, either, everywhere, orders, random_scenario, scenario
 from tiergym.env.actions import NVEC, from_modes
 from tiergym.env.machines import Machines
 from tiergym.sim import names as n
+from tiergym.sim.units import LEAF_SPAN_PAGES
 
-MOVABLE = {"zone": "movable"}
 POLICIES: tuple[dict[str, str], ...] = (
     {},
     MOVABLE,
@@ -116,7 +116,8 @@ def test_dying_never_pays(lost_s):
     machine = scenario(
         regions=[
             WORK | {"mib": between(500, 2500), "misses_per_page_s": orders(1, 300), "access_hz": orders(0.01, 100),
-                    "tlb_misses_per_page_s": orders(1, 300), "density": orders(1 / 512, 1), "start_s": between(0, 8)},
+                    "tlb_misses_per_page_s": orders(1, 300), "density": orders(1 / LEAF_SPAN_PAGES, 1),
+                    "start_s": between(0, 8)},
             WORK | {"mib": between(100, 600), "start_s": between(0, 12), "hold_s": between(1, 20)},
         ],
         processes=[{"restart_s": either(0, 1, 5), "lost_s": lost_s}],

@@ -1,14 +1,15 @@
-"""Watermarks and reserves: Linux's formulas against real kernels' /proc/zoneinfo and FACTS-kernel's table."""
+"""Watermarks and reserves: Linux's formulas against real kernels' /proc/zoneinfo and a table [K-watermarks]."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from tests.builders import Lab, scenario
+from tests.places import EVIDENCE
 from tiergym.sim import names as n
+from tiergym.sim.units import PAGES_PER_MIB
 
-RECORDED = json.loads((Path(__file__).parent / "data" / "watermarks.json").read_text())["machines"]
+RECORDED = json.loads((EVIDENCE / "watermarks.json").read_text())["machines"]
 MARKS = ("managed_pages", "min_pages", "low_pages", "high_pages", "promo_pages")
 GIB = 1024
 
@@ -20,16 +21,16 @@ def pages(zones, name):
 @pytest.mark.parametrize("name", RECORDED)
 def test_marks_are_those_of_a_real_kernel_to_the_page(name):
     """mm/page_alloc.c: calculate_min_free_kbytes, __setup_per_zone_wmarks; khugepaged's raise; recomputed at every
-    block that came online (recordings F11)."""
+    block that came online [F-watermarks]."""
     recorded = RECORDED[name]
     zones = recorded["zones"]
-    present = recorded["dram_mib"] * 256
+    present = recorded["dram_mib"] * PAGES_PER_MIB
     managed = sum(pages(zones, zone) for zone in ("dma", "dma32", "normal"))
     machine = scenario(
         dram_mib=recorded["dram_mib"],
         boot_reserved_share=(present - managed - 0.5) / present,
-        dma_mib=pages(zones, "dma") / 256,
-        dma32_mib=pages(zones, "dma32") / 256,
+        dma_mib=pages(zones, "dma") / PAGES_PER_MIB,
+        dma32_mib=pages(zones, "dma32") / PAGES_PER_MIB,
         slow_mib=recorded["slow_mib"],
         thp=recorded["thp"],
         auto_movable_numa_aware="off",
@@ -51,7 +52,7 @@ def test_marks_are_those_of_a_real_kernel_to_the_page(name):
     ],
 )
 def test_marks_of_servers(dram_gib, slow_gib, zone, dram_marks, slow_marks):
-    """The table of FACTS-kernel 1.2: THP on, in MiB, with DMA and DMA32 below NORMAL."""
+    """The table of [K-watermarks]: THP on, in MiB, with DMA and DMA32 below NORMAL."""
     machine = scenario(
         dram_mib=dram_gib * GIB, dma_mib=15, dma32_mib=1900, slow_mib=slow_gib * GIB, block_mib=2048, thp="on",
         boot_reserved_share=0.0161,
@@ -59,7 +60,7 @@ def test_marks_of_servers(dram_gib, slow_gib, zone, dram_marks, slow_marks):
     m = Lab(machine, modes={"zone": zone}).ticks(1).m
     slow = n.SLOW_NORMAL if zone == "normal" else n.SLOW_MOVABLE
     for index, expected in ((n.NORMAL, dram_marks), (slow, slow_marks)):
-        got = [m[field][index] / 256 for field in MARKS[1:]]
+        got = [m[field][index] / PAGES_PER_MIB for field in MARKS[1:]]
         assert got == pytest.approx(expected, rel=0.02, abs=0.6)
 
 
@@ -84,7 +85,7 @@ def test_watermark_scale_factor_widens_the_gaps():
 )
 def test_lowmem_reserve_is_per_node(dma32, normal, dma_reserve, dma32_reserve):
     """setup_per_zone_lowmem_reserve: what /proc/zoneinfo calls protection; CXL protects nothing of DRAM."""
-    machine = scenario(dram_mib=(3840 + dma32 + normal) / 256, dma_mib=15, dma32_mib=dma32 / 256)
+    machine = scenario(dram_mib=(3840 + dma32 + normal) / PAGES_PER_MIB, dma_mib=15, dma32_mib=dma32 / PAGES_PER_MIB)
     for zone in ("normal", "movable"):
         m = Lab(machine, modes={"zone": zone}).ticks(1).m
         for field in ("reserve_kernel_pages", "reserve_movable_pages"):

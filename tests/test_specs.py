@@ -17,6 +17,7 @@ from tiergym.sim import names as n
 from tiergym.sim import parameters as p
 from tiergym.sim.draw import draw_row
 from tiergym.sim.layout import REGION_SIZES, parameter_names
+from tiergym.sim.units import PAGES_PER_MIB
 from tiergym.specs.distributions import highest, lowest, parse, support
 from tiergym.specs.reading import SCALARS, complete_sections
 from tiergym.specs.writing import value_toml
@@ -88,7 +89,7 @@ def test_every_machine_takes_a_small_workload(machine: str, tmp_path: Path) -> N
     text = SMALL.replace(SMALL[SMALL.index("[machine]") : SMALL.index("[workload]")], "")
     scenario = load(tmp_path, f'machine = "{machine}"\n{text}')
     assert specs.describe("machines", machine)
-    assert scenario.slow_pages_max == scenario.sections["machine"]["slow_mib"] * 256
+    assert scenario.slow_pages_max == scenario.sections["machine"]["slow_mib"] * PAGES_PER_MIB
 
 
 @pytest.mark.parametrize("workload", specs.list_workloads())

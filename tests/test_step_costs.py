@@ -8,7 +8,10 @@ from numba.core.runtime.nrt import rtsys
 from tiergym.env.actions import NVEC
 from tiergym.env.engine import step_batch
 from tiergym.env.machines import Machines
-from tiergym.sim.layout import machine_dtype
+from tiergym.sim import prefetch
+from tiergym.sim import tick as ticking
+from tiergym.sim.layout import machine_dtype, new_machines, tick_bytes
+from tiergym.sim.prefetch import LINE_BYTES, PARTS, fetch, parts_of
 from tiergym.specs import list_scenarios, load_scenario
 
 
@@ -53,3 +56,26 @@ def test_another_scenario_compiles_nothing() -> None:
 
 def test_state_of_a_machine_is_small() -> None:
     assert machine_dtype(16).itemsize <= 16384
+
+
+def test_a_tick_fetches_all_of_the_next_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`PARTS` parts, one where each `fetch` stands in `tick`."""
+    for phase in (
+        "clear_tick",
+        "online_arrived",
+        "demand",
+        "serve_demand",
+        "migrate_kernel_pages",
+        "hotplug",
+        "account",
+    ):
+        monkeypatch.setattr(ticking, phase, lambda m: None)
+    lines: list[int] = []
+    monkeypatch.setattr(ticking, "fetch", fetch.py_func)  # type: ignore[attr-defined]
+    monkeypatch.setattr(prefetch, "prefetch_line", lines.append)
+    size = tick_bytes(16, 5)
+    machine = new_machines(1, 16).view(np.recarray)[0]
+    ticking.tick.py_func(machine, parts_of.py_func(0, size))  # type: ignore[attr-defined]
+    needed = list(range(0, size, LINE_BYTES))
+    assert lines[: len(needed)] == needed
+    assert len(lines) < len(needed) + PARTS

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,10 @@ from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.vec_env import DummyVecEnv
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
+from tests.short_runs import random_modes, random_observations
 from tiergym import specs
 from tiergym.bench import time_to_score
 from tiergym.env import actions as act
-from tiergym.env.observations import N_OBS
 from tiergym.errors import UserError
 from tiergym.files import read_toml
 from tiergym.lab import callbacks, checkpoint, learner, run_dir
@@ -74,15 +73,6 @@ def scenario(tmp_path_factory) -> specs.Scenario:
     return specs.load_scenario(path)
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """torch without barriers, which spin where other programs want the cores."""
-    before = th.get_num_threads()
-    th.set_num_threads(1)
-    yield
-    th.set_num_threads(before)
-
-
 def small(name: str, steps: int = 96) -> Recipe:
     """A shipped recipe with four machines, small networks and rollouts of 32 steps."""
     document = load_recipe(name).document()
@@ -117,8 +107,7 @@ def test_every_recipe_trains_and_its_export_decides(scenario, tmp_path, name):
     run = train(small(name), scenario, out=tmp_path / name, progress=False)
     policy = load_policy(run)
     policy.reset(3, 0)
-    obs = np.random.default_rng(0).random((3, N_OBS), dtype=np.float32)
-    assert policy(obs, np.ones((3, act.N_MASK), np.bool_)).shape == (3, n.N_ACTIONS)
+    assert policy(random_observations(3), np.ones((3, act.N_MASK), np.bool_)).shape == (3, n.N_ACTIONS)
     assert policy.name == name
 
 
@@ -126,7 +115,7 @@ def test_the_recipes_are_those_of_the_seven_algorithms():
     assert {load_recipe(name).algorithm for name in list_recipes()} == set(ALGORITHMS)
 
 
-def test_the_fused_policy_learns(one_thread):
+def test_the_fused_policy_learns(one_torch_thread):
     env = DummyVecEnv([lambda: IdentityEnvMultiDiscrete(dim=3, ep_length=50)] * 8)
     for seed, machine in enumerate(env.envs):
         machine.action_space.seed(seed)  # the environment draws its states from it
@@ -403,7 +392,7 @@ def test_machines_start_staggered_and_end_one_by_one(scenario):
     assert machines.sum() == 3 * STARTS and (machines % 3 == 0).all()
 
 
-def test_the_batched_bootstrap_is_sb3s(scenario, one_thread):
+def test_the_batched_bootstrap_is_sb3s(scenario, one_torch_thread):
     """Same machines, same network: SB3 asks it once per finished machine, we ask once for all of them."""
     recipe = make_recipe("x", {**small("ppo").document(), "envs": 8}, "x")
     returns = []
@@ -423,7 +412,7 @@ def test_the_machines_state_restores_their_future(scenario):
     env = TrainingVecEnv([scenario], 4)
     env.seed(2)
     env.reset()
-    actions = np.random.default_rng(0).integers(act.NVEC, size=(20, 4, n.N_ACTIONS))
+    actions = random_modes(4, 20)
     state = env.state()
     futures = []
     for _ in range(2):
@@ -452,7 +441,7 @@ def test_only_the_newest_checkpoint_keeps_what_is_large(scenario, tmp_path):
     assert all(earlier.name < later.name for earlier, later in pairwise(found))
 
 
-def test_time_to_score_knows_who_was_reached(one_thread, monkeypatch):
+def test_time_to_score_knows_who_was_reached(one_torch_thread, monkeypatch):
     monkeypatch.setattr(time_to_score, "EPISODES", 2)
     recipe = make_recipe("x", {**small("ppo").document(), "envs": 8, "steps": 256}, "x")
     times = time_to_score.measure(recipe, ["traditional-kvstore"], 2, 60.0)

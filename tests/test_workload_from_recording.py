@@ -12,18 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tests.bad_recordings import BAD
 from tests.builders import Lab, scenario
-from tests.test_cli import Cli, cli  # noqa: F401  (a fixture)
-from tests.test_recordings_format import BAD, RECORDINGS, run  # noqa: F401  (a fixture)
+from tests.command_line import Cli
+from tests.places import FITTED
 from tiergym.recordings.format import Event, Recording, read_recording, write_recording
 from tiergym.recordings.heat import _from_accessed_bits
 from tiergym.recordings.piecewise import Curve, decompose, simplify, value_at
 from tiergym.recordings.request_curves import requests_of
 from tiergym.recordings.workload import TOLERANCE, workload_toml
 from tiergym.sim.demand import envelope
+from tiergym.sim.units import LEAF_SPAN_PAGES, PAGES_PER_MIB
 from tiergym.specs import load_scenario
 
-RUNS = sorted(path.name for path in RECORDINGS.iterdir())
+RUNS = sorted(path.name for path in FITTED.iterdir())
 DT_S = 0.05
 Array = NDArray[Any]
 
@@ -77,7 +79,7 @@ def test_what_leaves_is_what_grew_as_one_of_that_size():
 
 def made(tmp_path: Path, columns: dict[str, Array], events: list[Event] | None = None, **meta: Any) -> Recording:
     """A recording with the given requests on the machine of a real one."""
-    template = read_recording(RECORDINGS / "e_phases_on")
+    template = read_recording(FITTED / "e_phases_on")
     samples = len(columns["t_s"])
     machine: dict[str, Array] = {
         name: np.resize(column[:1], samples) for name, column in template.columns.items() if name[:2] != "w."
@@ -119,7 +121,7 @@ def simulated(text: str, seconds: float) -> tuple[Array, dict[str, Array], Array
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_simulated_machine_is_asked_for_what_was_recorded(name: str):
-    recording = read_recording(RECORDINGS / name)
+    recording = read_recording(FITTED / name)
     seconds = float(recording.t_s[-1] - recording.t_s[0])
     t_s, pages, _ = simulated(workload_toml(recording), seconds)
     asked = requests_of(recording)
@@ -142,7 +144,7 @@ def test_threads_become_stacks(tmp_path: Path):
 
 
 def test_a_pool_says_how_far_off_its_one_trapezoid_is():
-    text = workload_toml(read_recording(RECORDINGS / "c_threads_on"))
+    text = workload_toml(read_recording(FITTED / "c_threads_on"))
     assert "[pools.threads]  # a pool grows once: at most " in text
     assert tomllib.loads(text)["pools"]["threads"]["count"] == 3050
 
@@ -165,15 +167,17 @@ def test_kinds_of_memory_are_told_apart(tmp_path: Path):
         mib[kind] = mib.get(kind, 0) + region["mib"]
     # A recorder of processes counts the pages of sparse tables among the anonymous ones.
     expected = {
-        "anon": 10000 / 256,
-        "sparse": 1000 / 256,
-        "shmem": 5000 / 256,
-        "mapped": 10000 / 256,
-        "cache": 20000 / 256,
+        "anon": 10000 / PAGES_PER_MIB,
+        "sparse": 1000 / PAGES_PER_MIB,
+        "shmem": 5000 / PAGES_PER_MIB,
+        "mapped": 10000 / PAGES_PER_MIB,
+        "cache": 20000 / PAGES_PER_MIB,
     }
     assert mib == pytest.approx(expected, rel=0.02)
     assert {region["kind"] for region in regions} == {"anon", "file_ro", "cache"}
-    assert all((region.get("density") == 1 / 512) == region["name"].startswith("sparse") for region in regions)
+    assert all(
+        (region.get("density") == 1 / LEAF_SPAN_PAGES) == region["name"].startswith("sparse") for region in regions
+    )
 
 
 def test_larger_pages_are_counted_as_what_they_hold(tmp_path: Path):
@@ -217,7 +221,10 @@ def test_hot_pages_are_a_region_of_their_own(tmp_path: Path):
     pages = np.where(ages > 0, 1000, 0)
     columns = {"anon_touched_pages": np.full(len(t_s), 10000), "referenced_pages": pages, "referenced_age_ms": ages}
     regions = tomllib.loads(workload_toml(made(tmp_path, {"t_s": t_s, **columns})))["regions"]
-    assert [(r["name"], round(r["mib"] * 256)) for r in regions] == [("anon-1-hot", 1000), ("anon-1-cold", 9000)]
+    assert [(r["name"], round(r["mib"] * PAGES_PER_MIB)) for r in regions] == [
+        ("anon-1-hot", 1000),
+        ("anon-1-cold", 9000),
+    ]
     assert regions[0]["access_hz"] > 10 and regions[1]["access_hz"] == 0
 
 
@@ -268,8 +275,8 @@ horizon_s = 3
 """
 
 
-def test_the_command_writes_a_workload_that_a_scenario_runs(cli: Cli, tmp_path: Path):  # noqa: F811
-    done = cli("workload", "from-recording", RECORDINGS / "e_phases_on", "--out", "recorded.toml")
+def test_the_command_writes_a_workload_that_a_scenario_runs(cli: Cli, tmp_path: Path):
+    done = cli("workload", "from-recording", FITTED / "e_phases_on", "--out", "recorded.toml")
     assert done.code == 0 and "name it in a scenario" in done.out
     (tmp_path / "scenario.toml").write_text(SCENARIO)
     assert load_scenario(tmp_path / "scenario.toml").counts[0] == done_regions(tmp_path)
@@ -281,17 +288,17 @@ def done_regions(folder: Path) -> int:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_recordings_end_with_exit_code_2(cli: Cli, run: Path, name: str):  # noqa: F811
+def test_bad_recordings_end_with_exit_code_2(cli: Cli, unpacked: Path, name: str):
     spoil: Callable[[Path], object] = BAD[name][0]
-    spoil(run)
-    done = cli("workload", "from-recording", run, "--out", "out.toml")
-    assert done.code == 2 and done.err.startswith("error: ") and str(run) in done.err
+    spoil(unpacked)
+    done = cli("workload", "from-recording", unpacked, "--out", "out.toml")
+    assert done.code == 2 and done.err.startswith("error: ") and str(unpacked) in done.err
     assert not Path("out.toml").exists()
 
 
-def test_other_bad_input(cli: Cli, tmp_path: Path):  # noqa: F811
+def test_other_bad_input(cli: Cli, tmp_path: Path):
     assert "not a folder" in cli("workload", "from-recording", "nowhere", "--out", "x.toml").err
-    done = cli("workload", "from-recording", RECORDINGS / "e_phases_on", "--out", "x.txt")
+    done = cli("workload", "from-recording", FITTED / "e_phases_on", "--out", "x.txt")
     assert done.code == 2 and "ends in .toml" in done.err
     made(tmp_path, {"t_s": np.arange(5.0)})
     done = cli("workload", "from-recording", "made", "--out", "x.toml")

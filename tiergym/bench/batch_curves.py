@@ -11,6 +11,7 @@ from typing import Any
 
 from tiergym.bench import steps
 from tiergym.sim.layout import machine_dtype
+from tiergym.sim.units import PAGES_PER_MIB
 from tiergym.specs import Scenario, load_scenario
 from tiergym.specs.writing import complete_toml
 
@@ -83,7 +84,7 @@ def with_blocks(scenario: Scenario, blocks: int) -> Scenario:
         "slow_mib": blocks * block_mib,
         "block_mib": block_mib,
     }
-    share = SLOW_MIB / (scenario.slow_pages_max / 256)
+    share = SLOW_MIB / (scenario.slow_pages_max / PAGES_PER_MIB)
     regions = [{**region, "mib": scaled(region["mib"], share)} for region in scenario.sections["regions"]]
     return _reloaded({**scenario.sections, "machine": machine, "regions": regions})
 

@@ -16,10 +16,10 @@ from time import perf_counter
 import numpy as np
 
 from tiergym.bench import steps
-from tiergym.env.actions import N_MASK
+from tiergym.env.actions import N_MASK, NVEC
 from tiergym.env.observations import N_OBS
+from tiergym.env.step_results import N_COUNTS, N_FLOATS
 from tiergym.env.threads import on_threads
-from tiergym.sim import names as n
 from tiergym.sim.layout import tick_bytes
 from tiergym.specs import load_scenario
 
@@ -33,7 +33,7 @@ _PORTABLE = {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": ""}
 _COUNTED = """
 import sys
 import numpy as np
-from tiergym.lab import bench_steps
+from tiergym.bench import steps
 steps.engine(getattr(steps, sys.argv[1]), batch={machines}, threads=1, ticks=int(sys.argv[2]))()
 """
 
@@ -57,7 +57,8 @@ class Roofline:
 
 def roofline(threads: int, count: bool = True) -> Roofline:
     """Measure the bounds of the benchmark's scenario; counting takes some minutes."""
-    outputs = 4 * N_OBS + N_MASK + 8 * (3 + n.N_TERMS + n.N_CAUSES + n.N_COUNTERS + 2 * n.N_CLASSES + n.N_ACTIONS)
+    reward, action = 1, len(NVEC)
+    outputs = 4 * N_OBS + N_MASK + 8 * (reward + N_FLOATS + N_COUNTS + action)
     scenario = load_scenario(steps.SCENARIO)
     moved = 2 * tick_bytes(scenario.regions, scenario.counts[0]) + outputs
     gbps = copy_gbps(threads)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 def evaluate(
     policy: Annotated[str, typer.Argument(metavar="POLICY", help=f"What to evaluate: {options.POLICY_HELP}.")],
     scenario: options.Scenario = options.DEFAULT_SCENARIO,
+    changes: options.Changes = None,
     episodes: options.Episodes = 32,
     seed: options.Seed = 0,
     json: options.JsonFile = None,
@@ -27,7 +28,7 @@ def evaluate(
 
     Every metric is a mean over episodes with its 95 % bootstrap interval; docs/reference/metrics.md explains each.
     """
-    comparison = _compare([policy], scenario, episodes, seed, (json, parquet))
+    comparison = _compare([policy], scenario, changes, episodes, seed, (json, parquet))
     from tiergym.lab import tables
 
     console().print(tables.metrics_table(comparison, policy))
@@ -39,6 +40,7 @@ def compare(
         str, typer.Option(metavar="A,B,...", help=f"Policies, separated by commas; each is {options.POLICY_HELP}.")
     ],
     scenario: options.Scenario = options.DEFAULT_SCENARIO,
+    changes: options.Changes = None,
     episodes: options.Episodes = 32,
     seed: options.Seed = 0,
     json: options.JsonFile = None,
@@ -49,7 +51,8 @@ def compare(
 
     The machines and their workloads are the same for every policy, so differences are paired by episode.
     """
-    comparison = _compare(options.names(policies, "--policies"), scenario, episodes, seed, (json, parquet, png))
+    named, outputs = options.names(policies, "--policies"), (json, parquet, png)
+    comparison = _compare(named, scenario, changes, episodes, seed, outputs)
     from tiergym.lab import plots, tables
 
     console().print(tables.comparison_report(comparison))
@@ -66,6 +69,7 @@ def matrix(
     policies: Annotated[
         str | None, typer.Option(metavar="A,B,...", help="Policies, separated by commas. Default: all baselines.")
     ] = None,
+    changes: options.Changes = None,
     episodes: options.Episodes = 8,
     seed: options.Seed = 0,
     json: options.JsonFile = None,
@@ -85,7 +89,7 @@ def matrix(
         chosen = list(specs.load_suite(suite))
     else:
         chosen = list(specs.list_scenarios()) if scenarios is None else options.names(scenarios, "--scenarios")
-    loaded = [specs.load_scenario(name) for name in chosen]
+    loaded = options.load_scenarios(chosen, changes)
     if len({scenario.name for scenario in loaded}) < len(loaded):
         raise UserError(f"two of the scenarios have one name: {', '.join(chosen)}; allowed: different names")
     runs = options.load_policies(list_policies() if policies is None else options.names(policies, "--policies"))
@@ -104,15 +108,19 @@ def matrix(
 
 
 def _compare(
-    policies: list[str], scenario: str, episodes: int, seed: int, outputs: tuple[Path | None, ...]
+    policies: list[str],
+    scenario: str,
+    changes: list[str] | None,
+    episodes: int,
+    seed: int,
+    outputs: tuple[Path | None, ...],
 ) -> Comparison:
     """Check every input, then evaluate."""
     options.check_outputs(*outputs)
     from tiergym.cli.progress_bars import episode_progress
     from tiergym.lab.compare import compare as compare_policies
-    from tiergym.specs import load_scenario
 
-    loaded, runs = load_scenario(scenario), options.load_policies(policies)
+    (loaded,), runs = options.load_scenarios([scenario], changes), options.load_policies(policies)
     with episode_progress() as on_episodes:
         return compare_policies(runs, loaded, episodes, seed, on_episodes)
 

@@ -13,6 +13,7 @@ from tiergym.errors import UserError
 from tiergym.lab.experiment import MAX_EPISODES
 
 if TYPE_CHECKING:
+    from tiergym import specs
     from tiergym.policy.base import Policy
 
 DEFAULT_SCENARIO = "llama-1to2"
@@ -23,6 +24,15 @@ POLICY_HELP = (
 
 Scenario = Annotated[
     str, typer.Option(metavar="NAME|FILE.toml", help="What to run it on; tiergym scenarios lists the names.")
+]
+SET = "--set"
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        SET,
+        metavar="SECTION.FIELD=VALUE",
+        help="Change a field of the scenario, as kernel.demotion=on; again for another field. Values as in its file.",
+    ),
 ]
 Episodes = Annotated[
     int, typer.Option(min=1, max=MAX_EPISODES, help="Episodes per policy: machines drawn from the scenario.")
@@ -47,6 +57,15 @@ def names(comma_separated: str, option: str) -> list[str]:
     if not found:
         raise UserError(f"{option}: no name in '{comma_separated}'; allowed: names separated by commas")
     return found
+
+
+def load_scenarios(names_or_paths: Iterable[str], changes: list[str] | None) -> list[specs.Scenario]:
+    """Scenarios with what `--set` changes in each of them. Raises `UserError`."""
+    from tiergym import specs
+
+    assigned = specs.read_assignments(changes or [], SET)
+    loaded = [specs.load_scenario(name) for name in names_or_paths]
+    return [specs.override(scenario, assigned, f"with {SET}") for scenario in loaded] if assigned else loaded
 
 
 def load_policies(specs: Iterable[str]) -> dict[str, list[Policy]]:

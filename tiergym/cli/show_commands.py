@@ -35,6 +35,7 @@ def list_all(context: typer.Context) -> None:
 @scenarios.command()
 def show(
     name: Annotated[str, typer.Argument(metavar="NAME|FILE.toml", help="A scenario, as `tiergym scenarios` lists it.")],
+    changes: options.Changes = None,
 ) -> None:
     """Print a scenario with every number it uses: save it as a file, change it, and name the file.
 
@@ -42,7 +43,8 @@ def show(
     """
     from tiergym.specs import scenario_toml
 
-    print(scenario_toml(name), end="")
+    (scenario,) = options.load_scenarios([name], changes)
+    print(scenario_toml(scenario), end="")
 
 
 def agents() -> None:

@@ -33,6 +33,7 @@ def run(
         int | None,
         typer.Option(min=1, max=MAX_EPISODES, help="Episodes of evaluation, in place of the experiment's."),
     ] = None,
+    changes: options.Changes = None,
     out: OutFolder = None,
 ) -> None:
     """Run an experiment from training to table; without a name, the main job.
@@ -41,9 +42,11 @@ def run(
     has seen, prints one table per scenario, and keeps everything in a folder under runs/.
     """
     from tiergym.lab.experiment import load_experiment
+    from tiergym.specs import read_assignments
 
     loaded = load_experiment(experiment)
-    loaded = replace(loaded, steps=steps or loaded.steps, episodes=episodes or loaded.episodes)
+    assigned = loaded.set | read_assignments(changes or [], options.SET)
+    loaded = replace(loaded, steps=steps or loaded.steps, episodes=episodes or loaded.episodes, set=assigned)
     from tiergym.cli.progress_bars import episode_progress
     from tiergym.lab.experiment_run import run_experiment
     from tiergym.lab.train import TrainingInterruptedError
@@ -67,6 +70,7 @@ def train(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Decisions of all machines together. Default: the recipe's.")
     ] = None,
+    changes: options.Changes = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of machines, weights and exploration.")] = 0,
     envs: Annotated[int | None, typer.Option(min=1, help="Machines in parallel. Default: the recipe's.")] = None,
     out: OutFolder = None,
@@ -82,7 +86,9 @@ def train(
 
     if resume is None and (agent is None or scenario is None):
         raise UserError("train needs --agent and --scenario, or --resume DIR")
-    scenarios = None if scenario is None else options.names(scenario, "--scenario")
+    if resume is not None and changes:
+        raise UserError(f"{options.SET} {changes[0]}: the run in '{resume}' has its own scenarios; allowed: without it")
+    scenarios = None if scenario is None else options.load_scenarios(options.names(scenario, "--scenario"), changes)
     try:
         folder = training.train(agent, scenarios, steps=steps, seed=seed, envs=envs, out=out, resume=resume)
     except training.TrainingInterruptedError as interruption:

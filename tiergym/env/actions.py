@@ -41,8 +41,8 @@ _PLACEMENT = {
     "its low watermark; no kswapd wakes while any of them is above it (get_page_from_freelist)",
     "prefer_fast": "the two passes of MPOL_PREFERRED_MANY: DRAM only, waking kswapd and going down to min without "
     "direct reclaim, then every node; no stall and no OOM kill (alloc_pages_preferred_many)",
-    "restrict": "a nodemask of DRAM alone, as __GFP_FAST_TIER was proposed: kswapd, then direct reclaim on that node, "
-    "then the OOM killer after 16 rounds without progress (__alloc_pages_slowpath, should_reclaim_retry)",
+    "restrict": "a nodemask of DRAM alone, as __GFP_FAST_TIER was proposed [K-fast-tier]: kswapd, then direct reclaim "
+    "on that node, then the OOM killer after 16 rounds without progress (__alloc_pages_slowpath, should_reclaim_retry)",
     "prefer_slow": "a request for the slow node: its NORMAL zone first, then DRAM (alloc_pages_node); impossible while "
     "the slow node has no NORMAL zone",
 }
@@ -61,7 +61,7 @@ ENTRIES: Final[tuple[ActionEntry, ...]] = (
         "migrate.pt_leaf",
         "moving page tables from the slow tier to DRAM",
         off="mainline: a page table stays where it was born until its range is unmapped",
-        with_data="Radiant (ISMM 2021): when a page is promoted, the leaf table that maps it is copied under the "
+        with_data="Radiant [W-radiant]: when a page is promoted, the leaf table that maps it is copied under the "
         "page-table lock, its parent entry is re-pointed and 2 MiB of the TLB are flushed",
         idle="the same, and a kernel thread moves any page table, upper levels and the most walked region first, while "
         "no request has found DRAM below low for half a second",
@@ -70,7 +70,7 @@ ENTRIES: Final[tuple[ActionEntry, ...]] = (
         "migrate.slab",
         "moving slab objects from the slow tier to DRAM",
         off="mainline: slab pages never move",
-        idle="Slab Movable Objects (Harding 2019, revived 2025): caches with isolate and migrate callbacks (xarray and "
+        idle="Slab Movable Objects [K-slab-movable]: caches with isolate and migrate callbacks (xarray and "
         "maple nodes, vmas; not inodes, not kmalloc) are moved while no request has found DRAM "
         "below low for half a second",
     ),
@@ -92,7 +92,7 @@ ENTRIES: Final[tuple[ActionEntry, ...]] = (
         "headroom",
         "DRAM kept free above high by demoting cold pages ahead of need, where demotion is on and has a target",
         off="kswapd is woken by failed requests only (wakeup_kswapd)",
-        small="TPP's decoupled demotion watermark (ASPLOS 2023), or a larger vm.watermark_scale_factor: 0.5 % of DRAM",
+        small="TPP's decoupled demotion watermark [W-tpp], or a larger vm.watermark_scale_factor: 0.5 % of DRAM",
         medium="the same, 2 % of DRAM",
         large="the same, 5 % of DRAM",
     ),

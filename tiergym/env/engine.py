@@ -5,12 +5,14 @@ A machine's trajectory depends neither on its neighbours nor on the thread that 
 
 from tiergym.env.modes import fill_mask, set_action
 from tiergym.env.observations import fill
+from tiergym.env.step_results import COUNTERS, KERNEL_SLOW, LOST, PREMATURE_BY_CLASS, TERMS, THROUGHPUT, TICKS
 from tiergym.env.threads import take
 from tiergym.sim import names as n
 from tiergym.sim.build import build
 from tiergym.sim.compile import jit, jit_inline
 from tiergym.sim.draw import draw_parameters
 from tiergym.sim.pages import class_on_tier
+from tiergym.sim.prefetch import NOTHING, parts_of
 from tiergym.sim.random_bits import first_key, next_key
 from tiergym.sim.tick import tick
 
@@ -42,42 +44,33 @@ def reward_of(m):
 
 
 @jit_inline
-def report(m, i, out_floats, out_counts):
-    """This tick's results: floats are throughput, terms, lost; counts are counters, pages, premature."""
-    out_floats[i, 0] = m.throughput
-    for k in range(n.N_TERMS):
-        out_floats[i, 1 + k] = m.terms[k]
-    for k in range(n.N_CAUSES):
-        out_floats[i, 1 + n.N_TERMS + k] = m.lost[k]
-    for k in range(n.N_COUNTERS):
-        out_counts[i, k] = m.counters[k]
-    for cls in range(n.N_CLASSES):
-        out_counts[i, n.N_COUNTERS + cls] = class_on_tier(m, cls, n.SLOW)
-        out_counts[i, n.N_COUNTERS + n.N_CLASSES + cls] = m.premature_by_class[cls]
+def put(out, i, column, value, first):
+    """Write the `first` tick's value; add a later one's."""
+    out[i, column] = value if first else out[i, column] + value
 
 
 @jit_inline
-def add_report(m, i, out_floats, out_counts):
-    """This tick's results on those of the same step's earlier ticks; pages are the last tick's."""
-    out_floats[i, 0] += m.throughput
+def report(m, i, out_floats, out_counts, first):
+    """This tick's results into the buffers of `step_results`, upon those of the same step's earlier ticks."""
+    put(out_floats, i, THROUGHPUT, m.throughput, first)
     for k in range(n.N_TERMS):
-        out_floats[i, 1 + k] += m.terms[k]
+        put(out_floats, i, TERMS + k, m.terms[k], first)
     for k in range(n.N_CAUSES):
-        out_floats[i, 1 + n.N_TERMS + k] += m.lost[k]
+        put(out_floats, i, LOST + k, m.lost[k], first)
     for k in range(n.N_COUNTERS):
-        out_counts[i, k] += m.counters[k]
+        put(out_counts, i, COUNTERS + k, m.counters[k], first)
     for cls in range(n.N_CLASSES):
-        out_counts[i, n.N_COUNTERS + cls] = class_on_tier(m, cls, n.SLOW)
-        out_counts[i, n.N_COUNTERS + n.N_CLASSES + cls] += m.premature_by_class[cls]
+        out_counts[i, KERNEL_SLOW + cls] = class_on_tier(m, cls, n.SLOW)
+        put(out_counts, i, PREMATURE_BY_CLASS + cls, m.premature_by_class[cls], first)
 
 
 @jit_inline
 def close_report(i, ticks, out_floats, out_counts):
-    """Shares are means over the ticks made, whose number ends the counts."""
+    """Means are over the ticks made."""
     if ticks > 1:
         for k in range(out_floats.shape[1]):
             out_floats[i, k] /= ticks
-    out_counts[i, out_counts.shape[1] - 1] = ticks
+    out_counts[i, TICKS] = ticks
 
 
 @jit
@@ -101,22 +94,20 @@ def step_batch(turn, ticks, machines, raw, places, tables, counts, options, acti
     first = take(turn, SHARE)
     while first < count:
         for i in range(first, min(first + SHARE, count)):
-            following, ahead = start + (i + 1) * size, options[2] if i + 1 < count else 0
+            ahead = parts_of(start + (i + 1) * size, options[2]) if i + 1 < count else NOTHING
             m = machines[i]
             ended = done[i] and next_step  # in the last step: this one only restarts
             done[i], reward[i], made = False, 0.0, 0
             if ended:
                 restart_machine(m, raw[i], places, tables, counts)
-                report(m, i, out_floats, out_counts)
+                report(m, i, out_floats, out_counts, True)
             else:
                 while made < ticks and not done[i]:
                     set_action(m, actions[i])
-                    tick(m, following, ahead if made == 0 else 0)
+                    tick(m, ahead)
                     reward[i] += reward_of(m)
-                    if made == 0:
-                        report(m, i, out_floats, out_counts)
-                    else:
-                        add_report(m, i, out_floats, out_counts)
+                    report(m, i, out_floats, out_counts, made == 0)
+                    ahead = NOTHING
                     made += 1
                     done[i] = m.tick >= m.ticks
             close_report(i, made, out_floats, out_counts)

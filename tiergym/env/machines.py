@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from tiergym.env.actions import N_MASK, NVEC
 from tiergym.env.engine import reset_batch, step_batch
 from tiergym.env.observations import N_OBS
+from tiergym.env.step_results import N_COUNTS, N_FLOATS, STEP_RESULTS, views
 from tiergym.env.threads import on_threads
-from tiergym.sim import names as n
 from tiergym.sim.layout import WORD_BYTES, new_machines, parameter_names, parameter_words, tick_bytes
 from tiergym.sim.parameters import REPEATED_SECTIONS, SCALAR_SECTIONS
 from tiergym.specs import Scenario, scenario_table
@@ -37,12 +37,19 @@ class Machines:
 
     obs, final_obs: float32 (N, N_OBS); `final_obs` rows are those of machines that have just finished.
     reward: float64 (N,). done: bool (N,), always a truncation at the horizon. masks: bool (N, N_MASK).
-    ticks (N,): how many the last step made. throughput (N,), terms (N, N_TERMS), lost (N, N_CAUSES): float64, means
-    over them. counters (N, N_COUNTERS), premature_by_class (N, N_CLASSES): int64, sums over them. kernel_slow
-    (N, N_CLASSES): int64, after the last. The sizes are those of `tiergym.sim.names`.
+    throughput, terms, lost, counters, kernel_slow, premature_by_class, ticks: of the last step, as the table of
+    `step_results` says; `ticks` (N,) is how many it made.
     records: the structured array (N,) of `tiergym.sim.layout`, already reset where done. Its page counts are int32:
     convert them before you multiply.
     """
+
+    throughput: NDArray[np.float64]
+    terms: NDArray[np.float64]
+    lost: NDArray[np.float64]
+    counters: NDArray[np.int64]
+    kernel_slow: NDArray[np.int64]
+    premature_by_class: NDArray[np.int64]
+    ticks: NDArray[np.int64]
 
     def __init__(
         self,
@@ -71,24 +78,18 @@ class Machines:
         self.reward = np.zeros(num_envs)
         self.done = np.zeros(num_envs, np.bool_)
         self.masks = np.zeros((num_envs, N_MASK), np.bool_)
-        self._floats = np.zeros((num_envs, 1 + n.N_TERMS + n.N_CAUSES))
-        self._ints = np.zeros((num_envs, n.N_COUNTERS + 2 * n.N_CLASSES + 1), np.int64)
+        self._floats = np.zeros((num_envs, N_FLOATS))
+        self._ints = np.zeros((num_envs, N_COUNTS), np.int64)
         self._make_views()
 
     def _make_views(self) -> None:
         """Named views of the buffers; a copy or a pickle makes its own."""
         self._raw = self.records.view(np.float64).reshape(self.num_envs, self.records.dtype.itemsize // WORD_BYTES)
-        self.throughput = self._floats[:, 0]
-        self.terms = self._floats[:, 1 : 1 + n.N_TERMS]
-        self.lost = self._floats[:, 1 + n.N_TERMS :]
-        self.counters = self._ints[:, : n.N_COUNTERS]
-        self.kernel_slow = self._ints[:, n.N_COUNTERS : n.N_COUNTERS + n.N_CLASSES]
-        self.premature_by_class = self._ints[:, n.N_COUNTERS + n.N_CLASSES : -1]
-        self.ticks = self._ints[:, -1]
+        self.__dict__.update(views(self._floats, self._ints))
 
     def __getstate__(self) -> dict[str, Any]:
-        views = ("_raw", "throughput", "terms", "lost", "counters", "kernel_slow", "premature_by_class", "ticks")
-        return {name: value for name, value in self.__dict__.items() if name not in views}
+        shown = {"_raw", *(result.name for result in STEP_RESULTS)}
+        return {name: value for name, value in self.__dict__.items() if name not in shown}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

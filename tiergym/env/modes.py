@@ -18,7 +18,7 @@ def possible_kinds(m):
     slow zone (or blocks that may still come online as one); stacks move only where the kernel can (`stack_migration`).
     """
     slow = m.blocks > 0
-    return slow, slow and (m.managed_pages[n.SLOW_NORMAL] > 0 or m.tick == 0), slow and m.stack_migration > 0.5
+    return slow, slow and (m.managed_pages[n.SLOW_NORMAL] > 0 or m.tick == 0), slow and m.stack_migration == n.ON
 
 
 @jit_inline

@@ -2,12 +2,14 @@
 
 Shares are of managed pages. Rates and counts are compressed as x / (x + scale), so that no running
 normalisation is needed; `scale` is the value shown as one half. Only the PMU entries are sampled, hence noisy
-(`episode.pmu_noise`); nothing of the workload's future or true heat is here. `fill` writes the entries in the
-order of `ENTRIES`; a test holds the two together.
+(`episode.pmu_noise`); nothing of the workload's future or true heat is here. `fill` puts raw values in the order of
+`ENTRIES`, from which `put` takes their scales; tests/test_observations.py reads every entry by its name.
 """
 
 from dataclasses import dataclass
 from typing import Final
+
+import numpy as np
 
 from tiergym.env.actions import ENTRIES as ACTION_ENTRIES
 from tiergym.env.modes import MODE_COUNTS
@@ -15,13 +17,13 @@ from tiergym.sim import names as n
 from tiergym.sim.blocks import count_blocks
 from tiergym.sim.compile import jit, jit_inline
 from tiergym.sim.kswapd import MAX_RECLAIM_RETRIES
-from tiergym.sim.pages import class_on_tier, node_free, node_managed
+from tiergym.sim.pages import class_on_tier, node_free, node_managed, on_tier
 from tiergym.sim.random_bits import bell
+from tiergym.sim.streams import PMU_STREAMS, STREAM_PMU
+from tiergym.sim.units import PAGES_PER_MIB
 
 LAYOUT_VERSION: Final = 1
 """Raised whenever an entry changes its place or meaning; exported policies carry it."""
-
-STREAM_PMU = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,10 @@ def _entries() -> tuple[ObservationEntry, ...]:
 ENTRIES: Final = _entries()
 NAMES: Final = tuple(entry.name for entry in ENTRIES)
 N_OBS: Final = len(ENTRIES)
+SCALES: Final = np.array([entry.scale for entry in ENTRIES])
+"""Of every entry, float64 (N_OBS,)."""
+RATES: Final = np.array([n.COUNTERS.index(name[len("rate.") :]) for name in NAMES if name.startswith("rate.")])
+"""Indices of the counters that are shown as rates, in the order of their entries."""
 
 
 @jit
@@ -110,10 +116,15 @@ def inverse(whole):
     return 1.0 / whole if whole > 0 else 0.0
 
 
-@jit
-def squash(x, scale):
-    """x / (x + scale): 0 at 0, one half at `scale`, below 1."""
-    return x / (x + scale) if x > 0.0 else 0.0
+@jit_inline
+def put(obs, i, x):
+    """Write entry i: a share as it is, anything else as x / (x + scale). Returns the place of the next entry."""
+    scale = SCALES[i]
+    if scale == 0.0:
+        obs[i] = x
+    else:
+        obs[i] = x / (x + scale) if x > 0.0 else 0.0
+    return i + 1
 
 
 @jit
@@ -121,76 +132,53 @@ def sampled(m, x, stream, noiseless):
     """A PMU count with the relative error of sampling."""
     if noiseless:
         return x
-    return max(0.0, x * (1.0 + m.pmu_noise * bell(m.key, m.tick, STREAM_PMU + stream)))
+    return max(0.0, x * (1.0 + m.pmu_noise * bell(m.key, m.tick, stream)))
+
+
+@jit
+def above_low(m, z):
+    """Free pages of a slow zone above low; 5 % of the zone are 1."""
+    return ratio(20.0 * (m.free_pages[z] - m.low_pages[z]), m.managed_pages[z])
 
 
 @jit_inline
 def fill_pages(m, obs, i):
     """Zones and classes."""
     for z in range(n.N_ZONES):
-        obs[i] = ratio(m.free_pages[z], m.managed_pages[z])
-        i += 1
-    low = m.low_pages[n.DMA] + m.low_pages[n.DMA32] + m.low_pages[n.NORMAL]
-    obs[i] = ratio(20.0 * (node_free(m, n.FAST) - low), node_managed(m, n.FAST))
-    obs[i + 1] = ratio(
-        20.0 * (m.free_pages[n.SLOW_NORMAL] - m.low_pages[n.SLOW_NORMAL]), m.managed_pages[n.SLOW_NORMAL]
-    )
-    obs[i + 2] = ratio(
-        20.0 * (m.free_pages[n.SLOW_MOVABLE] - m.low_pages[n.SLOW_MOVABLE]), m.managed_pages[n.SLOW_MOVABLE]
-    )
-    i += 3
+        i = put(obs, i, ratio(m.free_pages[z], m.managed_pages[z]))
+    low = on_tier(m.low_pages, n.FAST)
+    i = put(obs, i, ratio(20.0 * (node_free(m, n.FAST) - low), node_managed(m, n.FAST)))
+    i = put(obs, i, above_low(m, n.SLOW_NORMAL))
+    i = put(obs, i, above_low(m, n.SLOW_MOVABLE))
     for tier in range(n.N_TIERS):
         per_page = inverse(node_managed(m, tier))
         for cls in range(n.N_CLASSES):
-            obs[i] = min(class_on_tier(m, cls, tier) * per_page, 1.0)
-            i += 1
+            i = put(obs, i, min(class_on_tier(m, cls, tier) * per_page, 1.0))
     for cls in range(n.FIRST_KERNEL_CLASS, n.N_CLASSES):
         slow = class_on_tier(m, cls, n.SLOW)
-        obs[i] = ratio(slow, slow + class_on_tier(m, cls, n.FAST))
-        i += 1
+        i = put(obs, i, ratio(slow, slow + class_on_tier(m, cls, n.FAST)))
     return i
 
 
 @jit_inline
 def fill_rates(m, obs, i):
-    """Counters of this tick as rates per second."""
+    """Counters of this tick as rates per second, and what they have come to."""
     per_s = 1.0 / m.dt_s
-    c = m.counters
-    obs[i] = squash(c[n.C_PGALLOC_FAST] * per_s, 50000.0)
-    obs[i + 1] = squash(c[n.C_PGALLOC_SLOW] * per_s, 50000.0)
-    obs[i + 2] = squash(c[n.C_KERNEL_FALLBACK_SLOW] * per_s, 50000.0)
-    obs[i + 3] = squash(c[n.C_USER_FALLBACK_SLOW] * per_s, 50000.0)
-    obs[i + 4] = squash(c[n.C_KSWAPD_WAKEUPS_FAST] * per_s, 100.0)
-    obs[i + 5] = squash(c[n.C_PGSTEAL_KSWAPD_FAST] * per_s, 50000.0)
-    obs[i + 6] = squash(c[n.C_PGSTEAL_KSWAPD_SLOW] * per_s, 50000.0)
-    obs[i + 7] = squash(c[n.C_PGSTEAL_DIRECT_FAST] * per_s, 50000.0)
-    obs[i + 8] = squash(c[n.C_ALLOCSTALL] * per_s, 100.0)
-    obs[i + 9] = squash(c[n.C_PGDEMOTE_KSWAPD] * per_s, 50000.0)
-    obs[i + 10] = squash(c[n.C_PGDEMOTE_DIRECT] * per_s, 50000.0)
-    obs[i + 11] = squash(c[n.C_PGDEMOTE_PROACTIVE] * per_s, 50000.0)
-    obs[i + 12] = squash(c[n.C_PGPROMOTE_SUCCESS] * per_s, 50000.0)
-    obs[i + 13] = squash(c[n.C_PGPROMOTE_CANDIDATE] * per_s, 50000.0)
-    obs[i + 14] = squash(c[n.C_NUMA_HINT_FAULTS] * per_s, 50000.0)
-    obs[i + 15] = squash(c[n.C_PSWPOUT] * per_s, 50000.0)
-    obs[i + 16] = squash(c[n.C_PSWPIN] * per_s, 50000.0)
-    obs[i + 17] = squash(c[n.C_FILE_REFAULT] * per_s, 50000.0)
-    obs[i + 18] = squash(c[n.C_OOM_KILL] * per_s, 1.0)
-    obs[i + 19] = squash(c[n.C_PGMIGRATE_FAIL] * per_s, 50000.0)
-    obs[i + 20] = ratio(m.kswapd_failures[n.FAST], MAX_RECLAIM_RETRIES)
-    obs[i + 21] = m.psi_some
-    obs[i + 22] = m.psi_full
-    i += 23
-    return i
+    for k in range(RATES.size):
+        i = put(obs, i, m.counters[RATES[k]] * per_s)
+    i = put(obs, i, ratio(m.kswapd_failures[n.FAST], MAX_RECLAIM_RETRIES))
+    i = put(obs, i, m.psi_some)
+    return put(obs, i, m.psi_full)
 
 
 @jit_inline
 def fill_sampled(m, obs, i, noiseless):
     """PMU counters, with sampling noise unless the privileged variant is asked for."""
     for tier in range(n.N_TIERS):
-        obs[i] = squash(sampled(m, m.misses_per_s[tier], 3 * tier, noiseless), 1e8)
-        obs[i + 1] = squash(sampled(m, m.walks_per_s[tier], 3 * tier + 1, noiseless), 1e8)
-        obs[i + 2] = min(sampled(m, m.utilisation[tier], 3 * tier + 2, noiseless), 1.0)
-        i += 3
+        stream = STREAM_PMU + PMU_STREAMS * tier
+        i = put(obs, i, sampled(m, m.misses_per_s[tier], stream, noiseless))
+        i = put(obs, i, sampled(m, m.walks_per_s[tier], stream + 1, noiseless))
+        i = put(obs, i, min(sampled(m, m.utilisation[tier], stream + 2, noiseless), 1.0))
     return i
 
 
@@ -199,32 +187,28 @@ def fill_blocks(m, obs, i):
     """Block states of the slow node."""
     count_blocks(m)
     per_block = inverse(m.blocks)
-    obs[i] = m.blocks_offline * per_block
-    obs[i + 1] = m.blocks_normal * per_block
-    obs[i + 2] = m.blocks_movable * per_block
-    obs[i + 3] = m.blocks_pinned * per_block
-    return i + 4
+    i = put(obs, i, m.blocks_offline * per_block)
+    i = put(obs, i, m.blocks_normal * per_block)
+    i = put(obs, i, m.blocks_movable * per_block)
+    return put(obs, i, m.blocks_pinned * per_block)
 
 
 @jit_inline
 def fill_state(m, obs, i):
     """The modes in force, the populations and the configuration."""
     for k in range(n.N_ACTIONS):
-        obs[i] = m.action[k] / (MODE_COUNTS[k] - 1.0)
-        i += 1
-    obs[i] = squash(float(m.pool_now[n.POOL_THREADS]), 5000.0)
-    obs[i + 1] = squash(float(m.pool_now[n.POOL_FILES]), 1e6)
-    obs[i + 2] = squash(float(m.pool_now[n.POOL_SOCKETS]), 1e5)
-    i = fill_blocks(m, obs, i + 3)
+        i = put(obs, i, m.action[k] / (MODE_COUNTS[k] - 1.0))
+    for pool in (n.POOL_THREADS, n.POOL_FILES, n.POOL_SOCKETS):
+        i = put(obs, i, float(m.pool_now[pool]))
+    i = fill_blocks(m, obs, i)
     fast, slow = node_managed(m, n.FAST), node_managed(m, n.SLOW)
-    obs[i] = ratio(m.swap_free_pages, m.swap_mib * 256.0)
-    obs[i + 1] = squash(m.calm_s, 4.0)
-    obs[i + 2] = ratio(slow, fast + slow)
-    obs[i + 3] = m.demotion
-    obs[i + 4] = 1.0 if m.numa_balancing > 1.5 else 0.0
-    obs[i + 5] = squash(m.slow_latency_ns / m.dram_latency_ns - 1.0, 1.0)
-    obs[i + 6] = ratio(m.slow_read_gbps, m.slow_read_gbps + m.dram_read_gbps)
-    return i + 7
+    i = put(obs, i, ratio(m.swap_free_pages, m.swap_mib * PAGES_PER_MIB))
+    i = put(obs, i, m.calm_s)
+    i = put(obs, i, ratio(slow, fast + slow))
+    i = put(obs, i, m.demotion)
+    i = put(obs, i, 1.0 if m.numa_balancing == n.NUMA_BALANCING_TIERING else 0.0)
+    i = put(obs, i, m.slow_latency_ns / m.dram_latency_ns - 1.0)
+    return put(obs, i, ratio(m.slow_read_gbps, m.slow_read_gbps + m.dram_read_gbps))
 
 
 @jit_inline

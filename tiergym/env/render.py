@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 
 from tiergym.errors import UserError, suggest
 from tiergym.sim import names as n
+from tiergym.sim.units import PAGES_PER_MIB
 
 MODES = ("ansi", "rgb_array")
 FPS = 4
 """Frames per second of a film: one per tick of the default length, in real time."""
 
-_ZONE_TIER = np.array([n.FAST if zone < n.FIRST_SLOW_ZONE else n.SLOW for zone in range(n.N_ZONES)])
-_MIB = 256
-"""Pages of 4 KiB per MiB."""
 _WIDTH = 64
 _LETTERS = "afLUksrom"
 """One letter per class, in the order of `names.CLASSES`."""
+_COLOURS = (*(f"C{i}" for i in range(10)), "black", "gold")
+"""Of the parts of a bar: classes, or work and the causes of lost time."""
 
 
 def check_mode(mode: str | None) -> str | None:
@@ -45,12 +45,12 @@ def ansi(record: np.void) -> str:
             continue
         lengths = np.floor(used[:, tier] * (_WIDTH / managed[tier])).astype(int)
         bar = "".join(letter * length for letter, length in zip(_LETTERS, lengths, strict=True))
-        lines.append(f"{n.TIERS[tier]:<5}{managed[tier] // _MIB:>9} MiB [{bar:.<{_WIDTH}}]")
+        lines.append(f"{n.TIERS[tier]:<5}{managed[tier] // PAGES_PER_MIB:>9} MiB [{bar:.<{_WIDTH}}]")
     for zone in np.flatnonzero(record["managed_pages"]):
-        marks = "  ".join(f"{mark} {record[f'{mark}_pages'][zone] / _MIB:.1f}" for mark in _MARKS)
-        lines.append(f"  {n.ZONES[zone]:<13} free {record['free_pages'][zone] / _MIB:.1f} MiB  ({marks})")
+        marks = "  ".join(f"{mark} {record[f'{mark}_pages'][zone] / PAGES_PER_MIB:.1f}" for mark in _MARKS)
+        lines.append(f"  {n.ZONES[zone]:<13} free {record['free_pages'][zone] / PAGES_PER_MIB:.1f} MiB  ({marks})")
     kernel = "  ".join(
-        f"{name} {used[i, n.FAST] / _MIB:.1f}/{used[i, n.SLOW] / _MIB:.1f}"
+        f"{name} {used[i, n.FAST] / PAGES_PER_MIB:.1f}/{used[i, n.SLOW] / PAGES_PER_MIB:.1f}"
         for i, name in enumerate(n.CLASSES)
         if i >= n.FIRST_KERNEL_CLASS
     )
@@ -84,7 +84,7 @@ _MARKS = ("min", "low", "high", "promo")
 
 def _per_tier(pages: NDArray[np.int64]) -> NDArray[np.int64]:
     """Sum over the zones, the last axis, of each tier."""
-    return np.stack([pages[..., _ZONE_TIER == tier].sum(axis=-1) for tier in range(n.N_TIERS)], axis=-1)
+    return np.stack([pages[..., zones].sum(axis=-1) for zones in n.TIER_ZONES], axis=-1)
 
 
 def _draw_pages(axes: Any, record: np.void) -> None:
@@ -96,9 +96,9 @@ def _draw_pages(axes: Any, record: np.void) -> None:
 def _draw_zones(axes: Any, record: np.void) -> None:
     zones = np.flatnonzero(record["managed_pages"])
     rows = np.arange(len(zones))
-    axes.barh(rows, record["free_pages"][zones] / _MIB, color="0.8", label="free")
+    axes.barh(rows, record["free_pages"][zones] / PAGES_PER_MIB, color="0.8", label="free")
     for mark, colour in zip(_MARKS, ("tab:red", "tab:orange", "tab:green", "tab:blue"), strict=True):
-        axes.plot(record[f"{mark}_pages"][zones] / _MIB, rows, "|", ms=18, mew=2, color=colour, label=mark)
+        axes.plot(record[f"{mark}_pages"][zones] / PAGES_PER_MIB, rows, "|", ms=18, mew=2, color=colour, label=mark)
     axes.set_yticks(rows, [n.ZONES[zone] for zone in zones])
     # Watermarks are a thousandth of a zone: only a logarithm shows them beside an empty one.
     axes.set_xscale("symlog", linthresh=1)
@@ -117,7 +117,7 @@ def _stack(axes: Any, rows: tuple[str, ...], parts: tuple[str, ...], shares: NDA
     """Horizontal bars, one per row, of `shares` (parts, rows)."""
     left = np.zeros(len(rows))
     for i, part in enumerate(parts):
-        axes.barh(rows, shares[i], left=left, color=f"C{i}" if i < 10 else ("black", "gold")[i - 10], label=part)
+        axes.barh(rows, shares[i], left=left, color=_COLOURS[i], label=part)
         left += shares[i]
     axes.set_xlim(0, 1)
     axes.invert_yaxis()

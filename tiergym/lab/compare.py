@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from tiergym.errors import UserError
 from tiergym.lab.evaluate import evaluate
 from tiergym.lab.metrics import NAMES, Array
 from tiergym.lab.statistics import Bootstrap, Interval
+from tiergym.specs import assignments_text
 
 if TYPE_CHECKING:
     from tiergym.policy.base import Policy
@@ -27,7 +28,8 @@ OnEpisodes = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Policies on one scenario: `values[policy][metric]` is float64 (runs, episodes).
+    """Policies on one scenario: `values[policy][metric]` is float64 (runs, episodes); `changes` is what was overridden
+    in the scenario.
 
     A fixed policy is one run; a learned one has a run per training seed. Column i of every array is the
     same machine, drawn from the same seed.
@@ -38,6 +40,12 @@ class Comparison:
     episodes: int
     values: dict[str, dict[str, Array]]
     decision_us: dict[str, float] = field(default_factory=dict)
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """The scenario's name, and what was changed in it."""
+        return f"{self.scenario} with {assignments_text(self.changes)}" if self.changes else self.scenario
 
     @property
     def reference(self) -> str:
@@ -95,7 +103,7 @@ def compare(
             evaluations.append(evaluate(policy, scenario, episodes, seed, on_tick))
         values[name] = {metric: np.stack([e.values[metric] for e in evaluations]) for metric in NAMES}
         decision_us[name] = float(np.median([e.decision_us for e in evaluations]))
-    return Comparison(scenario.name, seed, episodes, values, decision_us)
+    return Comparison(scenario.name, seed, episodes, values, decision_us, scenario.changes)
 
 
 def _report(on_episodes: OnEpisodes, name: str, before: int, total: int, finished: int) -> None:

@@ -9,6 +9,13 @@
     episodes = 64               # of evaluation, per policy or run, on seeds that no training has seen
     seed = 1                    # of the evaluation
 
+    [set]                       # fields that every scenario gets
+    kernel.swap_mib = 8192
+    [variants.cautious]         # each scenario once per variant, as NAME@VARIANT, with these fields besides
+    kernel.watermark_scale_factor = 200
+    [variants.eager]
+    kernel.watermark_scale_factor = 10
+
 An experiment with one run of training, such as the main job, is one run directory: the training's
 files, policy.onnx, results.json, results.parquet and comparison.png. With more runs each has a folder
 of its own in it, and each scenario's results lie in a folder of the scenario's name.
@@ -16,6 +23,7 @@ of its own in it, and each scenario's results lie in a folder of the scenario's 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +32,7 @@ from typing import Any
 from tiergym import paths
 from tiergym.errors import UserError, suggest
 from tiergym.files import read_toml
+from tiergym.specs import Scenario, dotted, load_scenario, override
 
 MAX_EPISODES = 65536
 """All episodes are one batch: this many machines take about 1 GiB."""
@@ -31,7 +40,8 @@ MAX_EPISODES = 65536
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """A checked experiment; fields as in its file, `policies` complete."""
+    """A checked experiment; fields as in its file, `policies` complete; `set` and each of the `variants` are what
+    `tiergym.specs.override` takes."""
 
     name: str
     description: str
@@ -42,6 +52,28 @@ class Experiment:
     policies: tuple[str, ...] = field(default=())
     episodes: int = 64
     seed: int = 1
+    set: dict[str, Any] = field(default_factory=dict)
+    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def load_scenarios(self) -> list[Scenario]:
+        """The scenarios in all their variants, with what the experiment sets. Raises `UserError`."""
+        varied = {name for changes in self.variants.values() for name in changes}
+        twice = sorted(varied & self.set.keys())
+        if twice:
+            raise UserError(
+                f"experiment '{self.name}': {twice[0]} = {self.set[twice[0]]!r} is set, and its variants differ in it; "
+                "allowed: one of the two"
+            )
+        loaded = [load_scenario(name) for name in self.scenarios]
+        if self.set:
+            loaded = [override(each, self.set, f"set by experiment '{self.name}' or --set") for each in loaded]
+        if not self.variants:
+            return loaded
+        return [
+            replace(override(each, changes, f"variant '{variant}'"), name=f"{each.name}@{variant}")
+            for each in loaded
+            for variant, changes in self.variants.items()
+        ]
 
 
 _STRINGS = "a list of one or more different names"
@@ -57,6 +89,11 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "steps": (lambda value: _integer(value, 1), "an integer from 1"),
     "episodes": (lambda value: _integer(value, 1, MAX_EPISODES), f"an integer from 1 to {MAX_EPISODES}"),
     "seed": (lambda value: _integer(value, 0), "an integer from 0"),
+    "set": (lambda value: isinstance(value, dict), "a table of a scenario's fields"),
+    "variants": (
+        lambda value: isinstance(value, dict) and all(map(_is_variant, value.items())),
+        "tables of a scenario's fields, whose names are ASCII letters, digits, ., - and _",
+    ),
 }
 
 
@@ -86,6 +123,8 @@ def load_experiment(spec: str) -> Experiment:
     fields: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
     }
+    fields["set"] = dotted(fields.get("set", {}))
+    fields["variants"] = {name: dotted(changes) for name, changes in fields.get("variants", {}).items()}
     return _with_policies(Experiment(name=path.stem, **fields))
 
 
@@ -93,6 +132,11 @@ def _with_policies(experiment: Experiment) -> Experiment:
     from tiergym.policy.load import list_policies
 
     return experiment if experiment.policies else replace(experiment, policies=tuple(list_policies()))
+
+
+def _is_variant(item: tuple[str, Any]) -> bool:
+    name, changes = item
+    return isinstance(changes, dict) and re.fullmatch(r"[A-Za-z0-9._-]+", name) is not None
 
 
 def _distinct(value: Any, kind: type) -> bool:

@@ -20,7 +20,7 @@ from tiergym.lab.recipe import Recipe, load_recipe
 from tiergym.lab.train import train
 from tiergym.policy.base import Policy
 from tiergym.policy.load import EXPORTED, load_policy
-from tiergym.specs import Scenario, load_scenario
+from tiergym.specs import Scenario
 from tiergym.terminal import number
 
 EXPERIMENT, RESULTS, EPISODES, PICTURE = "experiment.toml", "results.json", "results.parquet", "comparison.png"
@@ -40,7 +40,7 @@ def run_experiment(
         console: where tables go; training shows its progress on stderr.
         progress: makes what shows the progress of an evaluation, such as `tiergym.cli.progress_bars.episode_progress`.
     """
-    scenarios = [load_scenario(name) for name in experiment.scenarios]
+    scenarios = experiment.load_scenarios()
     recipes = [load_recipe(name).resized(None, experiment.steps) for name in experiment.agents]
     baselines = {name: [load_policy(name)] for name in experiment.policies}
     labels = [*(recipe.name for recipe in recipes), *baselines]
@@ -63,7 +63,7 @@ def run_experiment(
         comparisons.append(comparison)
         _write(out if len(scenarios) == 1 else out / scenario.name, comparison, list(trained))
         console.print(tables.summary_table(comparison))
-    document = {key: value for key, value in asdict(experiment).items() if value is not None}
+    document = {key: value for key, value in asdict(experiment).items() if value not in (None, {})}
     files.write_text(out / EXPERIMENT, run_dir.toml_text(document))
     if len(comparisons) > 1:
         console.print(tables.matrix_table(comparisons, "return"))

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tiergym.specs import assignments_text, common_changes
+
 COLUMNS = (
     ("return", "return", 2),
     ("throughput", "throughput", 4),
@@ -58,11 +60,15 @@ def page(documents: Sequence[Mapping[str, Any]]) -> str:
     """Every result under a line that says what it was measured on."""
     parts = []
     for document in documents:
+        entries = document["scenarios"].values() if "scenarios" in document else [document]
+        changes = common_changes([entry.get("changes", {}) for entry in entries])
+        changed = f" with {assignments_text(changes)}" if changes else ""
+        of = f"{document['episodes']} episodes per"
         if "scenarios" in document:
-            title = f"Mean throughput, {document['episodes']} episodes per scenario and policy, seed {document['seed']}"
+            title = f"Mean throughput{changed}, {of} scenario and policy, seed {document['seed']}"
             parts.append(f"## {title}\n\n{matrix_table(document)}")
         else:
-            title = f"{document['scenario']}, {document['episodes']} episodes per policy, seed {document['seed']}"
+            title = f"{document['scenario']}{changed}, {of} policy, seed {document['seed']}"
             parts.append(f"## {title}\n\n{comparison_table(document)}")
     return "\n\n".join(parts) + "\n"
 

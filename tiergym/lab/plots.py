@@ -50,7 +50,7 @@ def write_comparison_png(path: Path, comparison: Comparison, highlight: Collecti
     returns, lost = figure.subplots(1, 2, sharey=True, width_ratios=(1, 1.35))
     _draw_returns(returns, comparison, policies, highlight)
     _draw_lost_time(lost, comparison, policies)
-    figure.suptitle(f"{comparison.scenario}: {comparison.episodes} episodes on the same seeds", fontsize=13)
+    figure.suptitle(f"{comparison.title}: {comparison.episodes} episodes on the same seeds", fontsize=13)
     handles, labels = lost.get_legend_handles_labels()
     if handles:
         figure.legend(

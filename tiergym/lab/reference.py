@@ -15,6 +15,7 @@ import typer
 from tiergym import files
 from tiergym.env import actions, observations
 from tiergym.lab import metrics
+from tiergym.lab.citations import linked
 from tiergym.sim import names as n
 from tiergym.sim import parameters as p
 from tiergym.specs.distributions import allowed
@@ -31,7 +32,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _page(title: str, *parts: str) -> str:
-    return "\n".join([f"# {title}\n", f"{_NOTE}\n", *parts])
+    return linked("\n".join([f"# {title}\n", f"{_NOTE}\n", *parts]), "../sources.md")
 
 
 def actions_page() -> str:
@@ -127,12 +128,14 @@ def _fields(fields: dict[str, p.Field]) -> str:
 _METRICS_TEXT = """\
 ## JSON
 
-    {"schema": 1, "scenario": "llama-1to2", "seed": 0, "episodes": 32,
+    {"schema": 1, "scenario": "llama-1to2", "changes": {"kernel.demotion": "off"}, "seed": 0, "episodes": 32,
      "policies": {"online": {"return": {"mean": -37.0, "low": -38.5, "high": -35.5}, "throughput": {...}, ...}}}
 
-A policy's key is what it was called on the command line. A matrix has `"scenarios": {NAME: {"policies": {...}}}` in
-place of `"scenario"` and `"policies"`. Parquet files hold one row per scenario, policy, run and episode: `scenario`,
-`policy`, `run` (which training run of a learned policy, 0 for a fixed one), `episode`, `machine_seed`, every metric.
+A policy's key is what it was called on the command line; `changes` is what `--set` or an experiment changed in the
+scenario. A matrix has `"scenarios": {NAME: {"changes": {...}, "policies": {...}}}` in place of `"scenario"`,
+`"changes"` and `"policies"`. Parquet files hold one row per scenario, policy, run and episode: `scenario`, `changes`
+(as text), `policy`, `run` (which training run of a learned policy, 0 for a fixed one), `episode`, `machine_seed`, every
+metric.
 
 ## Intervals
 

@@ -2,10 +2,11 @@
 
 Schema 1, the same keys everywhere, metrics as in docs/reference/metrics.md:
 
-    {"schema": 1, "scenario": NAME, "seed": N, "episodes": N,
+    {"schema": 1, "scenario": NAME, "changes": {FIELD: VALUE}, "seed": N, "episodes": N,
      "policies": {POLICY: {METRIC: {"mean": x, "low": x, "high": x}, ...}, ...}}
 
-A matrix has `"scenarios": {NAME: {"policies": ...}}` in place of `"scenario"` and `"policies"`.
+`changes` is what --set or an experiment changed in the scenario. A matrix has
+`"scenarios": {NAME: {"changes": ..., "policies": ...}}` in place of `"scenario"`, `"changes"` and `"policies"`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from tiergym.lab.compare import Comparison
 from tiergym.lab.evaluate import evaluation_seeds
 from tiergym.lab.metrics import NAMES
 from tiergym.policy.extras import require
+from tiergym.specs import assignments_text
 
 SCHEMA = 1
 
@@ -31,6 +33,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "scenario": comparison.scenario,
+        "changes": comparison.changes,
         "seed": comparison.seed,
         "episodes": comparison.episodes,
         "policies": _policies(comparison),
@@ -43,7 +46,10 @@ def matrix_json(comparisons: Sequence[Comparison]) -> dict[str, Any]:
         "schema": SCHEMA,
         "seed": comparisons[0].seed,
         "episodes": comparisons[0].episodes,
-        "scenarios": {comparison.scenario: {"policies": _policies(comparison)} for comparison in comparisons},
+        "scenarios": {
+            comparison.scenario: {"changes": comparison.changes, "policies": _policies(comparison)}
+            for comparison in comparisons
+        },
     }
 
 
@@ -66,6 +72,7 @@ def write_parquet(path: Path, comparisons: Sequence[Comparison]) -> None:
             runs, episodes = metrics["return"].shape
             columns: dict[str, Any] = {
                 "scenario": [comparison.scenario] * (runs * episodes),
+                "changes": [assignments_text(comparison.changes)] * (runs * episodes),
                 "policy": [policy] * (runs * episodes),
                 "run": np.repeat(np.arange(runs), episodes),
                 "episode": np.tile(np.arange(episodes), runs),

@@ -14,6 +14,7 @@ from tiergym.lab.compare import Comparison
 from tiergym.lab.metrics import METRICS
 from tiergym.lab.statistics import Interval, stratified_iqm
 from tiergym.sim import names as n
+from tiergym.specs import assignments_text, common_changes
 from tiergym.terminal import new_table, number
 
 
@@ -29,7 +30,7 @@ def interval(value: Interval) -> str:
 def summary_table(comparison: Comparison) -> Table:
     """One row per policy, best return first: the table of the main job."""
     table = new_table(
-        f"{comparison.scenario}: {comparison.episodes} episodes, seed {comparison.seed}",
+        f"{comparison.title}: {comparison.episodes} episodes, seed {comparison.seed}",
         "± is half of the 95 % bootstrap interval over episodes (and training runs, where a policy has several); "
         f"differences from {comparison.reference} are paired by episode",
     )
@@ -102,7 +103,7 @@ def pages_table(comparison: Comparison) -> Table:
 
 def metrics_table(comparison: Comparison, policy: str) -> Table:
     """Every metric of one policy, with its interval and unit."""
-    table = new_table(f"{policy} on {comparison.scenario}: {comparison.episodes} episodes, seed {comparison.seed}")
+    table = new_table(f"{policy} on {comparison.title}: {comparison.episodes} episodes, seed {comparison.seed}")
     table.add_column("metric", no_wrap=True)
     table.add_column("mean", justify="right")
     table.add_column("95 % interval", justify="right")
@@ -121,8 +122,10 @@ def comparison_report(comparison: Comparison) -> RenderableType:
 def matrix_table(comparisons: Sequence[Comparison], metric: str) -> Table:
     """Scenario x policy, mean of `metric`; a row's best values are starred."""
     policies = list(comparisons[0].values)
+    common = common_changes([comparison.changes for comparison in comparisons])
+    changed = f" with {assignments_text(common)}" if common else ""
     table = new_table(
-        f"mean {metric}: {comparisons[0].episodes} episodes per scenario, seed {comparisons[0].seed}",
+        f"mean {metric}{changed}: {comparisons[0].episodes} episodes per scenario, seed {comparisons[0].seed}",
         "* best of its row, or within 1e-3 of the best's size",
     )
     table.add_column("scenario", no_wrap=True)

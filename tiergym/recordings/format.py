@@ -216,8 +216,10 @@ def _zones(columns: Mapping[str, Column], node: int) -> tuple[str, ...]:
 
 
 def _check_columns(path: Path, columns: Mapping[str, Column], version: Version | None) -> tuple[str, ...]:
-    """Refuse counters that replay needs and this recording lacks: another format, or a kernel that renamed them. Returns
-    those that a kernel which is not known may do without."""
+    """Refuse counters that replay needs and this recording lacks: another format, or a kernel that renamed them.
+
+    Returns those that a kernel which is not known does without.
+    """
     expected = [f"w.{name}" for name in REQUESTS]
     dispensable = [f"vm.{name}" for name in MACHINE_COUNTERS]
     for node in sorted({0, *_nodes(columns)}):

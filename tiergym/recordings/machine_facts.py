@@ -8,11 +8,12 @@ from typing import Any
 
 from tiergym.recordings import proc_files
 from tiergym.recordings.proc_files import Values
+from tiergym.recordings.process_tree import PAGE_KB
 from tiergym.recordings.sampling import NODES, Machine
+from tiergym.sim.units import KIB_PER_MIB
 
 BLOCKS = "sys/devices/system/memory"
 TIERS = "sys/devices/virtual/memory_tiering"
-PAGES_PER_MIB = (1 << 20) // os.sysconf("SC_PAGE_SIZE")
 SETTINGS = {
     "demotion": "sys/kernel/mm/numa/demotion_enabled",
     "numa_balancing": "proc/sys/kernel/numa_balancing",
@@ -102,7 +103,7 @@ def _block_mib(machine: Machine) -> int | None:
 
 def _present_mib(values: Values, node: int) -> float:
     pages = sum(value for name, value in values.items() if re.match(rf"z{node}\.\w+\.present$", name))
-    return round(pages / PAGES_PER_MIB, 2)
+    return round(pages * PAGE_KB / KIB_PER_MIB, 2)
 
 
 def _policy(values: Values, auto_online: str) -> str:

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from tiergym.recordings import page_cache
 from tiergym.recordings.format import Recording
 from tiergym.recordings.page_cache import CacheAsked, CacheCounts, Counter
+from tiergym.sim.units import PAGE_BYTES, PAGE_KIB
 
 Series = NDArray[np.float64]
-PAGE_BYTES = 4096
-KB_PER_PAGE = 4.0
 TABLE_ENTRY_BYTES = 8
 STACK_KB = 16.0
 PROCESS_TREE_COLUMN = "w.file_rss_pages"
@@ -82,7 +81,7 @@ def _swapped(recording: Recording, anon: Series, shmem: Series) -> tuple[Series,
     grown beyond what is resident.
     """
     used = _column(recording, "mi.SwapTotal") - _column(recording, "mi.SwapFree") - _column(recording, "mi.SwapCached")
-    used = np.maximum(used, 0.0) / KB_PER_PAGE
+    used = np.maximum(used, 0.0) / PAGE_KIB
     if not used.any():
         return used, used
     lost = np.maximum.accumulate(shmem) - shmem
@@ -138,8 +137,8 @@ def _mapped_now(recording: Recording, factor: float) -> Series:
     What the machine maps in files beyond the first sample bounds the sum, unless the largest process maps more.
     """
     rss = factor * _column(recording, PROCESS_TREE_COLUMN)
-    mapped = _column(recording, "mi.Mapped") / KB_PER_PAGE
-    shmem = _column(recording, "mi.Shmem") / KB_PER_PAGE
+    mapped = _column(recording, "mi.Mapped") / PAGE_KIB
+    shmem = _column(recording, "mi.Shmem") / PAGE_KIB
     grown = np.maximum(mapped - mapped[0], 0.0) - np.maximum(shmem - shmem[0], 0.0)
     mean = rss / np.maximum(_column(recording, "w.procs"), 1.0)
     return np.minimum(rss, np.maximum(grown, mean))

@@ -13,6 +13,7 @@ from tiergym.recordings.page_cache import UPPER_TABLES
 from tiergym.recordings.proc_files import Values
 
 PAGE_KB = os.sysconf("SC_PAGE_SIZE") // 1024
+"""A page of the machine that is recorded."""
 TABLE_PAGES = PAGE_KB * 1024 // 8
 """Entries of a leaf table, 8 bytes each: 2 MiB of 4 KiB pages."""
 PR_SET_CHILD_SUBREAPER = 36
@@ -85,10 +86,10 @@ def requests(tree: list[Process], machine: Values, touched_files_kb: Mapping[int
     """What the tree has asked for by now, in pages, as `w.*`.
 
     A page that several processes map counts once per process in their RSS. The `machine`'s totals of distinct pages in
-    /proc/meminfo bound the sums: `AnonPages`, and `Mapped` less the shared memory in it. `shmem_rss_pages` is that part,
-    `shmem_touched_pages` the most that one process has touched. `sparse_leaf_tables` are those beyond what the touched
-    pages would fill if they lay densely, of files those in `touched_files_kb` by pid, for reclaim frees no table; their
-    pages are in `anon_touched_pages` already.
+    /proc/meminfo bound the sums: `AnonPages`, and `Mapped` less the shared memory in it, which `shmem_rss_pages` is;
+    `shmem_touched_pages` is the most that one process has touched. `sparse_leaf_tables` are those beyond what the
+    touched pages would fill if they lay densely (of files those in `touched_files_kb`, by pid: reclaim frees no table);
+    their pages are in `anon_touched_pages` already.
     """
     anon = min(sum(p.anon_kb for p in tree), machine["mi.AnonPages"]) + sum(p.swap_kb for p in tree)
     shmem = min(sum(p.shmem_kb for p in tree), machine.get("mi.Shmem", 0))

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from tiergym.recordings.format import Recording
 from tiergym.recordings.machine_totals import from_process_tree, totals_of
+from tiergym.sim.units import PAGE_BYTES
 
 Sizes = NDArray[np.float64]
-MODEL_PAGE_BYTES = 4096
 DENTRY_SHARE = 192 / 1320
-"""A negative dentry (192 B) has no inode: as part of a file's dentry and ext4 inode (FACTS-hardware B4)."""
+"""A negative dentry (192 B) has no inode: as part of a file's dentry and ext4 inode [K-object-sizes]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def requests_of(recording: Recording) -> RequestCurves:
         return np.nan_to_num(recording.column(f"w.{name}").astype(np.float64)).clip(min=0)
 
     def pages(name: str) -> Sizes:
-        return w(f"{name}_pages") * recording.meta.get("page_size", MODEL_PAGE_BYTES) / MODEL_PAGE_BYTES
+        return w(f"{name}_pages") * recording.meta.get("page_size", PAGE_BYTES) / PAGE_BYTES
 
     anon, sparse = pages("anon_touched"), w("sparse_leaf_tables")
     modes = {

@@ -115,9 +115,7 @@ class Sampler:
         def under(prefix: str) -> page_cache.Counter:
             return lambda name: float(values.get(prefix + name, 0))
 
-        tables = page_cache.tables_of_files(
-            grown["tables"], grown["anon"], values["w.procs"], process_tree.TABLE_PAGES
-        )
+        tables = page_cache.tables_of_files(grown["tables"], grown["anon"], values["w.procs"], process_tree.TABLE_PAGES)
         asked = self.cache.add(
             CacheCounts(
                 page_cache.file_pages([under(node) for node in _nodes(values)]),

@@ -15,11 +15,11 @@ from tiergym.recordings.format import Recording
 from tiergym.recordings.heat import Heat, HeatClass, heat_of
 from tiergym.recordings.piecewise import Trapezoid, decompose, simplify
 from tiergym.recordings.request_curves import RequestCurves, requests_of
+from tiergym.sim.units import LEAF_SPAN_PAGES, PAGES_PER_MIB
 from tiergym.specs.feasibility import check
 from tiergym.specs.reading import MAX_REGIONS, complete_sections
 from tiergym.specs.writing import value_toml
 
-PAGES_PER_MIB = 256.0
 TOLERANCE = 0.01
 """Of a curve's peak: how far its straight lines may be from a sample. Doubled until the regions are few enough."""
 LEAST_PAGES = 16
@@ -169,7 +169,7 @@ def _one_line(text: str) -> str:
 def _region(name: str, kind: str, part: Trapezoid, heat: HeatClass, scale: float) -> list[str]:
     lines = ['process = "recorded"', f'kind = "{kind}"', f"mib = {_number(part.size * heat.share / PAGES_PER_MIB)}"]
     if name == "sparse":
-        lines.append(f"density = {1 / 512!r}  # one page per 2 MiB")
+        lines.append(f"density = {1 / LEAF_SPAN_PAGES!r}  # one page per 2 MiB")
     lines += [*_times(part), f"access_hz = {_number(heat.access_hz)}"]
     lines.append(f"misses_per_page_s = {_number(heat.misses_per_page_s * scale)}")
     if kind != "cache":

@@ -19,17 +19,20 @@ from tiergym.sim.pages import (
     clear_grant,
     drain_pcp,
     kernel_zone,
+    on_tier,
     slow_free_above,
     take_from_zonelist,
+    tier_of,
 )
 from tiergym.sim.random_bits import uniform
 from tiergym.sim.reclaim import reclaim_node
+from tiergym.sim.streams import STREAM_THROTTLE, THROTTLE_STREAMS
 
 CLUSTER_PAGES = 32  # SWAP_CLUSTER_MAX
 ROUNDS = 16  # MAX_RECLAIM_RETRIES
 MAX_PROGRESS_ROUNDS = 256  # bounds a tick: 32 pages each, more than any mark is below another
 THROTTLE_MEAN_S = 0.0128  # 4, 20 or 100 ms (one jiffy, ISOLATED, WRITEBACK) with 70, 25 and 5 %
-STREAM_THROTTLE = 1000
+FEW_SLEEPS = 4  # of one reclaim, up to which each is drawn
 
 
 @jit
@@ -38,14 +41,14 @@ def throttle_s(m, batches, futile):
 
     Few sleeps are drawn one by one, many by their mean. A futile round sleeps once (VMSCAN_THROTTLE_NOPROGRESS).
     """
-    stall = m.counters[n.C_ALLOCSTALL]
-    u = uniform(m.key, m.tick, STREAM_THROTTLE + 8 * stall)
+    stream = STREAM_THROTTLE + THROTTLE_STREAMS * m.counters[n.C_ALLOCSTALL]
+    u = uniform(m.key, m.tick, stream)
     count = int(batches * m.throttle_per_batch + u)
     seconds = 0.004 if futile else 0.0
-    if count > 4:
+    if count > FEW_SLEEPS:
         return seconds + count * THROTTLE_MEAN_S
     for i in range(count):
-        v = uniform(m.key, m.tick, STREAM_THROTTLE + 8 * stall + 1 + i)
+        v = uniform(m.key, m.tick, stream + 1 + i)
         seconds += 0.004 if v < 0.7 else (0.02 if v < 0.95 else 0.1)
     return seconds
 
@@ -133,7 +136,7 @@ def hand_out(m, cls):
         pages = m.grant_pages[z]
         if pages > 0:
             charge_class(m, cls, z, pages)
-            m.counters[n.C_PGALLOC_SLOW if z >= n.FIRST_SLOW_ZONE else n.C_PGALLOC_FAST] += pages
+            m.counters[n.C_PGALLOC_FAST + tier_of(z)] += pages
 
 
 @jit
@@ -163,8 +166,8 @@ def request_by_policy(m, want, cls, mempolicy, movable, restricted):
 
 @jit
 def allocate_kernel(m, cls, want, mempolicy):
-    """GFP_KERNEL pages of a class by its placement mode; returns the pages got (FACTS-kernel 1.7), none for a class
-    that no entry of the action places.
+    """GFP_KERNEL pages of a class by its placement mode; returns the pages got, none for a class that no entry
+    of the action places [K-restriction-forms].
 
     `mempolicy` is the task's (never the VMA's); it decides where the placement mode is `fallback`.
 
@@ -201,7 +204,7 @@ def allocate_user(m, cls, want, mempolicy):
     got = request_by_policy(m, want, cls, mempolicy, True, False)
     hand_out(m, cls)
     if mempolicy == n.MPOL_DEFAULT:
-        m.counters[n.C_USER_FALLBACK_SLOW] += m.grant_pages[n.SLOW_NORMAL] + m.grant_pages[n.SLOW_MOVABLE]
+        m.counters[n.C_USER_FALLBACK_SLOW] += on_tier(m.grant_pages, n.SLOW)
     return got
 
 
@@ -214,7 +217,7 @@ def allocate_huge(m, cls, want):
     """
     clear_grant(m)
     for level in (MARK_LOW, MARK_MIN):
-        got = m.grant_pages[n.DMA] + m.grant_pages[n.DMA32] + m.grant_pages[n.NORMAL]
+        got = on_tier(m.grant_pages, n.FAST)
         take_from_zonelist(m, want - got, level, NODE_FAST, False, True)
     hand_out(m, cls)
-    return m.grant_pages[n.DMA] + m.grant_pages[n.DMA32] + m.grant_pages[n.NORMAL]
+    return on_tier(m.grant_pages, n.FAST)

@@ -1,7 +1,7 @@
 """Unmovable pages in the slow tier's memory blocks.
 
 The buddy allocator groups unmovable pages by pageblock and steals whole pageblocks from the low end, so they
-cluster in the lowest blocks (recordings, F10). One unmovable page keeps its whole block online.
+cluster in the lowest blocks [F-pinned-blocks]. One unmovable page keeps its whole block online.
 """
 
 from tiergym.sim import names as n
@@ -45,7 +45,8 @@ def pin_blocks(m, pages):
 def unpin_blocks(m, pages, total):
     """Of the slow NORMAL zone's `total` kernel pages `pages` leave every pinned block in proportion, the highest first.
 
-    Objects die everywhere, not from the top, so a block comes free only when nearly all of them have (F10).
+    Objects die everywhere, not from the top, so a block comes free only when nearly all of them have
+    [F-pinned-blocks].
     """
     left, after, top = pages, total, 0
     while after > 0 and top < m.blocks:

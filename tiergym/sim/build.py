@@ -6,10 +6,9 @@ from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.demand import set_heat
 from tiergym.sim.layout import MAX_BLOCKS
-from tiergym.sim.pages import MARK_LOW, NODE_FAST, PAGEBLOCK_PAGES, charge_class, clear_grant, take_from_zonelist
+from tiergym.sim.pages import MARK_LOW, NODE_FAST, charge_class, clear_grant, take_from_zonelist
+from tiergym.sim.units import PAGEBLOCK_PAGES, PAGES_PER_MIB
 from tiergym.sim.watermarks import init_per_zone_wmark_min
-
-PAGES_PER_MIB = 256.0
 
 
 @jit

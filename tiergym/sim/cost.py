@@ -13,11 +13,12 @@ import math
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.curves import curve_piece, peak_bytes_per_s
-from tiergym.sim.pages import class_on_tier
+from tiergym.sim.pages import class_on_tier, node_managed, on_tier
 from tiergym.sim.regions import fast_pages, slow_pages
+from tiergym.sim.units import LINE_BYTES
 
-LINE_BYTES = 64.0
-UPPER_WALK_MISS = 0.03  # upper levels mostly hit the paging-structure caches (FACTS-kernel 7)
+UPPER_WALK_MISS = 0.03  # upper levels mostly hit the paging-structure caches [K-page-walks]
+KERNEL_WRITE_SHARE = 0.3  # of the misses on kernel objects and struct pages, those that dirty the line
 MAX_OVERHEAD = 0.95  # what is owed beyond this share of a tick is paid in later ticks
 TOLERANCE = 1e-13
 
@@ -26,7 +27,7 @@ TOLERANCE = 1e-13
 def add_accesses(m, tier, cause, per_s, mlp, write_share):
     """Book `per_s` cache misses on a tier at full speed: stalled time, traffic and, on CXL, the extra time.
 
-    Stall per second of work = misses * latency / (MLP * workers) (FACTS-hardware A6: misses / MLP, Pearson > 0.98).
+    Stall per second of work = misses * latency / (MLP * workers) [H-stall-law].
     """
     latency = m.dram_latency_ns if tier == n.FAST else m.slow_latency_ns
     scale = 1e-9 / (mlp * m.workers)
@@ -53,7 +54,7 @@ def add_region(m, r):
     walks = region.tlb * (fast + slow - min(region.huge, fast))  # huge pages are not walked to the leaf
     if walks == 0.0:
         return
-    leaf_fast = region.leaf[n.DMA] + region.leaf[n.DMA32] + region.leaf[n.NORMAL]
+    leaf_fast = on_tier(region.leaf, n.FAST)
     leaf_slow = region.leaf[n.SLOW_NORMAL]
     share = leaf_slow / max(leaf_fast + leaf_slow, 1)
     misses = walks * region.walk_miss
@@ -63,7 +64,7 @@ def add_region(m, r):
     m.walks_per_s[n.SLOW] += walks * share
     upper_slow = region.upper[n.SLOW_NORMAL]
     if upper_slow > 0:
-        upper = upper_slow + region.upper[n.DMA] + region.upper[n.DMA32] + region.upper[n.NORMAL]
+        upper = upper_slow + on_tier(region.upper, n.FAST)
         add_accesses(m, n.SLOW, n.LOST_PAGE_TABLES, walks * UPPER_WALK_MISS * upper_slow / upper, 1.0, 0.0)
 
 
@@ -74,8 +75,8 @@ def add_kernel_class(m, cls, cause, touches_per_s):
     if fast + slow == 0 or touches_per_s == 0.0:
         return
     share = slow / (fast + slow)
-    add_accesses(m, n.FAST, cause, touches_per_s * (1.0 - share), m.kernel_mlp, 0.3)
-    add_accesses(m, n.SLOW, cause, touches_per_s * share, m.kernel_mlp, 0.3)
+    add_accesses(m, n.FAST, cause, touches_per_s * (1.0 - share), m.kernel_mlp, KERNEL_WRITE_SHARE)
+    add_accesses(m, n.SLOW, cause, touches_per_s * share, m.kernel_mlp, KERNEL_WRITE_SHARE)
 
 
 @jit
@@ -106,12 +107,11 @@ def sum_accesses(m):
 @jit
 def add_memmap(m):
     """struct page is touched for pages of both tiers alike; those of CXL lie where hot-plug put them."""
-    fast_managed = m.managed_pages[n.DMA] + m.managed_pages[n.DMA32] + m.managed_pages[n.NORMAL]
-    slow_managed = m.managed_pages[n.SLOW_NORMAL] + m.managed_pages[n.SLOW_MOVABLE]
+    fast_managed, slow_managed = node_managed(m, n.FAST), node_managed(m, n.SLOW)
     on_slow = m.memmap_slow_share * slow_managed + m.boot_memmap * fast_managed
     share = on_slow / max(fast_managed + slow_managed, 1)
-    add_accesses(m, n.FAST, n.LOST_MEMMAP, m.memmap_touches_per_s * (1.0 - share), m.kernel_mlp, 0.3)
-    add_accesses(m, n.SLOW, n.LOST_MEMMAP, m.memmap_touches_per_s * share, m.kernel_mlp, 0.3)
+    add_accesses(m, n.FAST, n.LOST_MEMMAP, m.memmap_touches_per_s * (1.0 - share), m.kernel_mlp, KERNEL_WRITE_SHARE)
+    add_accesses(m, n.SLOW, n.LOST_MEMMAP, m.memmap_touches_per_s * share, m.kernel_mlp, KERNEL_WRITE_SHARE)
 
 
 @jit

@@ -1,7 +1,7 @@
 """DAMON's promotion: DAMOS_MIGRATE_HOT moves pages that it saw accessed into DRAM, whoever owns them.
 
 Unlike a hint fault it does not ask whether DRAM stays balanced: its request is GFP_NOWAIT | THISNODE, which goes down
-to min and wakes kswapd, but never reclaims (mm/damon/paddr.c: damon_migrate_pages). What it takes below low is the
+to min and wakes kswapd, but never reclaims (damon_migrate_pages [K-damon]). What it takes below low is the
 kernel's own reserve. Where kswapd can demote, it gives it back; else the next kernel page finds nothing.
 """
 
@@ -11,6 +11,7 @@ from tiergym.sim.kswapd import wake_kswapd
 from tiergym.sim.pages import MARK_LOW, MARK_MIN, mark_pages, node_managed
 from tiergym.sim.promote import promote_region
 from tiergym.sim.regions import slow_pages
+from tiergym.sim.units import PAGES_PER_MIB
 
 
 @jit
@@ -23,15 +24,21 @@ def below_low(m):
 
 
 @jit
+def damon_promotes(m):
+    """Whether DAMON may take DRAM in any tick."""
+    return m.damon_promotion == n.ON
+
+
+@jit
 def damon_promote(m, share):
     """Promotion by DAMON during `share` of a tick: hot pages of every region, up to the rate limit, down to min.
 
     Hot is a page referenced within the hot threshold, as for NUMA balancing. kdamond copies in its own time, one
     unbatched migration per page, which costs the workers a CPU's share.
     """
-    if m.damon_promotion < 0.5 or node_managed(m, n.SLOW) == 0:
+    if not damon_promotes(m) or node_managed(m, n.SLOW) == 0:
         return
-    limit = int(m.promote_limit_mib_per_s * 256.0 * m.dt_s * share)
+    limit = int(m.promote_limit_mib_per_s * PAGES_PER_MIB * m.dt_s * share)
     moved = 0
     for r in range(m.regions):
         hot = int(slow_pages(m, r) * m.region[r].hot)

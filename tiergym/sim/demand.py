@@ -4,19 +4,19 @@ import math
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
-from tiergym.sim.pages import class_on_tier, free_class
+from tiergym.sim.pages import RELEASE_STEPS, class_on_tier, free_class, release_pages, release_zone
 from tiergym.sim.regions import fast_pages, leaf_tables_needed, resident_pages, trim_tables, unmap
 from tiergym.sim.slab import free_in_order, free_objects
+from tiergym.sim.units import PAGE_BYTES, PAGES_PER_MIB
 
 STACK_PAGES = 4  # THREAD_SIZE 16 KiB, VMAP_STACK (kernel/fork.c)
-THREAD_SLAB_BYTES = 11300.0  # task_struct with FPU state, its slab's slack, and its company (recordings: c_threads)
+THREAD_SLAB_BYTES = 11300.0  # task_struct with FPU state, its slab's slack, and its company (recording c_threads_on)
 SOCKET_SLAB_BYTES = 3072.0  # sock, dst, skbuff heads of one connection
 VMA_SLAB_BYTES = 256.0  # vm_area_struct and its maple node's share
 FILE_SLAB_BYTES = 1320.0  # dentry 192 B + ext4_inode 1128 B
 XARRAY_BYTES_PER_PAGE = 584.0 / 63.0
 """Nodes of 64 slots over cached pages, and over nodes: 1/64 + 1/64^2 + ... = 1/63 node per page, 0.226 % of the bytes
-cached (FACTS-hardware B4)."""
-PAGE_BYTES = 4096.0
+cached [K-object-sizes]."""
 
 
 @jit
@@ -153,12 +153,9 @@ def free_kernel_pages(m, cls, pages):
     if want <= 0:
         return
     left = want
-    for z in range(n.N_ZONES):
-        out = m.used_pages[cls, z] * want // total
-        free_class(m, cls, z, out)
-        left -= out
-    for z in range(n.N_ZONES - 1, -1, -1):
-        out = min(left, m.used_pages[cls, z])
+    for step in range(RELEASE_STEPS):
+        z = release_zone(step)
+        out = release_pages(step, m.used_pages[cls, z], want, total, left)
         free_class(m, cls, z, out)
         left -= out
 
@@ -209,7 +206,7 @@ def demand_pools(m):
     free_kernel_pages(m, n.KSTACK, dead)
     m.kernel_want[n.KSTACK] = max(stacks - (have - dead), 0)
 
-    boot = int(m.boot_kernel_mib * 256) + m.rcu_cached_pages
+    boot = int(m.boot_kernel_mib * PAGES_PER_MIB) + m.rcu_cached_pages
     other = m.pool_now[n.POOL_BUFFERS] + boot
     have = class_on_tier(m, n.KERNEL_OTHER, n.FAST) + class_on_tier(m, n.KERNEL_OTHER, n.SLOW)
     floating = max(have - boot, 0)

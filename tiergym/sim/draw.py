@@ -11,9 +11,7 @@ import numpy as np
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit, jit_inline
 from tiergym.sim.random_bits import uniform
-
-RESET_TICK = np.uint64(0xFFFFFFFFFFFFFFFF)
-"""The tick number under which an episode's parameters are drawn."""
+from tiergym.sim.streams import PARAMETER_STREAMS, RESET_TICK
 
 
 @jit_inline
@@ -22,7 +20,7 @@ def draw_row(row, key, index):
     kind = int(row[0])
     if kind == n.DRAW_FIXED:
         return row[1]
-    u = uniform(key, RESET_TICK, 2 * index)
+    u = uniform(key, RESET_TICK, PARAMETER_STREAMS * index)
     if kind == n.DRAW_UNIFORM:
         return row[1] + (row[2] - row[1]) * u
     if kind == n.DRAW_LOG_UNIFORM:
@@ -31,7 +29,7 @@ def draw_row(row, key, index):
         return row[2 + min(int(u * row[1]), int(row[1]) - 1)]
     # Box-Muller, clipped: the tails beyond the bounds become the bounds.
     radius = math.sqrt(-2.0 * math.log(1.0 - u))
-    angle = 2.0 * math.pi * uniform(key, RESET_TICK, 2 * index + 1)
+    angle = 2.0 * math.pi * uniform(key, RESET_TICK, PARAMETER_STREAMS * index + 1)
     return min(max(row[1] + row[2] * radius * math.cos(angle), row[3]), row[4])
 
 

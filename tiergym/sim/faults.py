@@ -4,15 +4,14 @@ sub-rounds, as they do on a machine where all of them run at once."""
 from tiergym.sim import names as n
 from tiergym.sim.allocate import allocate_huge, allocate_kernel, allocate_user
 from tiergym.sim.compile import jit
-from tiergym.sim.damon import damon_promote
+from tiergym.sim.damon import damon_promote, damon_promotes
 from tiergym.sim.demand import tables_wanted
-from tiergym.sim.headroom import keep_headroom
+from tiergym.sim.headroom import keep_headroom, wants_headroom
 from tiergym.sim.kswapd import end_writeback, kswapd_run, run_woken_kswapds, set_kswapd_pace
 from tiergym.sim.pageblocks import boost_at_random
-from tiergym.sim.pages import MARK_LOW, kernel_pages_in_zone, mark_pages, obtainable
-from tiergym.sim.promote import promote
+from tiergym.sim.pages import MARK_LOW, kernel_pages_in_zone, mark_pages, obtainable, on_tier, tier_of
+from tiergym.sim.promote import numa_promote, numa_promotes
 from tiergym.sim.regions import (
-    LEAF_SPAN_PAGES,
     region_class,
     resident_pages,
     swap_backed,
@@ -20,6 +19,7 @@ from tiergym.sim.regions import (
     upper_tables_needed,
 )
 from tiergym.sim.slab import add_slab_pages, fill_holes, slab_class
+from tiergym.sim.units import LEAF_SPAN_PAGES, PAGES_PER_MIB
 
 FEW_ROUNDS = 4
 MAX_ROUNDS = 64
@@ -49,9 +49,7 @@ def nobody_reclaims(m, pages, room):
     Either DRAM has them above low, or everything may fall back to a slow tier that has them above low, and nothing
     else frees DRAM meanwhile.
     """
-    if m.kswapd_awake[n.FAST] == 1 or m.action[n.A_HEADROOM] > 0:
-        return False
-    if m.numa_balancing > 0.0 or m.damon_promotion > 0.5:
+    if m.kswapd_awake[n.FAST] == 1 or wants_headroom(m) or numa_promotes(m) or damon_promotes(m):
         return False
     if room >= pages:
         return True
@@ -66,10 +64,10 @@ def nobody_reclaims(m, pages, room):
 def rounds_for(m, wanted, births):
     """Sub-rounds of a tick: enough that one does not outrun DRAM's low-to-high gap by more than twice.
 
-    A page table is wanted every 512 pages, so kswapd, once woken, works beside the whole stream of faults; coarser
-    rounds let a tick's data pass it by (at four gaps 30 to 40 % less is demoted). A demand that is small against the
-    gap, or that meets nobody who reclaims, needs few; one where all of it goes to the same tier, because no order
-    among the requests then matters. What this costs in accuracy: experiments/sub_rounds.py.
+    A page table is wanted every LEAF_SPAN_PAGES pages, so kswapd, once woken, works beside the whole stream of faults;
+    coarser rounds let a tick's data pass it by (at four gaps 30 to 40 % less is demoted). A demand that is small
+    against the gap, or that meets nobody who reclaims, needs few; one where all of it goes to the same tier, because
+    no order among the requests then matters. What this costs in accuracy: experiments/sub_rounds.py.
     """
     gap = 1
     for z in range(n.FIRST_SLOW_ZONE):
@@ -130,8 +128,8 @@ def fill_swap_cache(m, r, pages):
     granted, slow = 0, 0
     for z in range(n.N_ZONES):
         granted += m.grant_pages[z]
-        slow += m.grant_pages[z] if z >= n.FIRST_SLOW_ZONE else 0
-    if granted == 0 or 2.0 * m.swap_free_pages < m.swap_mib * 256:
+        slow += m.grant_pages[z] if tier_of(z) == n.SLOW else 0
+    if granted == 0 or 2.0 * m.swap_free_pages < m.swap_mib * PAGES_PER_MIB:
         return
     pages = min(pages, granted)
     on_slow = pages * slow // granted
@@ -167,7 +165,7 @@ def charge_refaults(m, r, pages):
 def touch_huge(m, r, pages):
     """The part of an anonymous region's faults that huge pages serve; returns the pages got."""
     region = m.region[r]
-    if m.thp < 0.5 or region.thp_share == 0.0 or region.kind != n.KIND_ANON:
+    if m.thp == n.OFF or region.thp_share == 0.0 or region.kind != n.KIND_ANON:
         return 0
     want = int(pages * region.thp_share)
     if want == 0:
@@ -216,7 +214,7 @@ def bear_objects(m, pool, objects):
     got = allocate_kernel(m, cls, want, n.MPOL_DEFAULT)
     if got == 0:
         return
-    slow = m.grant_pages[n.SLOW_NORMAL] + m.grant_pages[n.SLOW_MOVABLE]
+    slow = on_tier(m.grant_pages, n.SLOW)
     placed = min(left, float(got * per_page))
     on_slow = placed * slow / got
     if slow > 0:
@@ -253,7 +251,7 @@ def serve_demand(m):
         set_kswapd_pace(m, tier)
     if wanted == 0 and births <= 0.0:
         reclaim_in_background(m, 1.0)
-        promote(m, 1.0)
+        numa_promote(m, 1.0)
         damon_promote(m, 1.0)
         return
     placed = kernel_pages_in_dram(m) if m.boost_hz > 0.0 else 0
@@ -277,7 +275,7 @@ def serve_demand(m):
         allocate_kernel(m, n.KERNEL_OTHER, part(m.kernel_want[n.KERNEL_OTHER], k, rounds), n.MPOL_DEFAULT)
         for pool in range(n.N_SLAB_POOLS):
             bear_objects(m, pool, m.slab_births[pool] / rounds)
-        promote(m, 1.0 / rounds)
+        numa_promote(m, 1.0 / rounds)
         damon_promote(m, 1.0 / rounds)
     for r in range(m.regions):
         m.region[r].refault -= read_in_tick(m, r)

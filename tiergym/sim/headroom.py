@@ -10,17 +10,17 @@ HEADROOM_SHARE = (0.0, 0.005, 0.02, 0.05)
 
 
 @jit
+def wants_headroom(m):
+    """Whether the policy asks for more than kswapd keeps."""
+    return m.action[n.A_HEADROOM] != n.HEADROOM_OFF
+
+
+@jit
 def keep_headroom(m):
-    """Proactive demotion keeps a share of DRAM free above high (TPP's decoupled watermark); it never swaps."""
-    level = m.action[n.A_HEADROOM]
-    if level == 0:
+    """Proactive demotion keeps a share of DRAM free above high (TPP's decoupled watermark [W-tpp]); it never swaps."""
+    if not wants_headroom(m):
         return
-    share = HEADROOM_SHARE[1]
-    if level == 2:
-        share = HEADROOM_SHARE[2]
-    elif level == 3:
-        share = HEADROOM_SHARE[3]
-    goal = int(node_managed(m, n.FAST) * share)
+    goal = int(node_managed(m, n.FAST) * HEADROOM_SHARE[m.action[n.A_HEADROOM]])
     for z in range(n.FIRST_SLOW_ZONE):
         goal += m.high_pages[z] if m.managed_pages[z] > 0 else 0
     want = min(goal - node_free(m, n.FAST), int(m.kswapd_budget[n.FAST]))

@@ -3,12 +3,10 @@
 from tiergym.sim import names as n
 from tiergym.sim.allocate import hand_out, request
 from tiergym.sim.compile import jit
-from tiergym.sim.pages import NODE_BOTH, NODE_FAST, clear_grant, drain_pcp, free_class
-from tiergym.sim.reclaim import PAGE_BYTES
+from tiergym.sim.pages import NODE_BOTH, NODE_FAST, clear_grant, drain_pcp, free_class, on_tier
 from tiergym.sim.regions import leave_swap_cache, region_class
+from tiergym.sim.units import PAGE_BYTES, PAGES_PER_MIB, STRUCT_PAGES_PER_PAGE
 from tiergym.sim.watermarks import init_per_zone_wmark_min
-
-STRUCT_PAGES_PER_PAGE = 64  # 64 B of struct page per 4 KiB: one page of memmap serves 64 pages
 
 
 @jit
@@ -21,10 +19,10 @@ def choose_zone(m):
     mode = m.action[n.A_ZONE]
     if mode != n.ZONE_AUTO_MOVABLE:
         return n.SLOW_MOVABLE if mode == n.ZONE_MOVABLE else n.SLOW_NORMAL
-    if m.auto_movable_numa_aware > 0.5:
+    if m.auto_movable_numa_aware == n.ON:
         return n.SLOW_NORMAL
     movable = m.managed_pages[n.SLOW_MOVABLE] + m.block_pages
-    kernel_early = m.dram_mib * 256.0
+    kernel_early = m.dram_mib * PAGES_PER_MIB
     return n.SLOW_MOVABLE if movable * 100.0 <= m.auto_movable_ratio * kernel_early else n.SLOW_NORMAL
 
 
@@ -122,7 +120,7 @@ def evacuate(m, z, pages):
             hand_out(m, cls)
             for y in range(n.FIRST_SLOW_ZONE):
                 region.pages[y] += m.grant_pages[y]
-            surplus = m.grant_pages[n.DMA] + m.grant_pages[n.DMA32] + m.grant_pages[n.NORMAL] - got
+            surplus = on_tier(m.grant_pages, n.FAST) - got
             for y in range(n.FIRST_SLOW_ZONE):
                 back = min(surplus, m.grant_pages[y])
                 region.pages[y] -= back
@@ -141,7 +139,8 @@ def evacuate(m, z, pages):
 
 @jit
 def movable_inside(m, b, z):
-    """User pages in a block: they fill the zone's blocks from the lowest up, beside the kernel pages there (F10)."""
+    """User pages in a block: they fill the zone's blocks from the lowest up, beside the kernel pages
+    there [F-pinned-blocks]."""
     below = 0
     for k in range(b):
         if m.block_state[k] == m.block_state[b]:
@@ -213,7 +212,7 @@ def hot_add(m, blocks):
 @jit
 def event_blocks(m, e):
     """An event's size in whole blocks."""
-    return int(m.event_mib[e] * 256.0 + 0.5) // max(m.block_pages, 1)
+    return int(m.event_mib[e] * PAGES_PER_MIB + 0.5) // max(m.block_pages, 1)
 
 
 @jit

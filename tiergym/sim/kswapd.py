@@ -4,13 +4,12 @@ import math
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
-from tiergym.sim.pages import MARK_LOW, node_managed, slow_free_above
+from tiergym.sim.pages import MARK_LOW, node_managed, on_tier, slow_free_above
 from tiergym.sim.percpu import drop_rcu_cache, trim_pcp
-from tiergym.sim.reclaim import metadata_us, reclaim_node
+from tiergym.sim.reclaim import can_demote, metadata_us, reclaim_node
 
 MAX_RECLAIM_RETRIES = 16
 MIN_BATCH_PAGES = 32  # SWAP_CLUSTER_MAX
-TIERING = 2.0
 
 
 @jit
@@ -22,10 +21,10 @@ def node_deficit(m, tier):
     """
     total = node_managed(m, tier)
     best = -1
-    for z in range(n.N_ZONES):
-        if (z >= n.FIRST_SLOW_ZONE) != (tier == n.SLOW) or m.managed_pages[z] == 0:
+    for z in range(n.FIRST_ZONE[tier], n.LAST_ZONE[tier] + 1):
+        if m.managed_pages[z] == 0:
             continue
-        mark = m.promo_pages[z] if m.numa_balancing == TIERING else m.high_pages[z]
+        mark = m.promo_pages[z] if m.numa_balancing == n.NUMA_BALANCING_TIERING else m.high_pages[z]
         short = mark + m.boost_pages[z] + m.reserve_movable_pages[z] + 1 - m.free_pages[z]
         if short <= 0:
             return 0
@@ -38,11 +37,7 @@ def node_deficit(m, tier):
 @jit
 def node_boost(m, tier):
     """Pages by which the marks of a node's zones are boosted."""
-    total = 0
-    for z in range(n.N_ZONES):
-        if (z >= n.FIRST_SLOW_ZONE) == (tier == n.SLOW):
-            total += m.boost_pages[z]
-    return total
+    return on_tier(m.boost_pages, tier)
 
 
 @jit
@@ -80,7 +75,7 @@ def wake_kswapd(m, tier, cls, premature, requests):
 def wake_demotion_target(m):
     """After reclaim of DRAM: demotion asks the slow node with GFP_NOWAIT, so below low it wakes the kswapd there,
     which drops or swaps what demotion brought (mm/vmscan.c: alloc_migrate_folio)."""
-    if m.demotion > 0.5 and m.slow_in_lower_tier > 0.5 and slow_free_above(m, MARK_LOW) == 0:
+    if can_demote(m) and slow_free_above(m, MARK_LOW) == 0:
         wake_kswapd(m, n.SLOW, n.ANON, False, 1)
 
 
@@ -98,12 +93,7 @@ def charge_reclaim(m, cls, premature, freed, seconds):
 @jit
 def pages_in_writeback(m, tier):
     """Pages of a node that wait for the swap device; kswapd takes no more than what these leave missing."""
-    total = 0
-    if m.swap_out_us > 0.0:
-        for z in range(n.N_ZONES):
-            if (z >= n.FIRST_SLOW_ZONE) == (tier == n.SLOW):
-                total += m.writeback_pages[z]
-    return total
+    return on_tier(m.writeback_pages, tier) if m.swap_out_us > 0.0 else 0
 
 
 @jit
@@ -113,13 +103,12 @@ def start_writeback(m, tier, pages):
     if m.swap_out_us == 0.0:
         return 0
     left = pages
-    for z in range(n.N_ZONES - 1, -1, -1):
-        if (z >= n.FIRST_SLOW_ZONE) == (tier == n.SLOW):
-            held = min(left, m.free_pages[z])
-            m.free_pages[z] -= held
-            m.used_pages[n.FILE, z] += held
-            m.writeback_pages[z] += held
-            left -= held
+    for z in range(n.LAST_ZONE[tier], n.FIRST_ZONE[tier] - 1, -1):
+        held = min(left, m.free_pages[z])
+        m.free_pages[z] -= held
+        m.used_pages[n.FILE, z] += held
+        m.writeback_pages[z] += held
+        left -= held
     return pages - left
 
 
@@ -136,13 +125,12 @@ def end_writeback(m):
     for tier in range(n.N_TIERS):
         if pages_in_writeback(m, tier) == 0:
             continue
-        for z in range(n.N_ZONES):
-            if (z >= n.FIRST_SLOW_ZONE) == (tier == n.SLOW):
-                written = min(left, m.writeback_pages[z])
-                m.writeback_pages[z] -= written
-                m.used_pages[n.FILE, z] -= written
-                m.free_pages[z] += written
-                left -= written
+        for z in range(n.FIRST_ZONE[tier], n.LAST_ZONE[tier] + 1):
+            written = min(left, m.writeback_pages[z])
+            m.writeback_pages[z] -= written
+            m.used_pages[n.FILE, z] -= written
+            m.free_pages[z] += written
+            left -= written
         if m.kswapd_awake[tier] == 1 and node_deficit(m, tier) == 0:
             end_boost(m, tier)
             m.kswapd_awake[tier] = 0
@@ -205,9 +193,8 @@ def kswapd_run(m, tier):
 @jit
 def end_boost(m, tier):
     """A kswapd run takes the boost back, whatever it reclaimed (balance_pgdat); one that waits for swap goes on."""
-    for z in range(n.N_ZONES):
-        if (z >= n.FIRST_SLOW_ZONE) == (tier == n.SLOW):
-            m.boost_pages[z] = 0
+    for z in range(n.FIRST_ZONE[tier], n.LAST_ZONE[tier] + 1):
+        m.boost_pages[z] = 0
 
 
 @jit

@@ -1,6 +1,6 @@
 """Phase 6: moving kernel pages to DRAM, as the policy asks for it.
 
-Page tables move as Radiant does it (ISMM'21): copy, re-point the parent, flush; about one unbatched page
+Page tables move as Radiant does it [W-radiant]: copy, re-point the parent, flush; about one unbatched page
 migration each. Slab moves only where its caches can (xarray, maple nodes, vma), stacks only where the kernel can.
 """
 
@@ -14,9 +14,8 @@ from tiergym.sim.pages import (
     node_managed,
     take_from_zone,
 )
-from tiergym.sim.reclaim import PAGE_BYTES
-from tiergym.sim.regions import LEAF_SPAN_PAGES
 from tiergym.sim.slab import slab_class
+from tiergym.sim.units import LEAF_SPAN_PAGES, PAGE_BYTES
 
 BUDGET_PAGES_PER_S = (2000.0, 20000.0, 200000.0)
 CALM_S = 0.5
@@ -123,12 +122,7 @@ def migrate_kernel_pages(m):
     calm = m.calm_s >= CALM_S
     if node_managed(m, n.SLOW) == 0:
         return
-    per_s = BUDGET_PAGES_PER_S[0]
-    if m.action[n.A_MIGRATE_BUDGET] == 1:
-        per_s = BUDGET_PAGES_PER_S[1]
-    elif m.action[n.A_MIGRATE_BUDGET] == 2:
-        per_s = BUDGET_PAGES_PER_S[2]
-    budget = int(per_s * m.dt_s)
+    budget = int(BUDGET_PAGES_PER_S[m.action[n.A_MIGRATE_BUDGET]] * m.dt_s)
     mode = m.action[n.A_MIGRATE_PT_LEAF]
     if mode != n.MIGRATE_TABLES_OFF:
         budget = migrate_tables_with_data(m, budget)

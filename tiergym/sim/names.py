@@ -18,8 +18,12 @@ ZONES = ("dma", "dma32", "normal", "slow_normal", "slow_movable")
 N_ZONES = len(ZONES)
 DMA, DMA32, NORMAL, SLOW_NORMAL, SLOW_MOVABLE = range(N_ZONES)
 FIRST_SLOW_ZONE = SLOW_NORMAL
+FIRST_ZONE, LAST_ZONE = (DMA, SLOW_NORMAL), (NORMAL, SLOW_MOVABLE)
+"""Each tier's lowest and highest zone."""
+TIER_ZONES = tuple(slice(first, last + 1) for first, last in zip(FIRST_ZONE, LAST_ZONE, strict=True))
+"""The same as parts of an array over zones."""
 
-# Classes of pages (MODEL.md section 2).
+# Classes of pages (docs/model.md section 1).
 CLASSES = (
     "anon",
     "file",
@@ -98,8 +102,8 @@ PLACEMENT_ENTRIES = tuple(ACTIONS.index(f"place.{cls}") if f"place.{cls}" in ACT
 N_PLACEMENTS = sum(entry >= 0 for entry in PLACEMENT_ENTRIES)
 """They are the first entries of an action."""
 
-# Modes of the action's entries: placement of a kernel class (MODEL.md section 6), moving of page tables, of slab and
-# stacks, the budget for both, headroom, zone of blocks that come online, and their memmap.
+# Modes of the action's entries: placement of a kernel class (docs/model.md section 5), moving of page tables, of slab
+# and stacks, the budget for both, headroom, zone of blocks that come online, and their memmap.
 PLACEMENT_MODES = ("fallback", "prefer_fast", "restrict", "prefer_slow")
 FALLBACK, PREFER_FAST, RESTRICT, PREFER_SLOW = range(len(PLACEMENT_MODES))
 TABLE_MIGRATIONS = ("off", "with_data", "idle")
@@ -142,7 +146,7 @@ SLAB_POOL_UNRECLAIM, SLAB_POOL_RECLAIM = range(N_SLAB_POOLS)
 EVENTS = ("none", "hot_add", "hot_remove", "offline", "online")
 EVENT_NONE, EVENT_HOT_ADD, EVENT_HOT_REMOVE, EVENT_OFFLINE, EVENT_ONLINE = range(len(EVENTS))
 
-# Causes of lost time: the attribution (MODEL.md section 5). They add up to 1 - throughput.
+# Causes of lost time: the attribution (docs/model.md section 13). They add up to 1 - throughput.
 CAUSES = (
     "data_on_slow",
     "page_tables",
@@ -171,7 +175,7 @@ N_CAUSES = len(CAUSES)
     LOST_OOM,
 ) = range(N_CAUSES)
 
-# Terms of the reward (MODEL.md section 8).
+# Terms of the reward (docs/model.md section 13).
 TERMS = ("access_latency", "premature_reclaim", "migration", "oom")
 N_TERMS = len(TERMS)
 TERM_ACCESS_LATENCY, TERM_PREMATURE_RECLAIM, TERM_MIGRATION, TERM_OOM = range(N_TERMS)

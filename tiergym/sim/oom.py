@@ -4,6 +4,7 @@ from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.pages import MARK_MIN, node_managed, slow_free_above
 from tiergym.sim.regions import resident_pages, swap_backed, unmap, unmapped
+from tiergym.sim.units import PAGES_PER_MIB
 
 
 @jit
@@ -25,7 +26,7 @@ def oom_badness(m, q):
             points += region.leaf[z] + region.upper[z]
     if points == 0:
         return -1
-    total = node_managed(m, n.FAST) + node_managed(m, n.SLOW) + int(m.swap_mib * 256)
+    total = node_managed(m, n.FAST) + node_managed(m, n.SLOW) + int(m.swap_mib * PAGES_PER_MIB)
     points += int(adjustment * total / 1000.0)
     return max(points, 0)
 

@@ -10,10 +10,11 @@ import math
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.kswapd import node_deficit, wake_kswapd
-from tiergym.sim.pages import PAGEBLOCK_PAGES, kernel_zone
+from tiergym.sim.pages import kernel_zone
 from tiergym.sim.random_bits import uniform
+from tiergym.sim.streams import STREAM_BOOST
+from tiergym.sim.units import PAGEBLOCK_PAGES
 
-STREAM_BOOST = 900
 FRAGMENTED_BLOCKS = 2
 """With fewer free pages than this many pageblocks, none of them is whole: free pages lie scattered (recordings:
 buddyinfo has no free block of order 9 below about a thousand free pages)."""

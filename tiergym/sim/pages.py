@@ -5,11 +5,41 @@ The invariant that every function here keeps, per zone: managed = free + pcp + s
 
 from tiergym.sim import names as n
 from tiergym.sim.blocks import pin_blocks, unpin_blocks
-from tiergym.sim.compile import jit
+from tiergym.sim.compile import jit, jit_inline
+from tiergym.sim.units import PAGEBLOCK_PAGES
 
-PAGEBLOCK_PAGES = 512
 MARK_MIN, MARK_LOW, MARK_HIGH = 0, 1, 2
 NODE_FAST, NODE_SLOW, NODE_BOTH = 1, 2, 3
+RELEASE_STEPS = 2 * n.N_ZONES
+
+
+@jit
+def tier_of(z):
+    """The tier of a zone."""
+    return n.SLOW if z >= n.FIRST_SLOW_ZONE else n.FAST
+
+
+@jit_inline
+def on_tier(counts, tier):
+    """Of `counts`, pages per zone, those in the zones of a tier."""
+    if tier == n.FAST:
+        return counts[n.DMA] + counts[n.DMA32] + counts[n.NORMAL]
+    return counts[n.SLOW_NORMAL] + counts[n.SLOW_MOVABLE]
+
+
+@jit
+def release_zone(step):
+    """The zone of one of the `RELEASE_STEPS` steps in which pages leave all zones in proportion."""
+    return step if step < n.N_ZONES else RELEASE_STEPS - 1 - step
+
+
+@jit
+def release_pages(step, have, want, total, left):
+    """Pages that leave a zone, which has `have`, in one step of releasing `want` of `total`; `left` have not left yet.
+
+    First every zone gives its share, rounded down; then what rounding left comes from the highest zone that has it.
+    """
+    return have * want // total if step < n.N_ZONES else min(left, have)
 
 
 @jit
@@ -42,7 +72,7 @@ def refill_pages(m, z):
     (`pcp_scale` 0) a refill is a batch.
     """
     most = m.pcp_refill_pages[z]
-    if m.pcp_scale == 0.0 or m.kswapd_awake[n.SLOW if z >= n.FIRST_SLOW_ZONE else n.FAST] == 0:
+    if m.pcp_scale == 0.0 or m.kswapd_awake[tier_of(z)] == 0:
         return most
     batch = most >> int(m.pcp_scale)
     return min(most, max(m.low_pages[z] // int(m.cpus) - batch, batch))
@@ -182,17 +212,13 @@ def drain_pcp(m):
 @jit
 def node_managed(m, tier):
     """Managed pages of a node."""
-    if tier == n.FAST:
-        return m.managed_pages[n.DMA] + m.managed_pages[n.DMA32] + m.managed_pages[n.NORMAL]
-    return m.managed_pages[n.SLOW_NORMAL] + m.managed_pages[n.SLOW_MOVABLE]
+    return on_tier(m.managed_pages, tier)
 
 
 @jit
 def node_free(m, tier):
     """Free pages of a node."""
-    if tier == n.FAST:
-        return m.free_pages[n.DMA] + m.free_pages[n.DMA32] + m.free_pages[n.NORMAL]
-    return m.free_pages[n.SLOW_NORMAL] + m.free_pages[n.SLOW_MOVABLE]
+    return on_tier(m.free_pages, tier)
 
 
 @jit
@@ -208,6 +234,4 @@ def slow_free_above(m, level):
 @jit
 def class_on_tier(m, cls, tier):
     """Pages of a class on a tier."""
-    if tier == n.FAST:
-        return m.used_pages[cls, n.DMA] + m.used_pages[cls, n.DMA32] + m.used_pages[cls, n.NORMAL]
-    return m.used_pages[cls, n.SLOW_NORMAL] + m.used_pages[cls, n.SLOW_MOVABLE]
+    return on_tier(m.used_pages[cls], tier)

@@ -19,6 +19,7 @@ from tiergym.sim.names import (
     SWITCH,
     TERMS,
 )
+from tiergym.sim.units import LEAF_SPAN_PAGES
 
 N_PROCESSES = 8
 N_EVENTS = 4
@@ -61,10 +62,10 @@ MACHINE: tuple[Field, ...] = (
     _f("boot_reserved_share", 0.0161, 0, 0.4, "DRAM never managed: kernel image and its own memmap (1/64)"),
     _f("boot_kernel_mib", 256, 0, 1e6, "kernel_other allocated before the workload starts"),
     _i("cpus", 32, 1, 1024, "CPUs of node 0: per-CPU page lists, kswapd share"),
-    _f("dram_latency_ns", 114, 20, 2000, "idle load-to-use latency of DRAM (FACTS A1, A5)"),
+    _f("dram_latency_ns", 114, 20, 2000, "idle load-to-use latency of DRAM [H-spr-6430]"),
     _f("dram_read_gbps", 218, 0.1, 20000, "peak DRAM bandwidth, reads only"),
     _f("dram_mixed_gbps", 203, 0.1, 20000, "peak DRAM bandwidth at 50 % writes"),
-    _e("dram_curve", 0, DRAM_CURVES, "loaded-latency curve of DRAM (FACTS A3)"),
+    _e("dram_curve", 0, DRAM_CURVES, "loaded-latency curve of DRAM [H-dram-curves]"),
     _f("slow_latency_ns", 250, 20, 10000, "idle load-to-use latency of CXL"),
     _f("slow_read_gbps", 18, 0.1, 20000, "peak CXL bandwidth, reads only"),
     _f("slow_mixed_gbps", 27, 0.1, 20000, "peak CXL bandwidth at 50 % writes (duplex link)"),
@@ -72,10 +73,10 @@ MACHINE: tuple[Field, ...] = (
         "slow_curve",
         0,
         SLOW_CURVES,
-        "loaded-latency curve of the slow tier: CXL's by knee and ceiling, or another socket's DRAM as measured (A3)",
+        "loaded-latency curve of the slow tier: CXL's by knee and ceiling, or another socket's DRAM [H-dram-curves]",
     ),
-    _f("slow_knee", 0.6, 0.05, 0.99, "utilisation at which CXL latency starts to rise (FACTS A4, A5)"),
-    _f("slow_ceiling", 4.0, 1.0, 20, "CXL latency at saturation over idle (FACTS A4)"),
+    _f("slow_knee", 0.6, 0.05, 0.99, "utilisation at which CXL latency starts to rise [H-cxl-curves]"),
+    _f("slow_ceiling", 4.0, 1.0, 20, "CXL latency at saturation over idle [H-cxl-curves]"),
 )
 
 KERNEL: tuple[Field, ...] = (
@@ -85,7 +86,7 @@ KERNEL: tuple[Field, ...] = (
         "movable_shares_min",
         0,
         SWITCH,
-        "MOVABLE takes its share of min_free_kbytes, as in 6.1 (6.12: at most 128 pages)",
+        "MOVABLE takes its share of min_free_kbytes, as in 6.1 (6.12: at most 128 pages) [K-movable-min]",
     ),
     _e("thp", 1, SWITCH, "transparent huge pages enabled: raises min_free_kbytes (khugepaged.c)"),
     _e("demotion", 0, SWITCH, "/sys/kernel/mm/numa/demotion_enabled"),
@@ -94,10 +95,10 @@ KERNEL: tuple[Field, ...] = (
     _f("swap_mib", 0, 0, 8e6, "swap space"),
     _f("swap_out_us", 0, 0, 1e6, "wait of kswapd for one page to be written to swap; 0: the device keeps up"),
     _f("demote_wait_us", 0, 0, 1e6, "what demoting a page takes kswapd beyond kswapd_pages_per_s; 0: no more"),
-    _f("swap_latency_us", 90, 0.5, 100000, "one page read back from swap (FACTS 5: NVMe 80 to 100 us)"),
+    _f("swap_latency_us", 90, 0.5, 100000, "one page read back from swap (NVMe: 80 to 100 us [H-swap-in])"),
     _f("disk_latency_us", 100, 0.5, 100000, "one page read back from its file"),
     _i("pcp_batch_pages", 63, 0, 4096, "one refill of a per-CPU list; 0: by the zone's size (zone_batchsize)"),
-    _i("pcp_scale", 0, 0, 6, "doublings of a refill under a stream of allocations: 5 since Linux 6.7, 0 before"),
+    _i("pcp_scale", 0, 0, 6, "doublings of a refill under a stream: 5 since Linux 6.7, 0 before [K-per-cpu-lists]"),
     _f("boost_factor", 15000, 0, 50000, "vm.watermark_boost_factor, in 1/10000 of high"),
     _f("boost_hz", 0.0, 0, 10, "pageblocks stolen per second while kernel pages are placed: each boosts DRAM"),
     _f("lru_window_s", 4.0, 0.01, 3600, "age of a page when reclaim looks at it again (LRU rotation)"),
@@ -113,7 +114,7 @@ KERNEL: tuple[Field, ...] = (
         "boot_memmap",
         0,
         ("dram", "slow"),
-        "where DRAM's own struct pages are; slow: an experiment (MAC), no mainline kernel",
+        "where DRAM's own struct pages are; slow: an experiment [W-mac], no mainline kernel",
     ),
     _e("stack_migration", 0, SWITCH, "kernel stacks can be moved (needs a kernel that can; else masked)"),
     _f("slab_movable_share", 0.3, 0, 1, "slab pages whose caches can migrate (xarray, maple, vma; not inodes)"),
@@ -121,12 +122,12 @@ KERNEL: tuple[Field, ...] = (
 )
 
 COSTS: tuple[Field, ...] = (
-    _f("fault_us", 1.0, 0.01, 1000, "4 KiB minor fault, median (FACTS 5)"),
-    _f("migrate_batched_us", 1.2, 0.01, 1000, "migrate one page in a batch (FACTS 5: 1.15 to 1.24)"),
-    _f("migrate_unbatched_us", 5.0, 0.01, 1000, "migrate one page alone, with its shootdown (FACTS 5, A6)"),
+    _f("fault_us", 1.0, 0.01, 1000, "4 KiB minor fault, median [H-fault]"),
+    _f("migrate_batched_us", 1.2, 0.01, 1000, "migrate one page in a batch: 1.15 to 1.24 [H-migration]"),
+    _f("migrate_unbatched_us", 5.0, 0.01, 1000, "migrate one page alone, with its shootdown [H-migration]"),
     _f("hint_fault_us", 1.0, 0, 1000, "NUMA hint fault without migration"),
-    _f("reclaim_us", 1.0, 0.01, 1000, "reclaim one clean page: scan, unmap, free (FACTS 5: 30 to 100 us per 32)"),
-    _f("reclaim_metadata_touches", 3.0, 0, 100, "struct page and xarray cache misses per reclaimed page (MAC)"),
+    _f("reclaim_us", 1.0, 0.01, 1000, "reclaim one clean page: scan, unmap, free (30 to 100 us per 32 [H-reclaim])"),
+    _f("reclaim_metadata_touches", 3.0, 0, 100, "struct page and xarray cache misses per reclaimed page [W-mac]"),
     _f("throttle_per_batch", 0.002, 0, 1, "chance that a direct-reclaim batch of 32 is throttled"),
     _f("kswapd_pages_per_s", 400000, 100, 1e8, "pages one kswapd reclaims per second of its CPU"),
 )
@@ -163,7 +164,7 @@ REGION: tuple[Field, ...] = (
     _i("process", 0, 0, N_PROCESSES - 1, "owner, an index into the workload's processes"),
     _e("kind", 0, KINDS, "what the pages are"),
     _f("mib", 0, 0, 8e6, "size when fully grown"),
-    _f("density", 1.0, 1 / 512, 1, "touched share of each 2 MiB of address space"),
+    _f("density", 1.0, 1 / LEAF_SPAN_PAGES, 1, "touched share of each 2 MiB of address space"),
     _f("thp_share", 0.0, 0, 1, "share of its faults that ask for a huge page: local DRAM down to min, or 4 KiB pages"),
     _e("mempolicy", 0, MEMPOLICIES, "its data's mempolicy (mbind)"),
     _f("write_share", 0.2, 0, 1, "share of its misses' traffic that is written back"),
@@ -172,7 +173,7 @@ REGION: tuple[Field, ...] = (
     _f("misses_per_page_s", 0, 0, 1e7, "last-level cache misses per touched page and second at full speed"),
     _f("tlb_misses_per_page_s", 0, 0, 1e7, "TLB misses per touched page and second at full speed"),
     _f("mlp", 4, 1, 256, "memory-level parallelism: misses served at once"),
-    _f("walk_miss", 0.5, 0, 1, "share of walks whose leaf entry comes from memory (FACTS B1, m)"),
+    _f("walk_miss", 0.5, 0, 1, "share of walks whose leaf entry comes from memory (m of [W-mitosis-walks])"),
     _f("access_hz", 0.1, 0, 1e6, "references per page and second, as the accessed bit sees them"),
     _f("start_s", 0, 0, 86400, "when it starts to grow"),
     _f("grow_s", 1, 0, 86400, "time to touch it all"),

@@ -16,8 +16,8 @@ def trim_pcp(m, tier, freed):
     """
     if m.pcp_scale == 0.0 or freed == 0:
         return
-    for z in range(n.N_ZONES):
-        if (z >= n.FIRST_SLOW_ZONE) == (tier == n.SLOW) and m.managed_pages[z] > 0:
+    for z in range(n.FIRST_ZONE[tier], n.LAST_ZONE[tier] + 1):
+        if m.managed_pages[z] > 0:
             batch = m.pcp_refill_pages[z] >> int(m.pcp_scale)
             idle = m.pcp_idle_pages[z] - m.pcp_kernel_pages[z]
             pages = min(freed * batch, max(idle - KEPT_BATCHES * batch, 0))

@@ -4,7 +4,7 @@ import math
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
-from tiergym.sim.kswapd import TIERING, kswapd_run, wake_kswapd
+from tiergym.sim.kswapd import kswapd_run, wake_kswapd
 from tiergym.sim.pages import (
     MARK_HIGH,
     charge_class,
@@ -13,8 +13,8 @@ from tiergym.sim.pages import (
     node_managed,
     take_from_zone,
 )
-from tiergym.sim.reclaim import PAGE_BYTES
 from tiergym.sim.regions import leave_swap_cache, region_class, slow_pages, unmapped
+from tiergym.sim.units import PAGE_BYTES, PAGES_PER_MIB
 
 MAX_ROUNDS = 64
 PLENTY_PAGES = 262144  # 1 GiB: pgdat_free_space_enough
@@ -53,7 +53,7 @@ def scanned_share(m, q, share):
             total += slow_pages(m, r)
     if total == 0:
         return 0.0
-    return min(1.0, m.scan_mib_per_s * 256.0 * m.dt_s * share / total)
+    return min(1.0, m.scan_mib_per_s * PAGES_PER_MIB * m.dt_s * share / total)
 
 
 @jit
@@ -91,7 +91,13 @@ def promote_region(m, r, pages, level):
 
 
 @jit
-def promote(m, share):
+def numa_promotes(m):
+    """Whether NUMA balancing may take DRAM in any tick."""
+    return m.numa_balancing != n.NUMA_BALANCING_OFF
+
+
+@jit
+def numa_promote(m, share):
     """Promotion during `share` of a tick; `region_promoted` adds up over the tick.
 
     Candidates are pages whose hint fault came within the hot threshold; with plenty of free DRAM, every fault.
@@ -99,11 +105,11 @@ def promote(m, share):
     came too late, CXL is in the top tier, and tiering mode scans no top-tier page (mm/mprotect.c: change_pte_range).
     Normal mode knows no threshold and wakes nobody: what does not fit stays (migrate_misplaced_folio_prepare).
     """
-    tiering = m.numa_balancing == TIERING
-    if m.numa_balancing == 0.0 or node_managed(m, n.SLOW) == 0 or (tiering and m.slow_in_lower_tier < 0.5):
+    tiering = m.numa_balancing == n.NUMA_BALANCING_TIERING
+    if not numa_promotes(m) or node_managed(m, n.SLOW) == 0 or (tiering and m.slow_in_lower_tier == n.OFF):
         return
     plenty = plenty_free(m)
-    per_tick = m.promote_limit_mib_per_s * 256.0 * m.dt_s
+    per_tick = m.promote_limit_mib_per_s * PAGES_PER_MIB * m.dt_s
     m.promote_credit = min(m.promote_credit + per_tick * share, max(per_tick, 1.0))
     total, parts = 0, 0.0
     for r in range(m.regions):

@@ -19,8 +19,8 @@ from tiergym.sim.pages import (
 )
 from tiergym.sim.regions import fast_pages, leave_swap_cache, region_class, slow_pages, swap_backed
 from tiergym.sim.slab import free_in_order, free_objects
+from tiergym.sim.units import PAGE_BYTES
 
-PAGE_BYTES = 4096.0
 WRITEBACK_US = 12.0  # writing one dirty file page back, amortised over its batch
 REFERENCED_SCANS = 8  # looks at a referenced page until priority has risen so far that it goes all the same
 SHRINK_BATCH = 32  # pages' worth of objects that a shrinker frees at least (SHRINK_BATCH is 128 objects)
@@ -28,11 +28,15 @@ SHRINK_SEEKS = 0.5  # DEFAULT_SEEKS 2: slab is scanned at half the pace of LRU p
 
 
 @jit
+def can_demote(m):
+    """Whether demotion is on and has a target."""
+    return m.demotion == n.ON and m.slow_in_lower_tier == n.ON
+
+
+@jit
 def demotion_room(m):
     """Pages the slow tier still takes from demotion; 0 if demotion is off or has no target."""
-    if m.demotion < 0.5 or m.slow_in_lower_tier < 0.5:
-        return 0
-    return slow_free_above(m, MARK_MIN)
+    return slow_free_above(m, MARK_MIN) if can_demote(m) else 0
 
 
 @jit
@@ -77,7 +81,7 @@ def evict(m, r, z, pages, premature):
 
 @jit
 def metadata_us(m, tier):
-    """Time per page reclaimed from a tier for its struct page and xarray node, by where these lie (MAC, OSDI'26).
+    """Time per page reclaimed from a tier for its struct page and xarray node, by where these lie [W-mac].
 
     Struct pages belong to their node's memory; an xarray node lies wherever its class does.
     """
@@ -91,7 +95,7 @@ def metadata_us(m, tier):
 @jit
 def evictable(m, r, tier, room):
     """Pages of region r that reclaim could take from a tier."""
-    if m.region[r].mlocked > 0.5 or (m.reclaim_files_only == 1 and swap_backed(m, r)):
+    if m.region[r].mlocked == n.ON or (m.reclaim_files_only == 1 and swap_backed(m, r)):
         return 0
     pages = fast_pages(m, r) if tier == n.FAST else slow_pages(m, r)
     if swap_backed(m, r) and room == 0 and m.swap_free_pages == 0:
@@ -104,10 +108,9 @@ def take_from_region(m, r, tier, pages, premature):
     """Reclaim `pages` of region r from a tier, its zones in proportion. Returns (demoted, evicted)."""
     total = fast_pages(m, r) if tier == n.FAST else slow_pages(m, r)
     pages = min(pages, total)
-    first, last = (n.DMA, n.FIRST_SLOW_ZONE) if tier == n.FAST else (n.FIRST_SLOW_ZONE, n.N_ZONES)
     demoted, evicted = 0, 0
     for step in range(2):  # first every zone's share, then the remainder where it can be had
-        for z in range(first, last):
+        for z in range(n.FIRST_ZONE[tier], n.LAST_ZONE[tier] + 1):
             have = m.region[r].pages[z]
             left = pages - demoted - evicted
             if have == 0 or left == 0:

@@ -2,9 +2,8 @@
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
-from tiergym.sim.pages import free_class
-
-LEAF_SPAN_PAGES = 512
+from tiergym.sim.pages import RELEASE_STEPS, free_class, on_tier, release_pages, release_zone, tier_of
+from tiergym.sim.units import LEAF_SPAN_PAGES, TABLE_ENTRIES
 
 
 @jit
@@ -37,14 +36,13 @@ def resident_pages(m, r):
 @jit
 def fast_pages(m, r):
     """Pages of region r in DRAM."""
-    region = m.region[r]
-    return region.pages[n.DMA] + region.pages[n.DMA32] + region.pages[n.NORMAL]
+    return on_tier(m.region[r].pages, n.FAST)
 
 
 @jit
 def slow_pages(m, r):
     """Pages of region r on the slow tier."""
-    return m.region[r].pages[n.SLOW_NORMAL] + m.region[r].pages[n.SLOW_MOVABLE]
+    return on_tier(m.region[r].pages, n.SLOW)
 
 
 @jit
@@ -62,10 +60,10 @@ def leaf_tables_needed(m, r, touched):
 
 @jit
 def upper_tables_needed(leaf):
-    """PMD, PUD and PGD pages above `leaf` leaf tables of one region: one per 512, and two for the path."""
+    """PMD, PUD and PGD pages above `leaf` leaf tables of one region: one per TABLE_ENTRIES, and two for the path."""
     if leaf <= 0:
         return 0
-    return (leaf + 511) // 512 + 2
+    return (leaf + TABLE_ENTRIES - 1) // TABLE_ENTRIES + 2
 
 
 @jit
@@ -79,13 +77,9 @@ def free_leaf(m, r, pages):
     if left <= 0:
         return
     want = left
-    for z in range(n.N_ZONES):
-        out = region.leaf[z] * want // total
-        region.leaf[z] -= out
-        free_class(m, n.PT_LEAF, z, out)
-        left -= out
-    for z in range(n.N_ZONES - 1, -1, -1):
-        out = min(left, region.leaf[z])
+    for step in range(RELEASE_STEPS):
+        z = release_zone(step)
+        out = release_pages(step, region.leaf[z], want, total, left)
         region.leaf[z] -= out
         free_class(m, n.PT_LEAF, z, out)
         left -= out
@@ -106,7 +100,7 @@ def free_upper(m, r, pages):
 @jit
 def leave_swap_cache(m, r, z, pages):
     """`pages` of region r are about to leave zone z, and with them their share of its tier's swap cache, returned."""
-    tier = n.SLOW if z >= n.FIRST_SLOW_ZONE else n.FAST
+    tier = tier_of(z)
     cached = m.region[r].swap_cached[tier]
     if cached == 0 or pages == 0:
         return 0
@@ -126,14 +120,9 @@ def free_resident(m, r, pages):
     if left <= 0:
         return
     want = left
-    for z in range(n.N_ZONES):
-        out = region.pages[z] * want // total
-        leave_swap_cache(m, r, z, out)
-        region.pages[z] -= out
-        free_class(m, cls, z, out)
-        left -= out
-    for z in range(n.N_ZONES - 1, -1, -1):
-        out = min(left, region.pages[z])
+    for step in range(RELEASE_STEPS):
+        z = release_zone(step)
+        out = release_pages(step, region.pages[z], want, total, left)
         leave_swap_cache(m, r, z, out)
         region.pages[z] -= out
         free_class(m, cls, z, out)

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from tiergym.sim import demand
 from tiergym.sim import names as n
+from tiergym.sim.units import LEAF_SPAN_PAGES, PAGES_PER_MIB
 from tiergym.sim.watermarks import PCPTYPES, init_per_zone_wmark_min
 
-PAGE_BYTES = 4096
 LONG = 1_000_000_000  # ticks
 RCU_CACHED_PAGES_PER_CPU = 5
 """What kvfree_rcu() keeps ready (kernel/rcu/tree.c: rcu_min_cached_objs): in recordings of two CPUs the first run of
 kswapd that scans frees ten pages, the others none."""
 UPPER_TABLES_AT_START = 2
-LEAST_DENSITY = 1 / 512
+LEAST_DENSITY = 1 / LEAF_SPAN_PAGES
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ def _call_the_rest_kernel(record: Any, left: Sequence[int]) -> None:
             used[n.KERNEL_OTHER, z] += left[z]
     cached = min(RCU_CACHED_PAGES_PER_CPU * int(record["cpus"]), int(used[n.KERNEL_OTHER, : n.FIRST_SLOW_ZONE].max()))
     record["rcu_cached_pages"] = cached
-    record["boot_kernel_mib"] = (int(used[n.KERNEL_OTHER].sum()) - cached) / 256
+    record["boot_kernel_mib"] = (int(used[n.KERNEL_OTHER].sum()) - cached) / PAGES_PER_MIB
 
 
 def ask(record: Any, asked: Asked) -> None:

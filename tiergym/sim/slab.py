@@ -137,10 +137,9 @@ def free_slab_pages(m, pool, tier, left):
         return 0
     if tier == n.SLOW and pages > 0:
         m.slab_movable[pool] *= 1.0 - left / pages
-    for z in range(n.N_ZONES - 1, -1, -1):
-        if (z >= n.FIRST_SLOW_ZONE) == (tier == n.SLOW):
-            out = min(left, m.used_pages[cls, z])
-            if out > 0:
-                free_class(m, cls, z, out)
-                left -= out
+    for z in range(n.LAST_ZONE[tier], n.FIRST_ZONE[tier] - 1, -1):
+        out = min(left, m.used_pages[cls, z])
+        if out > 0:
+            free_class(m, cls, z, out)
+            left -= out
     return freed

@@ -1,4 +1,4 @@
-"""One tick of one machine: the phases in Linux's order of cause and effect (MODEL.md section 3)."""
+"""One tick of one machine: the phases in Linux's order of cause and effect (docs/model.md section 2)."""
 
 from tiergym.sim import names as n
 from tiergym.sim.account import account
@@ -7,7 +7,7 @@ from tiergym.sim.demand import demand
 from tiergym.sim.faults import serve_demand
 from tiergym.sim.hotplug import hotplug, online_arrived
 from tiergym.sim.migrate import migrate_kernel_pages
-from tiergym.sim.prefetch import prefetch
+from tiergym.sim.prefetch import fetch
 
 
 @jit
@@ -23,22 +23,22 @@ def clear_tick(m):
 
 
 @jit
-def tick(m, following, size):
+def tick(m, ahead):
     """Advance one machine by dt_s under `m.action` (already free of impossible modes).
 
-    Between the phases the `size` bytes at the address `following`, the machine that comes next, are fetched.
+    Between the phases, the record of the machine that comes next is fetched in parts; `ahead` is what is left of it.
     """
     clear_tick(m)
     if m.tick == 0:
         online_arrived(m)  # boot: memhp_default_state decides the zone of what is there
-    prefetch(following, size, 0)
+    ahead = fetch(ahead)
     demand(m)
-    prefetch(following, size, 1)
+    ahead = fetch(ahead)
     serve_demand(m)
-    prefetch(following, size, 2)
+    ahead = fetch(ahead)
     migrate_kernel_pages(m)
     hotplug(m)
-    prefetch(following, size, 3)
+    ahead = fetch(ahead)
     account(m)
-    prefetch(following, size, 4)
+    fetch(ahead)
     m.tick += 1

@@ -4,9 +4,14 @@ import math
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
-from tiergym.sim.pages import PAGEBLOCK_PAGES
+from tiergym.sim.units import PAGE_KIB, PAGEBLOCK_PAGES, PAGES_PER_MIB
 
+LEAST_MIN_FREE_KIB, MOST_MIN_FREE_KIB = 128, 262144
+"""Bounds of what calculate_min_free_kbytes chooses."""
+RESERVE_RATIO_DMA, RESERVE_RATIO_NORMAL = 256, 32  # sysctl_lowmem_reserve_ratio
 PCPTYPES = 3  # MIGRATE_PCPTYPES
+PAGEBLOCKS_PER_ZONE = 2 + PCPTYPES * PCPTYPES
+"""What set_recommended_min_free_kbytes (khugepaged.c) keeps free in every zone."""
 
 
 @jit
@@ -24,31 +29,31 @@ def lowmem_pages(m):
 @jit
 def min_free_kib(m):
     """vm.min_free_kbytes (calculate_min_free_kbytes; khugepaged.c: set_recommended_min_free_kbytes)."""
-    lowmem_kib = lowmem_pages(m) * 4
+    lowmem_kib = lowmem_pages(m) * PAGE_KIB
     root = int(math.sqrt(float(lowmem_kib * 16)))
     while root * root > lowmem_kib * 16:
         root -= 1
     while (root + 1) * (root + 1) <= lowmem_kib * 16:
         root += 1
-    kib = min(max(root, 128), 262144)
+    kib = min(max(root, LEAST_MIN_FREE_KIB), MOST_MIN_FREE_KIB)
     kib = max(kib, int(m.min_free_kib))
-    if m.thp > 0.0:
+    if m.thp == n.ON:
         zones = 0
         for z in range(n.N_ZONES):
             if z != n.SLOW_MOVABLE and m.managed_pages[z] > 0:
                 zones += 1
-        recommended = PAGEBLOCK_PAGES * zones * (2 + PCPTYPES * PCPTYPES)
+        recommended = PAGEBLOCK_PAGES * zones * PAGEBLOCKS_PER_ZONE
         recommended = min(recommended, lowmem_pages(m) // 20)
-        kib = max(kib, recommended * 4)
+        kib = max(kib, recommended * PAGE_KIB)
     return kib
 
 
 @jit
 def set_watermarks(m):
     """min, low, high and promo of every zone (mm/page_alloc.c: __setup_per_zone_wmarks)."""
-    pages_min = min_free_kib(m) // 4
+    pages_min = min_free_kib(m) // PAGE_KIB
     kernel_managed = 0
-    shares = m.movable_shares_min > 0.5
+    shares = m.movable_shares_min == n.ON
     for z in range(n.N_ZONES):
         if z != n.SLOW_MOVABLE or shares:
             kernel_managed += m.managed_pages[z]
@@ -71,19 +76,19 @@ def set_watermarks(m):
 
 @jit
 def set_reserves(m):
-    """lowmem_reserve of every zone (setup_per_zone_lowmem_reserve): per node, ratios 256, 256, 32, 0."""
+    """lowmem_reserve of every zone (setup_per_zone_lowmem_reserve): per node."""
     dma32, normal = m.managed_pages[n.DMA32], m.managed_pages[n.NORMAL]
-    m.reserve_kernel_pages[n.DMA] = (dma32 + normal) // 256
-    m.reserve_kernel_pages[n.DMA32] = normal // 256
+    m.reserve_kernel_pages[n.DMA] = (dma32 + normal) // RESERVE_RATIO_DMA
+    m.reserve_kernel_pages[n.DMA32] = normal // RESERVE_RATIO_DMA
     for z in range(n.N_ZONES):
         m.reserve_movable_pages[z] = m.reserve_kernel_pages[z]
-    m.reserve_movable_pages[n.SLOW_NORMAL] = m.managed_pages[n.SLOW_MOVABLE] // 32
+    m.reserve_movable_pages[n.SLOW_NORMAL] = m.managed_pages[n.SLOW_MOVABLE] // RESERVE_RATIO_NORMAL
 
 
 @jit
 def zone_batchsize(managed):
     """Pages that a per-CPU list takes from its zone at once: 1/4096 of it, from 1 to 63 (mm/page_alloc.c)."""
-    batch = max(min(managed >> 10, 256) // 4, 1)
+    batch = max(min(managed >> 10, PAGES_PER_MIB) // 4, 1)
     batch += batch // 2
     power = 1
     while power * 2 <= batch:

@@ -5,6 +5,7 @@ data: a table of numbers and distributions that the simulator draws machines fro
 a user's own file is named by its path.
 """
 
+from tiergym.specs.assignments import assignments_text, common_changes, dotted, read_assignments
 from tiergym.specs.scenario import (
     Scenario,
     describe,
@@ -21,7 +22,10 @@ from tiergym.specs.scenario import (
 
 __all__ = [
     "Scenario",
+    "assignments_text",
+    "common_changes",
     "describe",
+    "dotted",
     "list_machines",
     "list_scenarios",
     "list_suites",
@@ -29,6 +33,7 @@ __all__ = [
     "load_scenario",
     "load_suite",
     "override",
+    "read_assignments",
     "scenario_table",
     "scenario_toml",
 ]

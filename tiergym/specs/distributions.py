@@ -21,7 +21,8 @@ MAX_CHOICES = ROW - 2
 Row = tuple[float, ...]
 """`ROW` numbers: the distribution's index in `names.DISTRIBUTIONS`, then its parameters, then zeros."""
 
-_FORMS = ("uniform", "log_uniform", "normal", "choice")
+FORMS = ("uniform", "log_uniform", "normal", "choice")
+"""Keys of a TOML table that make it a distribution."""
 
 
 def allowed(field: Field) -> str:
@@ -40,9 +41,9 @@ def parse(value: Any, field: Field) -> Row:
     """The row of a TOML value. Raises `ValueError` saying what is allowed."""
     if not isinstance(value, dict):
         return _row(n.DRAW_FIXED, _number(value, field))
-    forms = [key for key in value if key in _FORMS]
+    forms = [key for key in value if key in FORMS]
     if len(forms) != 1:
-        raise ValueError(f"{allowed(field)}, or a table with exactly one of {', '.join(_FORMS)}")
+        raise ValueError(f"{allowed(field)}, or a table with exactly one of {', '.join(FORMS)}")
     form = forms[0]
     beside = ("low", "high") if form == "normal" else ()
     for key in value:
@@ -93,7 +94,7 @@ def _number(value: Any, field: Field) -> float:
             raise ValueError(allowed(field))
         return float(field.choices.index(value))
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{allowed(field)}, or a distribution ({', '.join(_FORMS)})")
+        raise ValueError(f"{allowed(field)}, or a distribution ({', '.join(FORMS)})")
     _check_range((value,), field)
     if field.integer and value != math.floor(value):
         raise ValueError(allowed(field))

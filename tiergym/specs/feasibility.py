@@ -8,20 +8,21 @@ from collections.abc import Iterable
 
 from tiergym.errors import UserError
 from tiergym.sim import names as n
+from tiergym.sim.cost import KERNEL_WRITE_SHARE
 from tiergym.sim.layout import MAX_BLOCKS
+from tiergym.sim.units import KIB_PER_MIB, LINE_BYTES, PAGE_KIB, PAGEBLOCK_PAGES, PAGES_PER_MIB, STRUCT_PAGES_PER_PAGE
+from tiergym.sim.watermarks import LEAST_MIN_FREE_KIB, MOST_MIN_FREE_KIB, PAGEBLOCKS_PER_ZONE
 from tiergym.specs.distributions import highest, lowest, support
 from tiergym.specs.reading import Table
 from tiergym.specs.table import Rows, entry_rows, section_rows
 
-LINE_BYTES = 64.0
-KERNEL_WRITE_SHARE = 0.3
 MAX_STALL_SHARE = 0.95
 """Of the time of full-speed work on unloaded DRAM; the rest must be left to compute with."""
 MAX_BANDWIDTH_SHARE = 3.0
 """Of DRAM's peak. Full speed is what unloaded latency allows, so work that DRAM's bandwidth bounds asks for more than
 all of it (lbm, STREAM: up to twice); more than this is a mistake in the units."""
-PAGES_PER_MIB = 256.0
-NUMA_TIERING = 2
+KERNEL_ZONES = n.N_ZONES - 1
+"""All but MOVABLE."""
 
 
 def check(sections: Table, file: str) -> None:
@@ -73,25 +74,26 @@ def check_latencies(machine: Rows, file: str) -> None:
 def check_watermarks(machine: Rows, kernel: Rows, file: str) -> None:
     """DRAM holds its high watermark (promo, if NUMA balancing can tier), boot's memory and the memmap of CXL.
 
-    Upper bounds of Linux's formulas (FACTS-kernel 1.1, 1.2): all of min_free_kbytes falls to DRAM, as it does
-    with a MOVABLE slow tier.
+    Upper bounds of Linux's formulas [K-min-free-kbytes] [K-watermarks]: all of min_free_kbytes falls to DRAM, as it
+    does with a MOVABLE slow tier.
     """
-    managed_kib = lowest(machine["dram_mib"]) * 1024 * (1 - highest(machine["boot_reserved_share"]))
-    min_kib = min(max((16 * managed_kib) ** 0.5, 128), 262144)
-    if highest(kernel["thp"]) > 0:
-        min_kib = max(min_kib, min(4 * 22 * 1024, managed_kib / 20))
+    managed_kib = lowest(machine["dram_mib"]) * KIB_PER_MIB * (1 - highest(machine["boot_reserved_share"]))
+    min_kib = min(max((16 * managed_kib) ** 0.5, LEAST_MIN_FREE_KIB), MOST_MIN_FREE_KIB)
+    if highest(kernel["thp"]) == n.ON:
+        min_kib = max(min_kib, min(KERNEL_ZONES * PAGEBLOCKS_PER_ZONE * PAGEBLOCK_PAGES * PAGE_KIB, managed_kib / 20))
     min_kib = max(min_kib, highest(kernel["min_free_kib"]))
     gap_kib = max(min_kib / 4, managed_kib * highest(kernel["watermark_scale_factor"]) / 10000)
-    gaps = 3 if highest(kernel["numa_balancing"]) == NUMA_TIERING else 2
+    gaps = 3 if highest(kernel["numa_balancing"]) == n.NUMA_BALANCING_TIERING else 2
     mark_kib = min_kib + gaps * gap_kib
-    held_kib = 1024 * (highest(machine["boot_kernel_mib"]) + highest(machine["slow_mib"]) / 64)
+    memmap_mib = highest(machine["slow_mib"]) / STRUCT_PAGES_PER_PAGE
+    held_kib = KIB_PER_MIB * (highest(machine["boot_kernel_mib"]) + memmap_mib)
     if mark_kib + held_kib > managed_kib:
         raise UserError(
             f"{file}: kernel.watermark_scale_factor = {highest(kernel['watermark_scale_factor']):g} and "
             f"kernel.min_free_kib = {highest(kernel['min_free_kib']):g} put the "
-            f"{'promo' if gaps == 3 else 'high'} watermark at {mark_kib / 1024:.0f} MiB, beside "
-            f"{held_kib / 1024:.0f} MiB of kernel memory at boot (machine.boot_kernel_mib, struct pages of "
-            f"machine.slow_mib); allowed: together at most DRAM's managed {managed_kib / 1024:.0f} MiB"
+            f"{'promo' if gaps == 3 else 'high'} watermark at {mark_kib / KIB_PER_MIB:.0f} MiB, beside "
+            f"{held_kib / KIB_PER_MIB:.0f} MiB of kernel memory at boot (machine.boot_kernel_mib, struct pages of "
+            f"machine.slow_mib); allowed: together at most DRAM's managed {managed_kib / KIB_PER_MIB:.0f} MiB"
         )
 
 
@@ -126,7 +128,7 @@ def check_events(events: Iterable[Rows], machine: Rows, file: str) -> None:
 def check_demand(names: list[str], regions: list[Rows], machine: Rows, workload: Rows, file: str) -> None:
     """Full speed is possible with everything in unloaded DRAM: enough time to compute, a credible bandwidth.
 
-    Stalled share = sum of misses x latency / (MLP x workers), walks with an MLP of 1 (FACTS-hardware A6, B1).
+    Stalled share = sum of misses x latency / (MLP x workers), walks with an MLP of 1 [H-stall-law].
     """
     latency_s = highest(machine["dram_latency_ns"]) * 1e-9
     per_worker = latency_s / lowest(workload["workers"])

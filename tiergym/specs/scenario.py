@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from tiergym.errors import UserError, suggest
 from tiergym.files import read_toml
 from tiergym.sim.layout import REGION_SIZES
+from tiergym.sim.units import PAGES_PER_MIB
+from tiergym.specs.assignments import assignments_text
 from tiergym.specs.distributions import highest, parse
 from tiergym.specs.feasibility import check
 from tiergym.specs.reading import SCALARS, Table, complete_sections, preset_names, preset_path, refuse
@@ -29,6 +31,7 @@ class Scenario:
     table: float64 (parameters, ROW) in the order of `layout.parameter_names(regions)`.
     counts: how many regions and processes it has.
     slow_pages_max: 4 KiB pages of the largest slow tier that it can draw.
+    changes: what `override` changed, dotted field to TOML value; results carry it beside the name.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Scenario:
     table: NDArray[np.float64]
     counts: tuple[int, int]
     slow_pages_max: int
+    changes: dict[str, Any] = field(default_factory=dict)
 
 
 def load_scenario(name_or_path: str | Path) -> Scenario:
@@ -46,24 +50,27 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
     return _scenario(read_toml(path), path.stem, str(path), path.parent)
 
 
-def override(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario:
+def override(scenario: Scenario, changes: Mapping[str, Any], how: str = "overridden") -> Scenario:
     """The scenario with other values, validated anew: dotted field to TOML value.
 
     Fields are spelled as in a scenario's file: "kernel.demotion", "machine.slow_latency_ns",
     "workload.workers", "workload.region.weights.mib", "workload.process.main.restart_s",
-    "workload.pools.threads.count". Raises `UserError`.
+    "workload.pools.threads.count". `how` stands beside the scenario's name in errors. Raises `UserError`.
     """
     document = _document(scenario)
-    file = f"{scenario.name}, overridden"
-    for field, value in changes.items():
-        *parents, last = field.split(".")
+    file = f"{scenario.name}, {how}"
+    for name, value in changes.items():
+        *parents, last = name.split(".")
+        if name in ("machine.base", "workload.base"):
+            raise refuse(file, name, value, "fields; what a scenario is based on stands in its file")
         table = document
         for i, key in enumerate(parents):
             table = table.setdefault(key, {})
             if not isinstance(table, dict):
-                raise refuse(file, field, value, f"fields of tables, and {'.'.join(parents[: i + 1])} is none")
+                raise refuse(file, name, value, f"fields of tables, and {'.'.join(parents[: i + 1])} is none")
         table[last] = value
-    return _scenario(document, scenario.name, file, Path())
+    changed = _scenario(document, scenario.name, file, Path())
+    return replace(changed, changes=scenario.changes | dict(changes))
 
 
 def scenario_table(scenario: Scenario, regions: int) -> NDArray[np.float64]:
@@ -77,7 +84,8 @@ def scenario_table(scenario: Scenario, regions: int) -> NDArray[np.float64]:
 def scenario_toml(scenario: str | Path | Scenario) -> str:
     """Complete TOML of a scenario, without references to other files; it loads back to an equal table."""
     loaded = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
-    return complete_toml(loaded.sections)
+    changed = f"# {loaded.name} with {assignments_text(loaded.changes)}\n" if loaded.changes else ""
+    return changed + complete_toml(loaded.sections)
 
 
 def list_scenarios() -> tuple[str, ...]:
@@ -155,5 +163,5 @@ def _scenario(document: Table, name: str, file: str, folder: Path) -> Scenario:
         regions=regions,
         table=build_table(sections, regions),
         counts=(count, len(sections["processes"])),
-        slow_pages_max=int(highest(slow_mib) * 256),
+        slow_pages_max=int(highest(slow_mib) * PAGES_PER_MIB),
     )

@@ -9,8 +9,8 @@ import numpy as np
 
 from tiergym.recordings.format import Recording
 from tiergym.sim import names as n
+from tiergym.sim.units import PAGES_PER_MIB, STRUCT_PAGES_PER_PAGE
 from tiergym.validation.recorded_machine import (
-    STRUCT_PAGES_PER_PAGE,
     action_modes,
     first_sample,
     sections,
@@ -61,7 +61,7 @@ def _machine_rows(recording: Recording, replay: Replay) -> Iterator[Row]:
     listed = [line for line in recording.meta.get("guest_report", []) if line.startswith("memblocks ")]
     if listed:
         yield _same("blocks of node 1 online", len(re.findall(r":online:1:", listed[0])), replay.blocks)
-    present = float(recording.meta["cxl_mib"]) * 256
+    present = float(recording.meta["cxl_mib"]) * PAGES_PER_MIB
     yield _same("memmap of node 1, pages", int(present) // STRUCT_PAGES_PER_PAGE, replay.memmap)
     if sections(recording)["machine"]["slow_mib"] and not start.managed[n.SLOW_NORMAL]:
         kernel = replay.pages[:, [CLASSES.index(name) for name in CLASSES[:4]], 1].max()
@@ -140,7 +140,7 @@ def _touched(recording: Recording, replay: Replay, kill: int) -> int:
 
 
 def _reclaim_rows(recording: Recording, replay: Replay) -> Iterator[Row]:
-    """Demoted and swapped pages; demotion is required to agree where kernel requests drive it (F6)."""
+    """Demoted and swapped pages; demotion is required to agree where kernel requests drive it [F-boosts]."""
     demoted = int(sum(recording.column(f"vm.pgdemote_{who}")[-1] for who in ("kswapd", "direct")))
     simulated = int(replay.counters[-1, [n.C_PGDEMOTE_KSWAPD, n.C_PGDEMOTE_DIRECT]].sum())
     ratio = max(demoted, simulated, 1) / max(min(demoted, simulated), 1)

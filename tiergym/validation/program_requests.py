@@ -18,7 +18,7 @@ from tiergym.recordings.heat import HeatClass, heat_of
 from tiergym.recordings.machine_totals import Totals, totals_of
 from tiergym.recordings.request_curves import requests_of
 from tiergym.sim import demand
-from tiergym.sim.regions import LEAF_SPAN_PAGES
+from tiergym.sim.units import LEAF_SPAN_PAGES, PAGE_BYTES, PAGE_KIB
 from tiergym.validation.recorded_machine import first_sample
 from tiergym.validation.request_series import (
     FILES_AT_START,
@@ -34,9 +34,8 @@ from tiergym.validation.tasks import Task, block_requests, kill_samples
 
 PROGRAM = "p0"
 UNUSED = ("page tables", "files")
-"""Regions without references of their own: tables are no pages, and a file that was read is not read again by itself."""
-PAGE_BYTES = 4096
-KB_PER_PAGE = 4.0
+"""Regions that nobody references again: tables are no pages, and a file that was read or written is not read again by
+itself."""
 
 
 def program_requests(recording: Recording) -> Requests:
@@ -108,7 +107,7 @@ def _share_of_victim(recording: Recording, pages: float) -> float:
     """Share of the tree's anonymous `pages` that the first process killed had, by the kernel's log; 1 if it is mute."""
     for line in recording.meta.get("dmesg", []):
         if match := re.search(r"Killed process \d+ .*anon-rss:(\d+)kB", str(line)):
-            return min(1.0, int(match[1]) / KB_PER_PAGE / max(pages, 1.0))
+            return min(1.0, int(match[1]) / PAGE_KIB / max(pages, 1.0))
     return 1.0
 
 

@@ -17,6 +17,7 @@ from tiergym.recordings.format import Recording
 from tiergym.recordings.kernel_release import Version, is_known, known_release, parse_version, spelled
 from tiergym.sim import names as n
 from tiergym.sim.parameters import EPISODE, N_EVENTS
+from tiergym.sim.units import KIB_PER_MIB, PAGES_PER_MIB, STRUCT_PAGES_PER_PAGE
 
 ZONE_OF = {
     (0, "DMA"): n.DMA,
@@ -30,16 +31,14 @@ ZONE_OF = {
 """(node, name in /proc/zoneinfo) -> zone of the model. Of node 1 all zones that kernel pages may be in are one: a node
 that is there at boot can lie below 4 GiB."""
 
-STRUCT_PAGES_PER_PAGE = 64
-PAGES_PER_MIB = 256
 BLOCK_MIB = 128
 """Memory block below 64 GiB of RAM (arch/x86/mm/init_64.c: probe_memory_block_size)."""
 
 MOVABLE_KEEPS_OUT_SINCE = (6, 2)
 """Recordings of 6.1 give ZONE_MOVABLE its share of min_free_kbytes, those of 6.12 do not; the release between them that
-changed it was not looked up."""
+changed it was not looked up [K-movable-min]."""
 PCP_SCALES_SINCE = (6, 7)
-"""First kernel whose per-CPU lists refill by more the more they are used (nr_pcp_alloc)."""
+"""First kernel whose per-CPU lists refill by more the more they are used (nr_pcp_alloc) [K-per-cpu-lists]."""
 
 EMULATED_KSWAPD_PAGES_PER_S = 17000
 """Pages kswapd drops per second under QEMU's software emulation, where a workload touches 25,000 a second. The speed of
@@ -65,9 +64,9 @@ TIERING_VALUE = {0: "off", 1: "normal", 2: "tiering", 3: "tiering"}
 class Start:
     """Pages in the first sample. Arrays over nodes (0: DRAM, 1: slow): `classes` by name of a class of the model.
 
-    `free` and `pcp` are per zone of the model. `shmem`: of `file`, what only swap can hold (tmpfs). `unevictable` pages are on no list that reclaim looks at (mlock);
-    `mapped` counts file pages that some process maps. `generations`: the multi-generational LRU is on; `balancing`:
-    NUMA balancing is.
+    `free` and `pcp` are per zone of the model. `shmem`: of `file`, what only swap can hold (tmpfs). `unevictable` pages
+    are on no list that reclaim looks at (mlock); `mapped` counts file pages that some process maps. `generations`: the
+    multi-generational LRU is on; `balancing`: NUMA balancing is.
     """
 
     managed: Mapping[int, int]
@@ -190,18 +189,17 @@ def arrivals(recording: Recording) -> list[dict[str, Any]]:
         return []
     each = blocks // dimms
     sizes = [each] * (later - 1) + [each * (dimms - later)]
-    return [
-        {"kind": "hot_add", "at_s": i * TICK_S, "mib": size * BLOCK_MIB} for i, size in enumerate(sizes, start=1)
-    ]
+    return [{"kind": "hot_add", "at_s": i * TICK_S, "mib": size * BLOCK_MIB} for i, size in enumerate(sizes, start=1)]
 
 
 def swap_mib(recording: Recording) -> float:
     """Swap that is on at any time; scripts turn it on right at the start."""
-    return float(recording.column("mi.SwapTotal").max()) / 1024
+    return float(recording.column("mi.SwapTotal").max()) / KIB_PER_MIB
 
 
 def sections(recording: Recording) -> dict[str, Any]:
-    """`machine`, `kernel`, `costs` and `events` of a scenario in TOML's names. Raises `UserError` for a machine that the model lacks."""
+    """`machine`, `kernel`, `costs` and `events` of a scenario in TOML's names. Raises `UserError` for a machine that the
+    model lacks."""
     start = first_sample(recording)
     fast = sum(start.managed[zone] for zone in range(n.FIRST_SLOW_ZONE))
     settings, command = switches(recording), command_line(recording)

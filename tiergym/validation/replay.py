@@ -16,7 +16,8 @@ from tiergym.recordings.format import Recording
 from tiergym.sim import demand
 from tiergym.sim import names as n
 from tiergym.sim.layout import REGION_SIZES
-from tiergym.sim.replaying import PAGE_BYTES, Asked, State, ask, begin, install, start_khugepaged
+from tiergym.sim.replaying import Asked, State, ask, begin, install, start_khugepaged
+from tiergym.sim.units import PAGE_BYTES
 from tiergym.specs import Scenario
 from tiergym.specs.reading import complete_sections
 from tiergym.specs.table import build_table
@@ -41,7 +42,6 @@ MEMBERS = {
     "anon": (n.ANON,),
     "file": (n.FILE,),
 }
-NODE_ZONES = (slice(0, n.FIRST_SLOW_ZONE), slice(n.FIRST_SLOW_ZONE, n.N_ZONES))
 WAIT_FOR_KILL_S = 0.5
 BLOCK_EVENTS = {"offline": n.EVENT_OFFLINE, "online": n.EVENT_ONLINE}
 STEPS = 4
@@ -271,7 +271,7 @@ def _others_at(requests: Requests, kills: int, k: int) -> int:
 
 def _note(out: Replay, k: int, record: Any, counters: NDArray[np.int64], first: bool = True) -> None:
     """Copy the state after a tick of sample k; `first`: its counters go on from the sample before."""
-    for node, zones in enumerate(NODE_ZONES):
+    for node, zones in enumerate(n.TIER_ZONES):
         for c, name in enumerate(CLASSES):
             out.pages[k, c, node] = sum(int(record["used_pages"][member, zones].sum()) for member in MEMBERS[name])
         out.pages[k, CLASSES.index("file"), node] += record["region"]["swap_cached"][:, node].sum()
@@ -283,7 +283,7 @@ def _note(out: Replay, k: int, record: Any, counters: NDArray[np.int64], first: 
 def _kill(sample: int, k: int, others: int, before: Any, record: Any, requests: Requests) -> Kill:
     """The kill of tick k. Touched: halfway between what was there before it and what the tick asked for."""
     request = "user" if record["oom_class"] in (n.ANON, n.FILE) else "kernel"
-    nodes = 2 if record["managed_pages"][NODE_ZONES[1]].sum() > 0 else 1
+    nodes = 2 if record["managed_pages"][n.TIER_ZONES[n.SLOW]].sum() > 0 else 1
     constraint = "CONSTRAINT_NONE" if record["oom_nodes"] == 3 or nodes == 1 else "CONSTRAINT_MEMORY_POLICY"
     touched = 0.0
     for r, region in enumerate(requests.regions):

@@ -26,7 +26,15 @@ SHORT = {
     "file": "file",
 }
 CELL_HEADINGS = ("run", *(f"{SHORT[name]} {node}" for name in CLASSES for node in ("fast", "slow")))
-GROUP_HEADINGS = ("group", "runs", "cells within tolerance", "share", "above the limit", "required events met", "failed")
+GROUP_HEADINGS = (
+    "group",
+    "runs",
+    "cells within tolerance",
+    "share",
+    "above the limit",
+    "required events met",
+    "failed",
+)
 EVENT_HEADINGS = ("run", "event", "measured", "simulated", "tolerance", "verdict")
 
 
@@ -201,8 +209,8 @@ EVIDENCE = (
         "programs",
         "validation-programs.md",
         "Recordings of real programs",
-        "llama.cpp, redis, sqlite, memcached and a thread pool, read by their process trees and the machine's totals, as\n"
-        "any program that `tiergym record` watches. What is missed here is what the model does not do yet.",
+        "llama.cpp, redis, sqlite, memcached and a thread pool, read by their process trees and the machine's totals,\n"
+        "as any program that `tiergym record` watches. What is missed here is what the model does not do yet.",
     ),
     Evidence(
         "releases",

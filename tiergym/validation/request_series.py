@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tiergym.sim.units import LEAF_SPAN_PAGES
 from tiergym.validation.recorded_machine import Start
 from tiergym.validation.tasks import Task
 
@@ -107,7 +108,9 @@ def start_regions(t_s: Series, start: Start) -> list[RegionRequest]:
     text_hz = 1.0 if active_files or start.balancing else 0.0
     per_table = max(anon, 1) / max(sum(start.tables) - 2, 1)
     return [
-        RegionRequest("system", SYSTEM, zero + anon, density=min(per_table / 512, 1.0), mlocked=2 * locked_anon > anon),
+        RegionRequest(
+            "system", SYSTEM, zero + anon, density=min(per_table / LEAF_SPAN_PAGES, 1.0), mlocked=2 * locked_anon > anon
+        ),
         RegionRequest(
             "tmpfs", SYSTEM, zero + shmem - locked_files - mapped_shmem, kind="shmem", access_hz=zero + active_files
         ),

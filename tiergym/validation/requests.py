@@ -45,7 +45,9 @@ def fold(requests: Requests) -> Requests:
     if len(inside) + len(regions) > max(REGION_SIZES):
         inside = _joined(inside)
     threads = {name: series for name, series in requests.threads.items() if name not in small}
-    threads[one] = sum((requests.threads[name] for name in small if name in requests.threads), np.zeros(len(requests.t_s)))
+    threads[one] = sum(
+        (requests.threads[name] for name in small if name in requests.threads), np.zeros(len(requests.t_s))
+    )
     return replace(
         requests,
         processes={name: values for name, values in requests.processes.items() if name not in small[:-1]},

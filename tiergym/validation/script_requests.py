@@ -11,6 +11,8 @@ import re
 import numpy as np
 
 from tiergym.recordings.format import Recording
+from tiergym.sim.demand import STACK_PAGES
+from tiergym.sim.units import LEAF_SPAN_BYTES, LEAF_SPAN_PAGES, PAGE_BYTES, PAGE_KIB, PAGES_PER_MIB
 from tiergym.validation.recorded_machine import Start, first_sample
 from tiergym.validation.request_series import SYSTEM, RegionRequest, Requests, Series, start_regions
 from tiergym.validation.task_progress import alive, given_back_share, task_progress, task_totals
@@ -29,12 +31,12 @@ SHMEM_FILE_SLAB_BYTES = 880  # shmem_inode_cache, which is not reclaimable (mm/s
 DENTRY_BYTES = 195  # 192, 21 to a page
 NEGATIVE_DENTRY_BYTES = 256  # with a name of its own (kmalloc-rcl-64), as names longer than 40 bytes have
 DISK_FILE_SLAB_BYTES = 1320
-MOUNT_SLAB_UNRECLAIM_BYTES = 22 * 4096  # an ext4 mount: superblock, journal, group descriptors
-MOUNT_SLAB_RECLAIM_BYTES = 18 * 4096
+MOUNT_SLAB_UNRECLAIM_BYTES = 22 * PAGE_BYTES  # an ext4 mount: superblock, journal, group descriptors
+MOUNT_SLAB_RECLAIM_BYTES = 18 * PAGE_BYTES
 MOUNT_CACHE_PAGES = 100
 DISK_FILES_PER_CACHE_PAGE = 16  # inodes of 256 bytes in the inode table
 TEST_PROCESSES = 4
-TEST_SYSFS_BYTES = 8 * 4096  # dentries and inodes of the files under /sys/devices/system/memory
+TEST_SYSFS_BYTES = 8 * PAGE_BYTES  # dentries and inodes of the files under /sys/devices/system/memory
 STACKS_PER_TABLE = 64  # user stacks of 32 KiB
 POLICIES = {("bind", 0): "bind_fast", ("bind", 1): "bind_slow", ("pref", 1): "prefer_slow"}
 
@@ -55,7 +57,7 @@ def script_requests(recording: Recording, tasks: list[Task]) -> Requests:
         tasks,
         {SYSTEM: {"oom_score_adj": -1000}},
         _system_regions(t_s, start, tasks),
-        {SYSTEM: zero + sum(start.stacks) // 4},
+        {SYSTEM: zero + sum(start.stacks) // STACK_PAGES},
         zero.copy(),
         zero.copy(),
         zero.copy(),
@@ -90,7 +92,7 @@ def _system_regions(t_s: Series, start: Start, tasks: list[Task]) -> list[Region
     always = np.ones(len(t_s))
     return [
         *start_regions(t_s, start),
-        RegionRequest("images", SYSTEM, images, density=IMAGE_PAGES / IMAGE_TABLES / 512, access_hz=always),
+        RegionRequest("images", SYSTEM, images, density=IMAGE_PAGES / IMAGE_TABLES / LEAF_SPAN_PAGES, access_hz=always),
         RegionRequest("heaps", SYSTEM, heaps, access_hz=always),
     ]
 
@@ -109,19 +111,20 @@ def _add_task(requests: Requests, process: str, task: Task, total: Series) -> No
         requests.regions.append(RegionRequest(name, process, touched, mempolicy=mempolicy(task), left=left))
     elif task.command == "sparse":
         kind = "zero" if task.arguments.get("mode", "read") == "read" else "anon"
-        per_table = max(1, (2 << 20) // int(task.arguments.get("step", 2 << 20)))
+        per_table = max(1, LEAF_SPAN_BYTES // int(task.arguments.get("step", LEAF_SPAN_BYTES)))
+        density = per_table / LEAF_SPAN_PAGES
         requests.regions.append(
-            RegionRequest(name, process, touched, kind=kind, density=per_table / 512, mempolicy=mempolicy(task))
+            RegionRequest(name, process, touched, kind=kind, density=density, mempolicy=mempolicy(task))
         )
     elif task.command == "threads":
         requests.threads[process] = touched
-        requests.regions.append(RegionRequest(name, process, touched, density=STACKS_PER_TABLE / 512))
+        requests.regions.append(RegionRequest(name, process, touched, density=STACKS_PER_TABLE / LEAF_SPAN_PAGES))
     elif task.command == "procs":
-        pages = int(task.arguments.get("kb", "64")) // 4 + FORKED_PAGES
+        pages = int(task.arguments.get("kb", "64")) // PAGE_KIB + FORKED_PAGES
         requests.threads[process] = touched
         requests.slab_unreclaim += touched * PROCESS_SLAB_BYTES
         requests.regions.append(
-            RegionRequest(name, process, touched * pages, density=min(pages / FORKED_TABLES / 512, 1.0))
+            RegionRequest(name, process, touched * pages, density=min(pages / FORKED_TABLES / LEAF_SPAN_PAGES, 1.0))
         )
 
 
@@ -131,7 +134,7 @@ def _add_second_regions(requests: Requests, recording: Recording, tasks: list[Ta
     column = recording.column("w.kv_touched_pages").astype(np.float64)
     if not llamas or not column.any():
         return
-    sizes = [float(int(task.arguments.get("kv", "64")) * 256) for task in llamas]
+    sizes = [float(int(task.arguments.get("kv", "64")) * PAGES_PER_MIB) for task in llamas]
     for task, touched in zip(llamas, task_progress(recording.t_s, column, llamas, sizes), strict=True):
         requests.regions.append(RegionRequest(f"{task.name} kv", f"p{tasks.index(task)}", touched))
         _add_heat(requests, recording, task)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tiergym.recordings.format import Event, Recording
+from tiergym.sim.units import PAGES_PER_MIB
 
 STARTS = {
     "phase:load_model": "llama",
@@ -90,7 +91,7 @@ def read_tasks(recording: Recording) -> list[Task]:
             arguments, background = _take_command(left, command, found)
             size = int(float(found.get(SIZE_KEY.get(command, ""), "0") or 0))
             if command == "readfile":
-                size = int(float(found.get("mb", "0"))) * 256
+                size = int(float(found.get("mb", "0"))) * PAGES_PER_MIB
             if found.get("kind") == "file":
                 arguments = {"file": "?"} | arguments
             tasks.append(Task(command, arguments | found, background, event.t_s, size))

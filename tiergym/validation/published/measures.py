@@ -12,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiergym.sim import names as n
+from tiergym.sim.units import PAGE_KIB
 from tiergym.validation.published.running import Run
 
-FAST_ZONES, SLOW_ZONES = slice(0, n.FIRST_SLOW_ZONE), slice(n.FIRST_SLOW_ZONE, n.N_ZONES)
-PAGE_KIB = 4
 PAGES_PER_GIB = 262144
 SLAB_PAGE_US = 3.0
-"""A slab allocation without pressure takes 2 to 4 us (FACTS-hardware A6, [R] MAC)."""
+"""A slab allocation without pressure takes 2 to 4 us [W-mac]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ def _throughput(run: Run, region: str) -> float:
 
 def _anon_fast_percent(run: Run, region: str) -> float:
     anon = run.records["used_pages"][:, n.ANON]
-    return float((100 * anon[:, FAST_ZONES].sum(axis=-1) / anon.sum(axis=-1)).mean())
+    return float((100 * anon[:, n.TIER_ZONES[n.FAST]].sum(axis=-1) / anon.sum(axis=-1)).mean())
 
 
 def _slow_misses_percent(run: Run, region: str) -> float:
@@ -72,7 +71,7 @@ def _xarray_percent(run: Run, region: str) -> float:
 
 
 def _slow_gib(run: Run, region: str) -> float:
-    pages = run.records["region"]["pages"][:, run.region(region), SLOW_ZONES].sum(axis=-1)
+    pages = run.records["region"]["pages"][:, run.region(region), n.TIER_ZONES[n.SLOW]].sum(axis=-1)
     return float(pages.mean() / PAGES_PER_GIB)
 
 
@@ -98,7 +97,7 @@ def _slab_alloc_us(run: Run, region: str) -> float:
 
 def _slow_slab_percent(run: Run, region: str) -> float:
     slab = run.records["used_pages"][:, n.SLAB_RECLAIM]
-    return float((100 * slab[:, SLOW_ZONES].sum(axis=-1) / slab.sum(axis=-1)).mean())
+    return float((100 * slab[:, n.TIER_ZONES[n.SLOW]].sum(axis=-1) / slab.sum(axis=-1)).mean())
 
 
 MEASURES: Mapping[str, Measure] = {

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.markup import escape
 
+from tiergym.lab.citations import linked
 from tiergym.lab.markdown import table
 from tiergym.lab.results import SCHEMA
 from tiergym.terminal import new_table
@@ -95,8 +96,8 @@ simulator.
 - **fitted**: a parameter was chosen so that this line comes out; never judged.
 - **shown**: published beside the others without a tolerance, or part of a summary line.
 
-Letters after sources say how sure we are of them: [R] read in the primary source, [R2] in a summary, [D] computed from
-[R] data, [A] abstract, [M] from memory, [O] measured on a guest.
+Ids in brackets lead to [sources.md](sources.md). Letters say how sure we are: [R] read in the primary source, [R2] in a
+summary, [D] computed from [R] data, [A] abstract, [M] from memory, [O] measured on a guest.
 """
 
 
@@ -111,4 +112,5 @@ def page(verdicts: Verdicts) -> str:
         )
     used = sorted({result.measure for results in verdicts.values() for result in results} & set(MEASURES))
     meanings = table(("measure", "meaning"), [(f"`{name}`", MEASURES[name].doc) for name in used])
-    return "\n".join([*parts, "## What is measured\n", meanings.replace("---:|", "---|"), ""])
+    text = "\n".join([*parts, "## What is measured\n", meanings.replace("---:|", "---|"), ""])
+    return linked(text, "sources.md")
