@@ -198,8 +198,10 @@ def swap_mib(recording: Recording) -> float:
 
 
 def sections(recording: Recording) -> dict[str, Any]:
-    """`machine`, `kernel`, `costs` and `events` of a scenario in TOML's names. Raises `UserError` for a machine that the
-    model lacks."""
+    """`machine`, `kernel`, `costs` and `events` of a scenario in TOML's names.
+
+    Raises `UserError` for a machine that the model lacks.
+    """
     start = first_sample(recording)
     fast = sum(start.managed[zone] for zone in range(n.FIRST_SLOW_ZONE))
     settings, command = switches(recording), command_line(recording)
