@@ -94,7 +94,7 @@ def test_tmpfs_anonymous_and_sparse_mappings_keep_their_tables_and_nodes() -> No
 def test_large_folios_leave_dram_as_soon_as_none_fits_above_low() -> None:
     """No per-CPU list blurs the mark, nobody is woken, and DRAM keeps what does not make a folio."""
     lab = Lab(scenario(regions=[CACHE], file_folio_pages=512, pcp_batch_pages=63)).ticks(60)
-    free, low = lab.free(n.FAST), int(lab.m["low_pages"][n.NORMAL])
+    free, low = lab.free(n.FAST), int(lab.m["wmark_pages"][n.WMARK_LOW, n.NORMAL])
     assert low <= free < low + 512
     assert lab.region_on(0, n.FAST) % 512 == 0 == lab.region_on(0, n.SLOW) % 512
     assert lab.total("kswapd_wakeups_fast") == 0
@@ -118,7 +118,9 @@ def test_large_folios_are_reclaimed_whole() -> None:
 def test_which_progress_makes_a_hopeless_kswapd_try_again(reset: str, short: bool, forgotten: bool) -> None:
     m = full(hopeless_reset=reset).m
     m["kswapd_failures"][n.FAST] = 16
-    m["free_pages"][n.NORMAL] = m["low_pages"][n.NORMAL] if short else m["high_pages"][n.NORMAL] + 100
+    m["free_pages"][n.NORMAL] = (
+        m["wmark_pages"][n.WMARK_LOW, n.NORMAL] if short else m["wmark_pages"][n.WMARK_HIGH, n.NORMAL] + 100
+    )
     forget_failures(m, n.FAST)
     assert (m["kswapd_failures"][n.FAST] == 0) == forgotten
 
@@ -135,7 +137,7 @@ def test_freed_pages_revive_the_kswapd_of_a_node_with_another_behind_it(
     m["kswapd_failures"][n.FAST] = 16
     revive_by_frees(m)
     assert m["kswapd_failures"][n.FAST] == 16  # DRAM is at low
-    m["free_pages"][n.NORMAL] = m["high_pages"][n.NORMAL] + 100
+    m["free_pages"][n.NORMAL] = m["wmark_pages"][n.WMARK_HIGH, n.NORMAL] + 100
     revive_by_frees(m)
     assert (m["kswapd_failures"][n.FAST] == 0) == revived
 
@@ -179,13 +181,13 @@ def test_tables_that_stayed_serve_again_and_go_with_their_process() -> None:
 # DAMON [K-damon-falls-back]
 
 
-@pytest.mark.parametrize(("falls_back", "mark"), [("off", "min_pages"), ("on", "low_pages")])
-def test_damon_takes_the_kernel_s_reserve_or_falls_back(falls_back: str, mark: str) -> None:
+@pytest.mark.parametrize(("falls_back", "mark"), [("off", n.WMARK_MIN), ("on", n.WMARK_LOW)])
+def test_damon_takes_the_kernel_s_reserve_or_falls_back(falls_back: str, mark: int) -> None:
     filler, hot = {"mib": 1100, "grow_s": 2, "access_hz": 0}, {"mib": 300, "grow_s": 1, "start_s": 3, "access_hz": 100}
     stacks = {"threads": {"count": 100, "start_s": 6, "grow_s": 1}}
     fields: dict[str, Any] = {"damon_promotion": "on", "damon_falls_back": falls_back}
     lab = Lab(scenario(regions=[filler, hot], **fields)).ticks(22)
-    assert abs(lab.free(n.FAST) - int(lab.m[mark][n.NORMAL])) <= 1
+    assert abs(lab.free(n.FAST) - int(lab.m["wmark_pages"][mark, n.NORMAL])) <= 1
     before = lab.seconds_lost("migration")
     assert (lab.ticks(1).seconds_lost("migration") > before) == (falls_back == "on")  # copied from CXL to CXL
     behind = Lab(scenario(regions=[filler, hot], pools=stacks, min_free_kib=16384, **fields), modes=MOVABLE).ticks(40)
