@@ -156,7 +156,7 @@ class Lab:
 def assert_books_balance(records: NDArray[np.void]) -> None:
     """Every page of every zone is free, on a per-CPU list, or in exactly one class, and nothing is negative."""
     for field in ("managed_pages", "free_pages", "pcp_pages", "used_pages", "swap_free_pages", "block_unmovable",
-                  "min_pages", "boost_pages", "writeback_pages"):  # fmt: skip
+                  "wmark_pages", "boost_pages", "writeback_pages"):  # fmt: skip
         assert (records[field] >= 0).all(), field
     for field in ("pages", "leaf", "upper", "out_pages", "out_premature", "swap_cached"):
         assert (records["region"][field] >= 0).all(), field

@@ -125,13 +125,14 @@ def weighted() -> set[str]:
 
 
 def engines(suffix: str = "_promotes") -> set[str]:
-    """What promotes pages: `<engine>_promotes` of some module says whether it may, `<engine>_promote` does it."""
-    return {engine for path in SIM for engine in re.findall(rf"(?m)^def (\w+){suffix}\(", path.read_text())}
+    """What promotes pages: `<engine>_promotes` of its module says whether it may, `<engine>_promote` does it."""
+    modules = [path for path in SIM if path.stem != "promotion"]  # which calls them all
+    return {engine for path in modules for engine in re.findall(rf"(?m)^def (\w+){suffix}\(", path.read_text())}
 
 
 def called(function: str, suffix: str) -> set[str]:
-    """Engines of which `function` of tiergym/sim/faults.py calls the function with this suffix."""
-    return cut(words(ROOT / "tiergym/sim/faults.py", function), suffix=suffix)
+    """Engines of which `function` of tiergym/sim/promotion.py calls the function with this suffix."""
+    return cut(words(ROOT / "tiergym/sim/promotion.py", function), suffix=suffix)
 
 
 def switched(names: Collection[str]) -> set[str]:
@@ -194,8 +195,8 @@ PLACES: dict[str, tuple[Collection[str], dict[str, Found]]] = {
         engines(),
         {
             "tiergym/sim/parameters.py:KERNEL": lambda: switched([field.name for field in p.KERNEL if field.choices]),
-            "tiergym/sim/faults.py:nobody_reclaims": lambda: called("nobody_reclaims", "_promotes"),
-            "tiergym/sim/faults.py:serve_demand": lambda: called("serve_demand", "_promote"),
+            "tiergym/sim/promotion.py:anybody_promotes": lambda: called("anybody_promotes", "_promotes"),
+            "tiergym/sim/promotion.py:promote_all": lambda: called("promote_all", "_promote"),
             "tests/builders.py:random_scenario": lambda: switched(words(ROOT / "tests/builders.py", "random_scenario")),
             "docs/model.md": lambda: in_page("docs/model.md", r"`\w+:(\w+)_promote`"),
         },

@@ -6,7 +6,7 @@ from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.demand import set_heat
 from tiergym.sim.layout import MAX_BLOCKS
-from tiergym.sim.pages import MARK_LOW, NODE_FAST, charge_class, clear_grant, take_from_zonelist
+from tiergym.sim.pages import NODE_FAST, charge_class, clear_grant, take_from_zonelist
 from tiergym.sim.units import PAGEBLOCK_PAGES, PAGES_PER_MIB
 from tiergym.sim.watermarks import init_per_zone_wmark_min
 
@@ -43,7 +43,7 @@ def build_blocks(m):
 def boot_kernel(m):
     """Kernel memory that is there before the workload: kernel_other, from DRAM while all of it is still free."""
     clear_grant(m)
-    take_from_zonelist(m, int(m.boot_kernel_mib * PAGES_PER_MIB), MARK_LOW, NODE_FAST, False, False)
+    take_from_zonelist(m, int(m.boot_kernel_mib * PAGES_PER_MIB), n.WMARK_LOW, NODE_FAST, False, False)
     for z in range(n.FIRST_SLOW_ZONE):
         charge_class(m, n.KERNEL_OTHER, z, m.grant_pages[z])
 

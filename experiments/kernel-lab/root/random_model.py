@@ -15,7 +15,7 @@ EMBEDDING, LAYERS, FEED_FORWARD, HEADS, HEADS_KV, VOCABULARY = 2048, 14, 5632, 1
 VERSION, ALIGNMENT = 3, 32
 UINT32, INT32, FLOAT32, STRING, ARRAY = 4, 5, 6, 8, 9
 """Types of metadata."""
-F32, Q8_0 = 0, 8
+GGML_F32, GGML_Q8_0 = 0, 8
 """Types of tensors: floats, and blocks of 32 signed bytes behind a half-precision scale."""
 BLOCK = 32
 SCALE = 0.02 / 64
@@ -100,7 +100,7 @@ def padding(length: int) -> bytes:
 def main(path: Path) -> None:
     described, offset = [], 0
     for name, shape in tensors():
-        kind = F32 if len(shape) == 1 else Q8_0
+        kind = GGML_F32 if len(shape) == 1 else GGML_Q8_0
         described.append(text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, kind, offset))
         offset += size(shape) + len(padding(size(shape)))
     known = metadata()
