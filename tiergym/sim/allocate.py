@@ -7,7 +7,7 @@ The pages got are left in `grant_pages`, per zone, for the caller to hand out.
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.kswapd import charge_reclaim, kswapd_run, wake_demotion_target, wake_kswapd
-from tiergym.sim.oom import out_of_memory
+from tiergym.sim.oom import out_of_memory, still_scanning
 from tiergym.sim.pageblocks import fill_kernel_blocks, steal_kernel_blocks
 from tiergym.sim.pages import (
     MARK_LOW,
@@ -119,6 +119,8 @@ def request(m, want, cls, nodes, slow_first, movable, direct, may_kill, restrict
         # While there is progress the retries do not count (should_reclaim_retry).
         drain_pcp(m)
         left -= take_from_zonelist(m, left, MARK_MIN, nodes, slow_first, movable)
+    if left > 0 and may_kill and still_scanning(m, nodes):
+        return want - left
     while left > 0 and may_kill and out_of_memory(m, left, cls, allowed):
         left -= take_from_zonelist(m, left, MARK_MIN, nodes, slow_first, movable)
     return want - left

@@ -31,7 +31,7 @@ _AT_RESET = """
 # Read when something happens that does not in most ticks of most machines.
 _NOW_AND_THEN = """
     lru_window_s hot_threshold_ms swap_latency_us disk_latency_us scan_mib_per_s promote_limit_mib_per_s
-    auto_movable_numa_aware auto_movable_ratio interleave_fast interleave_slow hint_fault_us
+    auto_movable_numa_aware auto_movable_ratio interleave_fast interleave_slow hint_fault_us look_us
     process_oom_score_adj process_restart_s process_lost_s
 """
 SELDOM = frozenset(f"{_AT_RESET} {_NOW_AND_THEN}".split())
@@ -170,6 +170,8 @@ def machine_dtype(regions: int) -> np.dtype:
         ("events_done", count),
         ("oom_class", count),  # of the request that last called the OOM killer
         ("oom_nodes", count),  # and the nodes it was allowed (a mask): all of them is CONSTRAINT_NONE
+        ("futile_s", f8),  # how long reclaim has been futile, in ticks one after the other
+        ("futile_tick", count),  # number of the last of them
         # kswapd
         ("kswapd_awake", count, (t,)),
         ("kswapd_class", count, (t,)),  # class whose request woke it

@@ -130,6 +130,7 @@ COSTS: tuple[Field, ...] = (
     _f("migrate_unbatched_us", 5.0, 0.01, 1000, "migrate one page alone, with its shootdown [H-migration]"),
     _f("hint_fault_us", 1.0, 0, 1000, "NUMA hint fault without migration"),
     _f("reclaim_us", 1.0, 0.01, 1000, "reclaim one clean page: scan, unmap, free (30 to 100 us per 32 [H-reclaim])"),
+    _f("look_us", 0.1, 0, 1000, "one look of a futile round of reclaim at a page that stays where it is"),
     _f("reclaim_metadata_touches", 3.0, 0, 100, "struct page and xarray cache misses per reclaimed page [W-mac]"),
     _f("throttle_per_batch", 0.002, 0, 1, "chance that a direct-reclaim batch of 32 is throttled"),
     _f("kswapd_pages_per_s", 400000, 100, 1e8, "pages one kswapd reclaims per second of its CPU"),
