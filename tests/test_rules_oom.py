@@ -98,8 +98,8 @@ def test_filling_both_tiers_kills_without_being_premature():
 
 
 def test_demotion_delays_the_kill_by_its_futile_rounds():
-    """zone_reclaimable_pages counts anonymous pages of a node that can demote, room or not: 16 rounds look at every page
-    before the verdict, two looks each (priority 12 to 0). Without demotion the first settles it [F-scan-before-kill]."""
+    """zone_reclaimable_pages counts anonymous pages of a node that can demote, room or not: 16 rounds look at every
+    page before the verdict, two looks each (priority 12 to 0). Without it the first is enough [F-scan-before-kill]."""
     look_us = 1.0
     full = {"regions": [region(0, 4000, grow_s=10)], "look_us": look_us}
     at_once = Lab(scenario(demotion="off", **full))

@@ -10,6 +10,8 @@ from tiergym.sim.pages import MARK_LOW, NODE_FAST, charge_class, clear_grant, ke
 from tiergym.sim.units import PAGEBLOCK_PAGES, PAGES_PER_MIB
 from tiergym.sim.watermarks import init_per_zone_wmark_min
 
+SCAN_DELAY_S = 1.0  # sysctl_numa_balancing_scan_delay: CPU time of a new process before the first period
+
 
 @jit
 def build_zones(m):
@@ -73,6 +75,7 @@ def build_workload(m):
     for q in range(m.processes):
         total += m.process_seldom[q].work_share
     for q in range(m.processes):
+        m.process[q].scan_s = -SCAN_DELAY_S
         m.process[q].share = m.process_seldom[q].work_share / total if total > 0.0 else 1.0 / m.processes
 
 

@@ -32,7 +32,7 @@ _AT_RESET = """
 _NOW_AND_THEN = """
     lru_window_s hot_threshold_ms swap_latency_us disk_latency_us scan_mib_per_s promote_limit_mib_per_s
     auto_movable_numa_aware auto_movable_ratio interleave_fast interleave_slow hint_fault_us look_us
-    process_oom_score_adj process_restart_s process_lost_s
+    scan_period_s process_oom_score_adj process_restart_s process_lost_s process_cpu_share
 """
 SELDOM = frozenset(f"{_AT_RESET} {_NOW_AND_THEN}".split())
 """Parameters that lie behind what a tick fetches, those of regions in `region_seldom`, of processes in
@@ -57,6 +57,7 @@ PROCESS = np.dtype(
         *_drawn("process_", p.PROCESS, False),
         ("down_s", _F8),  # time until restart; 0 when running
         ("warm_s", _F8),  # after a restart: time until it works again
+        ("scan_s", _F8),  # CPU time since NUMA balancing last scanned it
         ("born_s", _F8),  # its clock started here
         ("share", _F8),  # of the machine's work, normalised
         ("killed", _COUNT),  # number of the tick after its last kill; 0: never
@@ -65,6 +66,12 @@ PROCESS = np.dtype(
     align=True,
 )
 """One process: parameters, then its state."""
+
+MARKS = [
+    ("marked_hot", _F8),  # slow pages marked for a hint fault that will come within the hot threshold
+    ("marked_cold", _F8),  # and of one that will come later
+]
+"""State of a region behind what a tick fetches."""
 
 REGION = np.dtype(
     [
@@ -183,7 +190,8 @@ def machine_dtype(regions: int) -> np.dtype:
         ("reclaim_files_only", count),  # the present reclaim may neither demote nor swap what swap backs
         ("reclaim_scanned", wide),  # pages that the last reclaim looked at
         ("promote_credit", f8),
-        ("promote_part", f8),  # hint faults that have not added up to a page yet
+        ("promote_part", f8),  # candidates that have not added up to a page yet
+        ("hint_part", f8),  # hint faults likewise
         # overheads, in seconds of one worker
         ("owed_s", f8, (n.N_CAUSES,)),  # charged in this tick, not yet paid
         ("moved_bytes", f8, (t,)),  # read or written by migration, reclaim and promotion
@@ -222,7 +230,7 @@ def machine_dtype(regions: int) -> np.dtype:
     ]
     fields += [field for field in drawn if field[0] in SELDOM]
     fields += [
-        ("region_seldom", _drawn("region_", p.REGION, True), (regions,)),
+        ("region_seldom", [*_drawn("region_", p.REGION, True), *MARKS], (regions,)),
         ("process_seldom", _drawn("process_", p.PROCESS, True), (p.N_PROCESSES,)),
         ("block_state", count, (MAX_BLOCKS,)),
         ("block_unmovable", count, (MAX_BLOCKS,)),

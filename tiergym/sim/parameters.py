@@ -107,6 +107,7 @@ KERNEL: tuple[Field, ...] = (
     _f("lru_window_s", 4.0, 0.01, 3600, "age of a page when reclaim looks at it again (LRU rotation)"),
     _f("hot_threshold_ms", 1000, 1, 100000, "numa_balancing hint-fault latency below which a page is hot"),
     _f("scan_mib_per_s", 256, 0, 1e6, "numa_balancing_scan_size_mb per scan_period_min of 1 s"),
+    _f("scan_period_s", 1.0, 0.01, 3600, "CPU time of a process from one pass of numa_balancing's scan to the next"),
     _f("promote_limit_mib_per_s", 65536, 0, 1e7, "numa_balancing_promote_rate_limit_MBps"),
     _e("auto_movable_numa_aware", 1, SWITCH, "memory_hotplug.auto_movable_numa_aware"),
     _f("auto_movable_ratio", 301, 0, 10000, "memory_hotplug.auto_movable_ratio, percent"),
@@ -162,6 +163,7 @@ PROCESS: tuple[Field, ...] = (
     _f("lost_s", 5.0, 0, 3600, "seconds of its work that a kill throws away"),
     _e("mempolicy", 0, MEMPOLICIES, "task policy: where its page tables go"),
     _i("vmas", 64, 1, 1e6, "mappings: slab for vm_area_struct"),
+    _f("cpu_share", 1.0, 0, 1, "CPU time of its busiest thread per second: numa_balancing scans by it"),
 )
 
 REGION: tuple[Field, ...] = (

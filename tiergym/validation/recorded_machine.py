@@ -54,6 +54,12 @@ EMULATED_LOOK_US = 21
 """A page that stays, looked at before a kill: with 285,000 of them two kernels took 128 and 188 s to the verdict, with
 the rounds that a page of progress starts anew."""
 
+EMULATED_REFERENCES_PER_S = 1_000_000
+EMULATED_TOUCHES_PER_S = 45_000
+EMULATED_FILE_TOUCHES_PER_S = 200_000
+"""What a thread does in a second of CPU time, if nothing else: NUMA balancing's first pass comes after 100,000 touched
+pages or more, and one pass after 2.1 million references by two threads that slept between them."""
+
 LEAST_MANAGED = 0.65
 """Below this share of managed pages the size in meta.json is not the size that the kernel works with."""
 

@@ -22,7 +22,16 @@ from tiergym.sim.units import PAGE_BYTES
 from tiergym.specs import Scenario
 from tiergym.specs.reading import complete_sections
 from tiergym.specs.table import build_table
-from tiergym.validation.recorded_machine import Start, action_modes, first_sample, sections, thp_came_late
+from tiergym.validation.recorded_machine import (
+    EMULATED_FILE_TOUCHES_PER_S,
+    EMULATED_REFERENCES_PER_S,
+    EMULATED_TOUCHES_PER_S,
+    Start,
+    action_modes,
+    first_sample,
+    sections,
+    thp_came_late,
+)
 from tiergym.validation.requests import SLEEPING_TEXT, SYSTEM, Requests, between_samples, read_requests
 
 CLASSES = ("page_tables", "kernel_stacks", "slab_unreclaim", "slab_reclaim", "anon", "file")
@@ -230,7 +239,29 @@ def asked_at(record: Any, start: Start, requests: Requests, k: int, others: int)
         touched_last=sleeping_text if sleeps else (),
         touched_first=() if sleeps else sleeping_text,
         blocks={kind: blocks.count(kind) for kind in dict.fromkeys(blocks)},
+        cpu_share=[_cpu_share(requests, name, k, int(record["workers"])) for name in names],
     )
+
+
+def _cpu_share(requests: Requests, process: str, k: int, threads: int) -> float:
+    """CPU time per second of a process's busiest thread at step k, by its touches and its threads' references.
+
+    Mapped file pages come several to a fault. The small pages of all processes, which are the system's here, are
+    scanned while somebody touches anonymous memory: it is among their pages that a scan then meets one in use.
+    """
+    if process == SYSTEM:
+        own = (region for region in requests.regions if region.process != SYSTEM and region.kind == "anon")
+        return float(any(region.target[k] > region.target[k - 1] for region in own))
+    seconds, busy_s = float(requests.t_s[k] - requests.t_s[k - 1]), 0.0
+    for region in requests.regions:
+        if region.process == process:
+            files = region.kind == "zero" and region.density == 1.0
+            touches_per_s = EMULATED_FILE_TOUCHES_PER_S if files else EMULATED_TOUCHES_PER_S
+            busy_s += max(0.0, float(region.target[k] - region.target[k - 1])) / touches_per_s
+            if region.access_hz is not None:
+                references = float(region.access_hz[k] * region.target[k]) * seconds
+                busy_s += max(0.0, references) / threads / EMULATED_REFERENCES_PER_S
+    return min(1.0, busy_s / seconds)
 
 
 def _somebody_sleeps(record: Any, requests: Requests, k: int) -> bool:

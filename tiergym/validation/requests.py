@@ -44,6 +44,7 @@ DISK_FILES_PER_CACHE_PAGE = 16  # inodes of 256 bytes in the inode table
 TEST_PROCESSES = 4
 TEST_SYSFS_BYTES = 8 * PAGE_BYTES  # dentries and inodes of the files under /sys/devices/system/memory
 RUNNING_TEXT_PAGES = 40  # text of the sampler and its shell, which stays however long reclaim goes on (recordings)
+BALANCED_TEXT_HZ = 0.3  # of sleeping programs' text under NUMA balancing (recordings: it goes in the storm of a pass)
 STACKS_PER_TABLE = 64  # user stacks of 32 KiB
 POLICIES = {("bind", 0): "bind_fast", ("bind", 1): "bind_slow", ("pref", 1): "prefer_slow"}
 
@@ -187,7 +188,7 @@ def _system_regions(t_s: Series, start: Start, tasks: list[Task]) -> list[Region
     # The classic LRU keeps what is on its active list, and an initramfs is; generations go by age alone.
     active_files = 0.0 if start.generations or not start.active_anon else 1.0
     # Pages that NUMA balancing has unmapped for a hint fault have no accessed bit; beside them text looks referenced.
-    text_hz = 1.0 if active_files or start.balancing else 0.0
+    text_hz = BALANCED_TEXT_HZ if start.balancing else active_files
     per_table = max(anon, 1) / max(sum(start.tables) - 2, 1)
     images = process_count(t_s, tasks, shell=SHELL_SHARE) * IMAGE_PAGES
     heaps = zero.copy()
