@@ -6,6 +6,7 @@ The pages got are left in `grant_pages`, per zone, for the caller to hand out.
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
+from tiergym.sim.dirty import dirty_room, note_written
 from tiergym.sim.kswapd import charge_reclaim, kswapd_run, wake_demotion_target, wake_kswapd
 from tiergym.sim.oom import out_of_memory, still_scanning
 from tiergym.sim.pageblocks import fill_kernel_blocks, steal_kernel_blocks
@@ -204,6 +205,28 @@ def allocate_user(m, cls, want, mempolicy):
     if want <= 0:
         return 0
     got = request_by_policy(m, want, cls, mempolicy, True, False)
+    hand_out(m, cls)
+    if mempolicy == n.MPOL_DEFAULT:
+        m.counters[n.C_USER_FALLBACK_SLOW] += on_tier(m.grant_pages, n.SLOW)
+    return got
+
+
+@jit
+def allocate_written(m, cls, want, mempolicy, written_share):
+    """As `allocate_user`, where `written_share` of the pages is for write(2) (__GFP_WRITE).
+
+    The fast path takes none of these from a node over its dirty limit; where both are, the slow path asks no more.
+    """
+    clear_grant(m)
+    if want <= 0:
+        return 0
+    written = int(want * written_share + 0.5)
+    got = 0
+    if mempolicy == n.MPOL_DEFAULT:
+        beyond = written - min(written, dirty_room(m, n.FAST))
+        got = take_from_zonelist(m, min(beyond, dirty_room(m, n.SLOW)), MARK_LOW, NODE_SLOW, True, True)
+    got += request_by_policy(m, want - got, cls, mempolicy, True, False)
+    note_written(m, min(written, got), got)
     hand_out(m, cls)
     if mempolicy == n.MPOL_DEFAULT:
         m.counters[n.C_USER_FALLBACK_SLOW] += on_tier(m.grant_pages, n.SLOW)

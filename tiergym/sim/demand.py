@@ -14,6 +14,7 @@ THREAD_SLAB_BYTES = 11300.0  # task_struct with FPU state, its slab's slack, and
 SOCKET_SLAB_BYTES = 3072.0  # sock, dst, skbuff heads of one connection
 VMA_SLAB_BYTES = 256.0  # vm_area_struct and its maple node's share
 FILE_SLAB_BYTES = 1320.0  # dentry 192 B + ext4_inode 1128 B
+BUFFER_HEAD_BYTES = 105.0  # buffer_head, 39 to a page: one per block of ext4, which has them for what was written
 XARRAY_BYTES_PER_PAGE = 584.0 / 63.0
 """Nodes of 64 slots over cached pages, and over nodes: 1/64 + 1/64^2 + ... = 1/63 node per page, 0.226 % of the bytes
 cached [K-object-sizes]."""
@@ -229,19 +230,22 @@ def demand_pools(m):
     renew_objects(m, n.SLAB_POOL_UNRECLAIM, churn)
     m.slab_births[n.SLAB_POOL_UNRECLAIM] = demand_slab(m, n.SLAB_POOL_UNRECLAIM, held / object_bytes)
 
-    cached = 0
+    cached, heads = 0, 0.0
     for r in range(m.regions):
         region = m.region[r]
         if region.kind != n.KIND_ANON and region.kind != n.KIND_ZERO:
             # A reclaimed page leaves a shadow entry, so its xarray node stays (mm/workingset.c).
             cached += resident_pages(m, r) + region.out_pages
+            if region.written_share > 0.0:
+                heads += resident_pages(m, r) * region.written_share  # they go with the page (try_to_free_buffers)
     m.files_shrunk *= max(0.0, 1.0 - m.pool_lookup_hz[n.POOL_FILES] * m.dt_s)
     files = m.pool_now[n.POOL_FILES] * FILE_SLAB_BYTES / object_bytes
     shrinkable = files * (1.0 - m.pool_pinned_share[n.POOL_FILES])
     m.files_shrunk = min(m.files_shrunk, shrinkable)
     m.files_objects = shrinkable
     renew_objects(m, n.SLAB_POOL_RECLAIM, m.pool_turnover[n.POOL_FILES])
-    target = files - m.files_shrunk + cached * XARRAY_BYTES_PER_PAGE / object_bytes
+    held = cached * XARRAY_BYTES_PER_PAGE + heads * BUFFER_HEAD_BYTES
+    target = files - m.files_shrunk + held / object_bytes
     m.slab_births[n.SLAB_POOL_RECLAIM] = demand_slab(m, n.SLAB_POOL_RECLAIM, target)
 
 

@@ -2,10 +2,11 @@
 sub-rounds, as they do on a machine where all of them run at once."""
 
 from tiergym.sim import names as n
-from tiergym.sim.allocate import allocate_huge, allocate_kernel, allocate_user
+from tiergym.sim.allocate import allocate_huge, allocate_kernel, allocate_user, allocate_written
 from tiergym.sim.compile import jit
 from tiergym.sim.damon import damon_promote, damon_promotes
 from tiergym.sim.demand import tables_wanted
+from tiergym.sim.dirty import write_back
 from tiergym.sim.headroom import keep_headroom, wants_headroom
 from tiergym.sim.kswapd import end_writeback, kswapd_run, run_woken_kswapds, set_kswapd_pace
 from tiergym.sim.pageblocks import boost_at_random
@@ -192,7 +193,11 @@ def touch(m, r, new, again):
         region.out_pages += mapped  # do_anonymous_page maps the shared zero page: a table entry, no page
         return mapped
     huge = touch_huge(m, r, mapped)
-    got = huge + allocate_user(m, region_class(m, r), mapped - huge + again, int(region.mempolicy))
+    cls, policy = region_class(m, r), int(region.mempolicy)
+    if region.written_share > 0.0 and not swap_backed(m, r):
+        got = huge + allocate_written(m, cls, mapped - huge + again, policy, region.written_share)
+    else:
+        got = huge + allocate_user(m, cls, mapped - huge + again, policy)
     for z in range(n.N_ZONES):
         region.pages[z] += m.grant_pages[z]
     charge_refaults(m, r, min(got, again))
@@ -247,6 +252,7 @@ def serve_demand(m):
     for r in range(m.regions):
         m.region[r].promoted = 0
     end_writeback(m)
+    write_back(m)
     for tier in range(n.N_TIERS):
         set_kswapd_pace(m, tier)
     if wanted == 0 and births <= 0.0:

@@ -152,6 +152,7 @@ def machine_dtype(regions: int) -> np.dtype:
         ("pcp_refill_pages", count, (z,)),
         ("rcu_cached_pages", count),  # kernel pages of DRAM that the next reclaim gets back
         ("used_pages", count, (c, z)),
+        ("dirty_pages", f8, (t,)),  # file pages that the disk does not have yet
         ("min_pages", count, (z,)),
         ("low_pages", count, (z,)),
         ("high_pages", count, (z,)),
