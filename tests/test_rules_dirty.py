@@ -1,18 +1,20 @@
 """Dirty page cache: the limit of a node, what it spreads, and what writing back does to it."""
 
+from typing import Any
+
 import pytest
 
 from tests.builders import Lab, scenario
 from tiergym.sim import names as n
 from tiergym.sim.units import PAGES_PER_MIB
 
-WRITTEN = {"kind": "cache", "mib": 600, "grow_s": 4, "written_share": 1}
-KEPT_DIRTY = {"dirty_expire_s": 3600, "dirty_background_ratio": 100}
+WRITTEN: dict[str, Any] = {"kind": "cache", "mib": 600, "grow_s": 4, "written_share": 1}
+KEPT_DIRTY: dict[str, Any] = {"dirty_expire_s": 3600, "dirty_background_ratio": 100}
 DRAM = 1024 * PAGES_PER_MIB
 
 
 def test_written_cache_leaves_a_node_at_its_dirty_limit_though_it_has_pages_free():
-    """get_page_from_freelist passes over a node that is not node_dirty_ok: above vm.dirty_ratio of what may be dirty."""
+    """get_page_from_freelist passes over a node that is not node_dirty_ok: above its share of dirty pages."""
     lab = Lab(scenario(regions=[WRITTEN], **KEPT_DIRTY)).ticks(20)
     assert lab.m["dirty_pages"][n.FAST] == pytest.approx(0.2 * DRAM, rel=0.05)
     assert lab.region_on(0, n.FAST) == pytest.approx(0.2 * DRAM, rel=0.05)
@@ -29,7 +31,7 @@ def test_what_was_only_read_is_not_spread():
 
 
 def test_with_all_nodes_at_their_limit_the_slow_path_asks_no_more():
-    """__alloc_pages_slowpath clears spread_dirty_pages and finds DRAM first again; no kswapd of a balanced node wakes."""
+    """__alloc_pages_slowpath clears spread_dirty_pages and finds DRAM first again; a balanced node wakes nobody."""
     lab = Lab(scenario(regions=[WRITTEN], dirty_ratio=5, **KEPT_DIRTY)).ticks(20)
     assert lab.region_on(0, n.FAST) > 0.3 * DRAM
     assert lab.total("kswapd_wakeups_fast") == 0
@@ -37,7 +39,9 @@ def test_with_all_nodes_at_their_limit_the_slow_path_asks_no_more():
 
 def test_dirty_cache_is_written_when_it_is_old_and_beyond_the_background_limit():
     """wb_check_old_data_flush and wb_check_background_flush: clean pages no longer count against the limit."""
-    for kernel in ({"dirty_expire_s": 0.5, "dirty_background_ratio": 100}, {"dirty_background_ratio": 1}):
+    old: dict[str, Any] = {"dirty_expire_s": 0.5, "dirty_background_ratio": 100}
+    many: dict[str, Any] = {"dirty_background_ratio": 1}
+    for kernel in (old, many):
         lab = Lab(scenario(regions=[WRITTEN], **kernel)).ticks(40)
         assert lab.m["dirty_pages"].sum() < 0.02 * 3 * DRAM
         assert lab.region_on(0, n.SLOW) < 0.1 * lab.region_on(0, n.FAST)

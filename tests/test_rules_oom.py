@@ -1,5 +1,7 @@
 """The OOM killer: whom it kills, what that frees and what it costs."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -101,7 +103,7 @@ def test_demotion_delays_the_kill_by_its_futile_rounds():
     """zone_reclaimable_pages counts anonymous pages of a node that can demote, room or not: 16 rounds look at every
     page before the verdict, two looks each (priority 12 to 0). Without it the first is enough [F-scan-before-kill]."""
     look_us = 1.0
-    full = {"regions": [region(0, 4000, grow_s=10)], "look_us": look_us}
+    full: dict[str, Any] = {"regions": [region(0, 4000, grow_s=10)], "look_us": look_us}
     at_once = Lab(scenario(demotion="off", **full))
     later = Lab(scenario(demotion="on", **full))
     assert killed(at_once) == killed(later) == [0]
