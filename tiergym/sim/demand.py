@@ -4,9 +4,18 @@ import math
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
-from tiergym.sim.pages import RELEASE_STEPS, class_on_tier, free_class, release_pages, release_zone
-from tiergym.sim.regions import fast_pages, leaf_tables_needed, resident_pages, trim_tables, unmap
-from tiergym.sim.slab import free_in_order, free_objects
+from tiergym.sim.pages import (
+    RELEASE_STEPS,
+    charge_class,
+    class_on_tier,
+    free_class,
+    kernel_zone,
+    release_pages,
+    release_zone,
+    take_from_zone,
+)
+from tiergym.sim.regions import fast_pages, leaf_tables_needed, resident_pages, swap_backed, trim_tables, unmap
+from tiergym.sim.slab import add_slab_pages, free_in_order, free_objects
 from tiergym.sim.units import PAGE_BYTES, PAGES_PER_MIB
 
 STACK_PAGES = 4  # THREAD_SIZE 16 KiB, VMAP_STACK (kernel/fork.c)
@@ -230,7 +239,7 @@ def demand_pools(m):
     renew_objects(m, n.SLAB_POOL_UNRECLAIM, churn)
     m.slab_births[n.SLAB_POOL_UNRECLAIM] = demand_slab(m, n.SLAB_POOL_UNRECLAIM, held / object_bytes)
 
-    cached, heads = 0, 0.0
+    cached, heads, swapped = 0, 0.0, 0
     for r in range(m.regions):
         region = m.region[r]
         if region.kind != n.KIND_ANON and region.kind != n.KIND_ZERO:
@@ -238,15 +247,39 @@ def demand_pools(m):
             cached += resident_pages(m, r) + region.out_pages
             if region.written_share > 0.0:
                 heads += resident_pages(m, r) * region.written_share  # they go with the page (try_to_free_buffers)
+        if swap_backed(m, r):
+            swapped += region.out_pages + region.swap_cached[n.FAST] + region.swap_cached[n.SLOW]
     m.files_shrunk *= max(0.0, 1.0 - m.pool_lookup_hz[n.POOL_FILES] * m.dt_s)
     files = m.pool_now[n.POOL_FILES] * FILE_SLAB_BYTES / object_bytes
     shrinkable = files * (1.0 - m.pool_pinned_share[n.POOL_FILES])
     m.files_shrunk = min(m.files_shrunk, shrinkable)
     m.files_objects = shrinkable
     renew_objects(m, n.SLAB_POOL_RECLAIM, m.pool_turnover[n.POOL_FILES])
-    held = cached * XARRAY_BYTES_PER_PAGE + heads * BUFFER_HEAD_BYTES
+    held = (cached + swapped) * XARRAY_BYTES_PER_PAGE + heads * BUFFER_HEAD_BYTES
+    swap_cache_nodes(m, swapped * XARRAY_BYTES_PER_PAGE / object_bytes)
     target = files - m.files_shrunk + held / object_bytes
     m.slab_births[n.SLAB_POOL_RECLAIM] = demand_slab(m, n.SLAB_POOL_RECLAIM, target)
+
+
+@jit
+def swap_cache_nodes(m, nodes):
+    """The swap cache's xarray now has `nodes`; a swapped page leaves a shadow entry there, until its slot is free
+    (mm/swap_state.c: __delete_from_swap_cache).
+
+    New ones are allocated by whoever reclaims, and PF_MEMALLOC looks at no mark: DRAM has them.
+    """
+    per_page = int(m.slab_objects_per_page)
+    want = int((nodes - m.swap_nodes) / per_page)
+    if want <= 0:
+        m.swap_nodes = min(m.swap_nodes, nodes)
+        return
+    z = kernel_zone(m)
+    got = take_from_zone(m, z, want, 0)
+    if got > 0:
+        charge_class(m, n.SLAB_RECLAIM, z, got)
+        m.counters[n.C_PGALLOC_FAST] += got
+        add_slab_pages(m, n.SLAB_POOL_RECLAIM, n.FAST, got, float(got * per_page))
+    m.swap_nodes += want * per_page
 
 
 @jit

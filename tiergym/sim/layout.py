@@ -173,6 +173,7 @@ def machine_dtype(regions: int) -> np.dtype:
         ("files_shrunk", f8),  # objects that shrinkers took and nobody has looked up again
         ("memmap_slow_share", f8),  # of the slow tier's struct pages, those in its own blocks
         ("swap_free_pages", count),
+        ("swap_nodes", f8),  # objects of the swap cache's xarray that reclaim has allocated
         ("writeback_pages", count, (z,)),  # in the swap cache until the device has written them
         ("grant_pages", count, (z,)),  # what the last request got, per zone
         ("events_done", count),
