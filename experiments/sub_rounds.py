@@ -22,7 +22,7 @@ def fine_rounds(m, wanted, births):
     """At least 16 sub-rounds, and four per low-to-high gap of what is wanted."""
     gap = 1
     for z in range(n.FIRST_SLOW_ZONE):
-        gap += m.high_pages[z] - m.low_pages[z]
+        gap += m.wmark_pages[n.WMARK_HIGH, z] - m.wmark_pages[n.WMARK_LOW, z]
     return min(max(4 * ((wanted + int(births / m.slab_objects_per_page)) // gap) + 1, 16), 256)
 
 

@@ -156,7 +156,7 @@ class Lab:
 def assert_books_balance(records: NDArray[np.void]) -> None:
     """Every page of every zone is free, on a per-CPU list, or in exactly one class, and nothing is negative."""
     for field in ("managed_pages", "free_pages", "pcp_pages", "used_pages", "swap_free_pages", "block_unmovable",
-                  "min_pages", "boost_pages", "writeback_pages"):  # fmt: skip
+                  "wmark_pages", "boost_pages", "writeback_pages"):  # fmt: skip
         assert (records[field] >= 0).all(), field
     for field in ("pages", "leaf", "upper", "out_pages", "out_premature", "swap_cached"):
         assert (records["region"][field] >= 0).all(), field
@@ -266,15 +266,15 @@ def random_scenario(block_mib: int, dram_mib: float, slow_blocks: list[int], dt_
         dram_latency_ns=between(60, 200),
         slow_latency_ns=between(200, 1000),
         slow_read_gbps=orders(0.5, 100),
-        dram_curve=either("spr", "graviton3", "skylake", "cascade_lake"),
-        slow_curve=either("cxl", "skylake_remote", "cascade_lake_remote"),
+        dram_curve=either(*n.DRAM_CURVES),
+        slow_curve=either(*n.SLOW_CURVES),
         slow_knee=between(0.1, 0.95),
         slow_ceiling=between(1, 10),
         watermark_scale_factor=either(10, 100, 500),
         min_free_kib=either(0, 1024, 8192),
         thp=either("off", "on"),
         demotion=either("off", "on"),
-        numa_balancing=either("off", "normal", "tiering"),
+        numa_balancing=either(*n.NUMA_BALANCING),
         damon_promotion=either("off", "off", "on"),
         interleave_fast=either(1, 9),
         boot_memmap=either("dram", "slow"),

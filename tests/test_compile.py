@@ -17,10 +17,11 @@ import pytest
 
 from tiergym.env.threads import _pool, on_threads, take
 from tiergym.sim import compile as compiling
-from tiergym.sim import compile_cache
+from tiergym.sim import compile_cache, numba_changes
 from tiergym.sim.compile import jit
 from tiergym.sim.compile_cache import cache_dir, source_hash
 
+ROOT = Path(__file__).resolve().parents[1]
 CALLEE = """
     from tiergym.sim.compile import jit
 
@@ -51,7 +52,7 @@ def package(tmp_path: Path) -> Path:
     (root / "env").mkdir()
     for name in ("__init__.py", "sim/__init__.py", "env/__init__.py"):
         (root / name).touch()
-    for module in (compiling, compile_cache):
+    for module in (compiling, compile_cache, numba_changes):
         shutil.copy(Path(str(module.__file__)), root / "sim")
     (root / "sim" / "caller.py").write_text(textwrap.dedent(CALLER))
     write_callee(root, 1)
@@ -341,3 +342,16 @@ def test_code_cached_by_several_processes_is_kept_apart(tmp_path: Path) -> None:
 
     assert [*totals("1"), *totals("50")] == ["14", "14"]
     assert totals("1", "50") == totals("50", "1") == ["14", "14"]
+
+
+def test_plain_numba_gives_the_same_bits_and_shares_no_cache(tmp_path: Path) -> None:
+    """All shipped scenarios, compiled with `tiergym.sim.numba_changes` and without, which changes speed alone."""
+
+    def shown(**environment: str) -> str:
+        command = [sys.executable, str(ROOT / "experiments" / "trajectory_hash.py")]
+        return subprocess.run(
+            command, env=os.environ | environment, check=True, capture_output=True, text=True, cwd=ROOT
+        ).stdout
+
+    assert shown(TIERGYM_PLAIN_NUMBA="1", NUMBA_CACHE_DIR=str(tmp_path)) == shown()
+    assert list(tmp_path.iterdir()) == []

@@ -11,6 +11,7 @@ FAMILIES = (
     ("", n.SWITCH),
     ("", n.TIERS),
     ("", n.ZONES),
+    ("WMARK_", n.WMARKS),
     ("", n.CLASSES),
     ("", n.PLACEMENT_MODES),
     ("KIND_", n.KINDS),

@@ -20,7 +20,7 @@ Fields = dict[str | tuple[str, int] | tuple[str, int, int], float]
 BLANK: Fields = {
     **{("managed_pages", zone): pages for zone, pages in enumerate((1000, 2000, 3000, 4000, 6000))},
     **{("free_pages", zone): 100 for zone in range(n.N_ZONES)},
-    **{("low_pages", zone): 100 for zone in range(n.N_ZONES)},
+    **{("wmark_pages", n.WMARK_LOW, zone): 100 for zone in range(n.N_ZONES)},
     "dt_s": 0.25,
     "swap_mib": 4,
     "blocks": 8,
@@ -47,9 +47,9 @@ def of_zones_and_classes() -> Iterator[Shown]:
     for zone, name in enumerate(n.ZONES):
         free = 0.25 * BLANK["managed_pages", zone]
         yield Shown(f"free.{name}", {("free_pages", zone): free}, 0.25, {in_dram.get(name, f"above_low.{name}")})
-    yield Shown("above_low.fast", {("low_pages", n.NORMAL): 25}, 20 * 75 / 6000)
-    yield Shown("above_low.slow_normal", {("low_pages", n.SLOW_NORMAL): 50}, 20 * 50 / 4000)
-    yield Shown("above_low.slow_movable", {("low_pages", n.SLOW_MOVABLE): 25}, 20 * 75 / 6000)
+    yield Shown("above_low.fast", {("wmark_pages", n.WMARK_LOW, n.NORMAL): 25}, 20 * 75 / 6000)
+    yield Shown("above_low.slow_normal", {("wmark_pages", n.WMARK_LOW, n.SLOW_NORMAL): 50}, 20 * 50 / 4000)
+    yield Shown("above_low.slow_movable", {("wmark_pages", n.WMARK_LOW, n.SLOW_MOVABLE): 25}, 20 * 75 / 6000)
     for cls, name in enumerate(n.CLASSES):
         fast, slow = ("used_pages", cls, n.DMA32), ("used_pages", cls, n.SLOW_NORMAL)
         kernel = cls >= n.FIRST_KERNEL_CLASS

@@ -218,7 +218,7 @@ def test_a_command_on_this_machine(tmp_path: Path):
     assert [event.event for event in recording.events] == ["phase:start", "child_exit", "phase:end"]
     assert recording.events[1].detail.endswith("status=3")
     assert recording.meta["completed"] and recording.meta["command"] == [sys.executable, "load.py"]
-    assert recording.meta["dram_mib"] > 0 and len(recording.t_s) > 10
+    assert recording.meta["dram_mib"] > 0 and len(recording.t_s) > 5  # 22, where the machine is not busy
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

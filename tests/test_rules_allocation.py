@@ -24,7 +24,7 @@ def test_falling_back_to_cxl_wakes_nobody():
     """mm/page_alloc.c: get_page_from_freelist takes from any zone above low; only the slow path wakes kswapd."""
     lab = Lab(scenario(regions=[DATA], demotion="on")).ticks(40)
     assert lab.region_on(0, n.SLOW) > 180_000
-    assert lab.free(n.FAST) == lab.m["low_pages"][n.NORMAL]
+    assert lab.free(n.FAST) == lab.m["wmark_pages"][n.WMARK_LOW, n.NORMAL]
     for counter in ("kswapd_wakeups_fast", "kswapd_wakeups_slow", "allocstall", "pgdemote_kswapd", "pgdemote_direct"):
         assert lab.total(counter) == 0, counter
     assert lab.total("user_fallback_slow") == lab.region_on(0, n.SLOW)
@@ -54,8 +54,8 @@ def test_headroom_of_a_restricted_request_is_low_minus_min_then_a_premature_oom(
     """__alloc_pages_slowpath: with nothing to reclaim in DRAM, stacks get low - min pages; then out_of_memory kills
     although CXL is nearly free [F-guest-oom]."""
     lab = Lab(crowded(), modes={"place.kstack": "restrict"}).ticks(16)
-    assert lab.free(n.FAST) == lab.m["low_pages"][n.NORMAL]
-    headroom = lab.m["low_pages"][n.NORMAL] - lab.m["min_pages"][n.NORMAL]
+    assert lab.free(n.FAST) == lab.m["wmark_pages"][n.WMARK_LOW, n.NORMAL]
+    headroom = lab.m["wmark_pages"][n.WMARK_LOW, n.NORMAL] - lab.m["wmark_pages"][n.WMARK_MIN, n.NORMAL]
     before = 0
     while lab.total("oom_kill") == 0:
         before = lab.on(n.KSTACK, n.FAST)
@@ -76,8 +76,11 @@ def test_the_same_stacks_fall_back_without_harm():
 def test_prefer_fast_takes_down_to_min_then_falls_back():
     """alloc_pages_preferred_many: pass one wakes kswapd and takes down to min, pass two falls back."""
     lab = Lab(crowded(), modes={"place.kstack": "prefer_fast"}).ticks(130)
-    assert lab.free(n.FAST) == lab.m["min_pages"][n.NORMAL]
-    assert lab.on(n.KSTACK, n.FAST) == lab.m["low_pages"][n.NORMAL] - lab.m["min_pages"][n.NORMAL]
+    assert lab.free(n.FAST) == lab.m["wmark_pages"][n.WMARK_MIN, n.NORMAL]
+    assert (
+        lab.on(n.KSTACK, n.FAST)
+        == lab.m["wmark_pages"][n.WMARK_LOW, n.NORMAL] - lab.m["wmark_pages"][n.WMARK_MIN, n.NORMAL]
+    )
     assert lab.on(n.KSTACK, n.FAST) + lab.on(n.KSTACK, n.SLOW) == 1600
     assert lab.total("kswapd_wakeups_fast") > 0
     assert lab.total("allocstall") == lab.total("oom_kill") == 0
@@ -158,7 +161,7 @@ def test_huge_pages_stay_in_dram_and_drain_it_to_min():
     small = Lab(scenario(regions=[DATA])).ticks(40)
     huge = Lab(scenario(regions=[DATA | {"thp_share": 1}], thp="on")).ticks(40)
     m = huge.m
-    assert m["min_pages"][n.NORMAL] <= huge.free(n.FAST) < m["min_pages"][n.NORMAL] + 512
+    assert m["wmark_pages"][n.WMARK_MIN, n.NORMAL] <= huge.free(n.FAST) < m["wmark_pages"][n.WMARK_MIN, n.NORMAL] + 512
     assert m["region"]["huge"][0] > 200_000
     assert m["region"]["huge"][0] <= huge.region_on(0, n.FAST)
     assert huge.on(n.PT_LEAF, n.FAST) + huge.on(n.PT_LEAF, n.SLOW) == 900
@@ -169,7 +172,7 @@ def test_huge_pages_stay_in_dram_and_drain_it_to_min():
 def test_per_cpu_lists_blur_the_low_mark_by_one_refill():
     """mm/page_alloc.c: rmqueue_bulk refills a batch at once, so the last one leaves pages on the list [F-fallback]."""
     lab = Lab(scenario(regions=[DATA], pcp_batch_pages=63)).ticks(40)
-    low = lab.m["low_pages"][n.NORMAL]
+    low = lab.m["wmark_pages"][n.WMARK_LOW, n.NORMAL]
     assert low - 63 < lab.free(n.FAST) <= low
     assert low <= lab.free(n.FAST) + lab.m["pcp_pages"][n.NORMAL] < low + 63
 

@@ -22,12 +22,12 @@ def test_it_fills_dram_to_min_and_numa_balancing_only_to_high():
     """A GFP_NOWAIT request passes the min mark (slow path), migrate_balanced_pgdat asks for high."""
     damon = lab({}).ticks(22)  # NORMAL, so that page tables fall back and nobody is killed
     m = damon.m
-    assert m["min_pages"][n.NORMAL] <= damon.free(n.FAST) <= m["min_pages"][n.NORMAL] + 1
+    assert m["wmark_pages"][n.WMARK_MIN, n.NORMAL] <= damon.free(n.FAST) <= m["wmark_pages"][n.WMARK_MIN, n.NORMAL] + 1
     assert damon.total("pgpromote_success") > 0
     assert damon.total("kswapd_wakeups_fast") > 0  # for nothing: no swap, no demotion
     balancing = lab({}, damon_promotion="off", numa_balancing="tiering").ticks(22)
     assert balancing.total("pgpromote_success") == 0
-    assert balancing.free(n.FAST) > m["min_pages"][n.NORMAL] + 64
+    assert balancing.free(n.FAST) > m["wmark_pages"][n.WMARK_MIN, n.NORMAL] + 64
 
 
 @pytest.mark.parametrize(

@@ -53,15 +53,15 @@ def test_a_later_range_may_take_its_struct_pages_from_cxl():
 
 def test_onlining_as_normal_lowers_drams_min():
     """__setup_per_zone_wmarks: min_free_kbytes is shared out over all zones but MOVABLE [F-watermarks]."""
-    before = Lab(scenario(slow_mib=0)).ticks(1).m["min_pages"][n.NORMAL]
+    before = Lab(scenario(slow_mib=0)).ticks(1).m["wmark_pages"][n.WMARK_MIN, n.NORMAL]
     normal, movable = Lab(scenario()).ticks(1), Lab(scenario(), modes=MOVABLE).ticks(1)
-    assert abs(movable.m["min_pages"][n.NORMAL] - before) <= 5  # recomputed with the high marks in place
-    assert normal.m["min_pages"][n.NORMAL] < 0.6 * before
+    assert abs(movable.m["wmark_pages"][n.WMARK_MIN, n.NORMAL] - before) <= 5  # recomputed with the high marks in place
+    assert normal.m["wmark_pages"][n.WMARK_MIN, n.NORMAL] < 0.6 * before
     later = Lab(scenario(events=[add(2048)])).ticks(10)
     assert later.m["managed_pages"][n.SLOW_NORMAL] == 0
-    assert later.m["min_pages"][n.NORMAL] == before
+    assert later.m["wmark_pages"][n.WMARK_MIN, n.NORMAL] == before
     later.ticks(10)
-    assert later.m["min_pages"][n.NORMAL] == normal.m["min_pages"][n.NORMAL]
+    assert later.m["wmark_pages"][n.WMARK_MIN, n.NORMAL] == normal.m["wmark_pages"][n.WMARK_MIN, n.NORMAL]
 
 
 def test_auto_movable_makes_a_cpuless_node_normal():
@@ -132,17 +132,17 @@ def test_a_block_stays_if_its_data_fits_nowhere_else():
     assert lab.total("blocks_offlined") == 0
     assert lab.total("blocks_failed") == 16
     assert lab.total("oom_kill") == 0  # RETRY_MAYFAIL
-    assert lab.free(n.FAST) >= lab.m["min_pages"][n.NORMAL]
+    assert lab.free(n.FAST) >= lab.m["wmark_pages"][n.WMARK_MIN, n.NORMAL]
     assert lab.region_on(0, n.FAST) + lab.region_on(0, n.SLOW) == 2000 * PAGES_PER_MIB
 
 
 def test_offlining_gives_drams_min_back():
     """Watermarks are recomputed afterwards (init_per_zone_wmark_min)."""
     lab = Lab(scenario(events=[remove(at_s=1)])).ticks(2)
-    low = lab.m["min_pages"][n.NORMAL]
+    low = lab.m["wmark_pages"][n.WMARK_MIN, n.NORMAL]
     lab.ticks(10)
     assert lab.total("blocks_offlined") == 16
-    assert lab.m["min_pages"][n.NORMAL] > 1.5 * low
+    assert lab.m["wmark_pages"][n.WMARK_MIN, n.NORMAL] > 1.5 * low
 
 
 def test_blocks_come_back_in_the_zone_of_the_day():

@@ -31,7 +31,9 @@ def test_a_stolen_block_boosts_the_marks_of_a_full_zone():
         boosted.ticks(1)
         highest = max(highest, int(boosted.m["boost_pages"][n.NORMAL]))
     off.ticks(40)
-    assert PAGEBLOCK_PAGES <= highest <= max(PAGEBLOCK_PAGES, 1.5 * int(boosted.m["high_pages"][n.NORMAL]))
+    assert (
+        PAGEBLOCK_PAGES <= highest <= max(PAGEBLOCK_PAGES, 1.5 * int(boosted.m["wmark_pages"][n.WMARK_HIGH, n.NORMAL]))
+    )
     assert off.m["boost_pages"].max() == 0 == off.total("kswapd_wakeups_fast")
 
 
@@ -53,7 +55,7 @@ def test_user_pages_that_steal_kernel_blocks_boost_a_node_that_is_short():
     boosted, off = (
         Lab(scenario(regions=[stream], demotion="on", boost_factor=factor, **small)).ticks(30) for factor in (15000, 0)
     )
-    assert boosted.m["pcp_refill_pages"][n.NORMAL] > boosted.m["low_pages"][n.NORMAL]
+    assert boosted.m["pcp_refill_pages"][n.NORMAL] > boosted.m["wmark_pages"][n.WMARK_LOW, n.NORMAL]
     assert boosted.total("kswapd_wakeups_fast") > 0 == off.total("kswapd_wakeups_fast")
     assert boosted.total("pgdemote_kswapd") > 0 == off.total("pgdemote_kswapd")
 

@@ -24,7 +24,7 @@ def test_since_6_7_a_stream_of_allocations_doubles_its_refills(scale, doubled):
     """nr_pcp_alloc, CONFIG_PCP_BATCH_SCALE_MAX = 5: up to 2,016 pages at once [K-per-cpu-lists]."""
     lab = Lab(scenario(regions=[DATA], pcp_batch_pages=0, pcp_scale=scale)).ticks(40)
     assert lab.m["pcp_refill_pages"][n.NORMAL] == 63 * doubled
-    low, left = lab.m["low_pages"][n.NORMAL], lab.m["free_pages"][n.NORMAL]
+    low, left = lab.m["wmark_pages"][n.WMARK_LOW, n.NORMAL], lab.m["free_pages"][n.NORMAL]
     assert low - 63 * doubled < left <= low  # the last refill looks at no mark
     assert_books_balance(lab.machines.records)
 
@@ -106,5 +106,5 @@ def test_kernel_pages_come_off_lists_of_their_own(by_type):
 def test_a_list_refills_by_little_while_kswapd_works(scale, awake, refill):
     """nr_pcp_alloc: within pcp->high, which reclaim lowers to its least (x_llama_swap_mov: 382 pages a CPU)."""
     m = Lab(scenario(regions=[DATA], pcp_batch_pages=63, pcp_scale=scale)).ticks(1).m
-    m["kswapd_awake"][n.FAST], m["low_pages"][n.NORMAL] = awake, 1200
+    m["kswapd_awake"][n.FAST], m["wmark_pages"][n.WMARK_LOW, n.NORMAL] = awake, 1200
     assert refill_pages(m, n.NORMAL) == refill

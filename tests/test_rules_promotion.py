@@ -78,7 +78,7 @@ def test_promotion_needs_a_zone_above_high_and_wakes_kswapd_for_it():
     for _ in range(60):
         demoting.ticks(1)
         if demoting.machines.counters[0, n.C_PGPROMOTE_SUCCESS]:
-            assert demoting.free(n.FAST) >= demoting.m["high_pages"][n.NORMAL]
+            assert demoting.free(n.FAST) >= demoting.m["wmark_pages"][n.WMARK_HIGH, n.NORMAL]
     assert demoting.total("pgpromote_success") > 10_000
     assert demoting.total("pgdemote_kswapd") > 10_000
     assert demoting.total("premature_reclaim_pages") == 0  # no restricted request asked for it

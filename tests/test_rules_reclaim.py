@@ -45,12 +45,12 @@ def test_kswapd_stops_when_any_zone_is_above_high():
     for _ in range(200):
         lab.ticks(1)
         if lab.machines.counters[0, n.C_PGDEMOTE_KSWAPD] and not lab.m["kswapd_awake"][n.FAST]:
-            free, high, reserve = (lab.m[name] for name in ("free_pages", "high_pages", "reserve_movable_pages"))
-            above = (free - high - reserve)[[n.DMA32, n.NORMAL]]
+            high = lab.m["wmark_pages"][n.WMARK_HIGH]
+            above = (lab.m["free_pages"] - high - lab.m["reserve_movable_pages"])[[n.DMA32, n.NORMAL]]
             assert above.max() >= -200  # stack pages of this tick may have come after
             woken = True
     assert woken
-    assert (lab.m["free_pages"] - lab.m["high_pages"])[n.NORMAL] < 3 * lab.m["high_pages"][n.NORMAL]
+    assert lab.m["free_pages"][n.NORMAL] < 4 * lab.m["wmark_pages"][n.WMARK_HIGH, n.NORMAL]
 
 
 def test_tiering_raises_the_mark_to_promo():
@@ -64,7 +64,7 @@ def test_tiering_raises_the_mark_to_promo():
         ).ticks(40)  # fmt: skip
         assert lab.total("kswapd_wakeups_fast") > 0
         ends.append(lab.free(n.FAST))
-        mark = lab.m["promo_pages" if balancing == "tiering" else "high_pages"][n.NORMAL]
+        mark = lab.m["wmark_pages"][n.WMARK_PROMO if balancing == "tiering" else n.WMARK_HIGH, n.NORMAL]
         assert mark - 8 <= ends[-1] <= mark + 64
     assert ends[1] > ends[0]
 
@@ -85,7 +85,7 @@ def test_demotion_fills_cxl_to_its_min_and_no_further():
         lab.ticks(1)
         assert lab.m["tick"] < 400
     demoted = lab.total("pgdemote_kswapd") + lab.total("pgdemote_direct")
-    assert demoted == 256 * PAGES_PER_MIB - lab.m["min_pages"][n.SLOW_MOVABLE]
+    assert demoted == 256 * PAGES_PER_MIB - lab.m["wmark_pages"][n.WMARK_MIN, n.SLOW_MOVABLE]
 
 
 def test_without_demotion_reclaim_swaps_although_cxl_is_free():
@@ -155,7 +155,7 @@ def test_headroom_is_demoted_ahead_and_never_swapped():
             lab = Lab(
                 scenario(regions=[HOG], demotion="on", swap_mib=512, pcp_batch_pages=batch), modes={"headroom": level}
             ).ticks(60)
-            goal = int(lab.m["managed_pages"][n.NORMAL] * share) + lab.m["high_pages"][n.NORMAL]
+            goal = int(lab.m["managed_pages"][n.NORMAL] * share) + lab.m["wmark_pages"][n.WMARK_HIGH, n.NORMAL]
             assert goal - 64 <= lab.free(n.FAST) <= goal + 64
             assert lab.total("pgdemote_proactive") > 0
             assert lab.total("pswpout") == 0
@@ -167,7 +167,7 @@ def test_headroom_without_a_demotion_target_does_nothing():
     for scalars in settings:
         lab = Lab(scenario(regions=[HOG], swap_mib=512, **scalars), modes={"headroom": "large"}).ticks(40)
         assert lab.total("pgdemote_proactive") == lab.total("pswpout") == 0
-        assert lab.free(n.FAST) == lab.m["low_pages"][n.NORMAL]
+        assert lab.free(n.FAST) == lab.m["wmark_pages"][n.WMARK_LOW, n.NORMAL]
 
 
 def test_migration_without_headroom_moves_nothing_and_with_it_moves_all():
@@ -261,7 +261,7 @@ def test_fragmentation_boosts_wake_kswapd_under_fallback():
     assert labs[0].total("kswapd_wakeups_fast") == labs[0].total("pgdemote_kswapd") == 0
     assert labs[10].total("kswapd_wakeups_fast") > 0 and labs[10].total("pgdemote_kswapd") > 0
     assert labs[10].total("premature_reclaim_pages") == 0
-    assert labs[10].m["boost_pages"].max() <= 1.5 * labs[10].m["high_pages"][n.NORMAL]
+    assert labs[10].m["boost_pages"].max() <= 1.5 * labs[10].m["wmark_pages"][n.WMARK_HIGH, n.NORMAL]
 
 
 def test_throttles_are_heavy_tailed():

@@ -34,7 +34,7 @@ def test_what_kswapd_swaps_counts_as_file_and_is_free_when_written():
 def test_a_boost_stands_until_the_pass_that_waits_for_swap_ends():
     """balance_pgdat: the boost is taken back at `out`, when the node is balanced, not while its pages are written."""
     m = Lab(scenario(regions=[HOG | {"mib": 500}], swap_mib=1024, swap_out_us=0.25e6 / 100)).ticks(1).m
-    high = int(m["high_pages"][n.NORMAL])
+    high = int(m["wmark_pages"][n.WMARK_HIGH, n.NORMAL])
     spare = int(m["free_pages"][n.NORMAL]) - (high + PAGEBLOCK_PAGES - 20)
     m["free_pages"][n.NORMAL] -= spare
     m["used_pages"][n.KERNEL_OTHER, n.NORMAL] += spare

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from tests.builders import Lab, scenario
@@ -10,7 +11,6 @@ from tiergym.sim import names as n
 from tiergym.sim.units import PAGES_PER_MIB
 
 RECORDED = json.loads((EVIDENCE / "watermarks.json").read_text())["machines"]
-MARKS = ("managed_pages", "min_pages", "low_pages", "high_pages", "promo_pages")
 GIB = 1024
 
 
@@ -37,7 +37,8 @@ def test_marks_are_those_of_a_real_kernel_to_the_page(name):
     )
     lab = Lab(machine, modes={"zone": recorded["zone"], "memmap": recorded["memmap"]}).ticks(1)
     for zone, marks in zones.items():
-        got = [int(lab.m[field][n.ZONES.index(zone)]) for field in MARKS]
+        index = n.ZONES.index(zone)
+        got = [int(lab.m["managed_pages"][index]), *lab.m["wmark_pages"][:, index].tolist()]
         assert got[: len(marks)] == marks, zone
 
 
@@ -60,24 +61,23 @@ def test_marks_of_servers(dram_gib, slow_gib, zone, dram_marks, slow_marks):
     m = Lab(machine, modes={"zone": zone}).ticks(1).m
     slow = n.SLOW_NORMAL if zone == "normal" else n.SLOW_MOVABLE
     for index, expected in ((n.NORMAL, dram_marks), (slow, slow_marks)):
-        got = [m[field][index] / PAGES_PER_MIB for field in MARKS[1:]]
+        got = m["wmark_pages"][:, index] / PAGES_PER_MIB
         assert got == pytest.approx(expected, rel=0.02, abs=0.6)
 
 
 def test_an_administrators_min_free_kbytes_is_kept_if_larger():
     """calculate_min_free_kbytes: user_min_free_kbytes wins when it is above the formula."""
-    plain = Lab(scenario(slow_mib=0)).ticks(1).m["min_pages"][n.NORMAL]
-    assert Lab(scenario(slow_mib=0, min_free_kib=64)).ticks(1).m["min_pages"][n.NORMAL] == plain
-    assert Lab(scenario(slow_mib=0, min_free_kib=40000)).ticks(1).m["min_pages"][n.NORMAL] == 10000
+    plain = Lab(scenario(slow_mib=0)).ticks(1).m["wmark_pages"][n.WMARK_MIN, n.NORMAL]
+    assert Lab(scenario(slow_mib=0, min_free_kib=64)).ticks(1).m["wmark_pages"][n.WMARK_MIN, n.NORMAL] == plain
+    assert Lab(scenario(slow_mib=0, min_free_kib=40000)).ticks(1).m["wmark_pages"][n.WMARK_MIN, n.NORMAL] == 10000
 
 
 def test_watermark_scale_factor_widens_the_gaps():
     """gap = max(min / 4, managed x watermark_scale_factor / 10000)."""
     for factor in (10, 100, 1000):
         m = Lab(scenario(slow_mib=0, watermark_scale_factor=factor)).ticks(1).m
-        gap = max(m["min_pages"][n.NORMAL] // 4, 262144 * factor // 10000)
-        low, high, promo = (int(m[field][n.NORMAL] - m["min_pages"][n.NORMAL]) for field in MARKS[2:])
-        assert (low, high, promo) == (gap, 2 * gap, 3 * gap)
+        gap = max(m["wmark_pages"][n.WMARK_MIN, n.NORMAL] // 4, 262144 * factor // 10000)
+        assert np.diff(m["wmark_pages"][:, n.NORMAL]).tolist() == [gap, gap, gap]
 
 
 @pytest.mark.parametrize(

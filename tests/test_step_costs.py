@@ -11,7 +11,8 @@ from tiergym.env.machines import Machines
 from tiergym.sim import prefetch
 from tiergym.sim import tick as ticking
 from tiergym.sim.layout import machine_dtype, new_machines, tick_bytes
-from tiergym.sim.prefetch import LINE_BYTES, PARTS, fetch, parts_of
+from tiergym.sim.prefetch import PARTS, fetch, parts_of
+from tiergym.sim.units import LINE_BYTES
 from tiergym.specs import list_scenarios, load_scenario
 
 

@@ -138,7 +138,7 @@ def sampled(m, x, stream, noiseless):
 @jit
 def above_low(m, z):
     """Free pages of a slow zone above low; 5 % of the zone are 1."""
-    return ratio(20.0 * (m.free_pages[z] - m.low_pages[z]), m.managed_pages[z])
+    return ratio(20.0 * (m.free_pages[z] - m.wmark_pages[n.WMARK_LOW, z]), m.managed_pages[z])
 
 
 @jit_inline
@@ -146,7 +146,7 @@ def fill_pages(m, obs, i):
     """Zones and classes."""
     for z in range(n.N_ZONES):
         i = put(obs, i, ratio(m.free_pages[z], m.managed_pages[z]))
-    low = on_tier(m.low_pages, n.FAST)
+    low = on_tier(m.wmark_pages[n.WMARK_LOW], n.FAST)
     i = put(obs, i, ratio(20.0 * (node_free(m, n.FAST) - low), node_managed(m, n.FAST)))
     i = put(obs, i, above_low(m, n.SLOW_NORMAL))
     i = put(obs, i, above_low(m, n.SLOW_MOVABLE))

@@ -20,6 +20,8 @@ FPS = 4
 _WIDTH = 64
 _LETTERS = "afLUksrom"
 """One letter per class, in the order of `names.CLASSES`."""
+_COLOURS = (*(f"C{i}" for i in range(10)), "black", "gold")
+"""Of the parts of a bar: classes, or work and the causes of lost time."""
 
 
 def check_mode(mode: str | None) -> str | None:
@@ -45,7 +47,8 @@ def ansi(record: np.void) -> str:
         bar = "".join(letter * length for letter, length in zip(_LETTERS, lengths, strict=True))
         lines.append(f"{n.TIERS[tier]:<5}{managed[tier] // PAGES_PER_MIB:>9} MiB [{bar:.<{_WIDTH}}]")
     for zone in np.flatnonzero(record["managed_pages"]):
-        marks = "  ".join(f"{mark} {record[f'{mark}_pages'][zone] / PAGES_PER_MIB:.1f}" for mark in _MARKS)
+        pages = record["wmark_pages"][:, zone] / PAGES_PER_MIB
+        marks = "  ".join(f"{mark} {mib:.1f}" for mark, mib in zip(n.WMARKS, pages, strict=True))
         lines.append(f"  {n.ZONES[zone]:<13} free {record['free_pages'][zone] / PAGES_PER_MIB:.1f} MiB  ({marks})")
     kernel = "  ".join(
         f"{name} {used[i, n.FAST] / PAGES_PER_MIB:.1f}/{used[i, n.SLOW] / PAGES_PER_MIB:.1f}"
@@ -77,7 +80,7 @@ def rgb_array(record: np.void) -> NDArray[np.uint8]:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-_MARKS = ("min", "low", "high", "promo")
+_MARK_COLOURS = ("tab:red", "tab:orange", "tab:green", "tab:blue")
 
 
 def _per_tier(pages: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -95,8 +98,8 @@ def _draw_zones(axes: Any, record: np.void) -> None:
     zones = np.flatnonzero(record["managed_pages"])
     rows = np.arange(len(zones))
     axes.barh(rows, record["free_pages"][zones] / PAGES_PER_MIB, color="0.8", label="free")
-    for mark, colour in zip(_MARKS, ("tab:red", "tab:orange", "tab:green", "tab:blue"), strict=True):
-        axes.plot(record[f"{mark}_pages"][zones] / PAGES_PER_MIB, rows, "|", ms=18, mew=2, color=colour, label=mark)
+    for mark, pages, colour in zip(n.WMARKS, record["wmark_pages"], _MARK_COLOURS, strict=True):
+        axes.plot(pages[zones] / PAGES_PER_MIB, rows, "|", ms=18, mew=2, color=colour, label=mark)
     axes.set_yticks(rows, [n.ZONES[zone] for zone in zones])
     # Watermarks are a thousandth of a zone: only a logarithm shows them beside an empty one.
     axes.set_xscale("symlog", linthresh=1)
@@ -115,7 +118,7 @@ def _stack(axes: Any, rows: tuple[str, ...], parts: tuple[str, ...], shares: NDA
     """Horizontal bars, one per row, of `shares` (parts, rows)."""
     left = np.zeros(len(rows))
     for i, part in enumerate(parts):
-        axes.barh(rows, shares[i], left=left, color=f"C{i}" if i < 10 else ("black", "gold")[i - 10], label=part)
+        axes.barh(rows, shares[i], left=left, color=_COLOURS[i], label=part)
         left += shares[i]
     axes.set_xlim(0, 1)
     axes.invert_yaxis()

@@ -11,8 +11,6 @@ from tiergym.sim.kswapd import charge_reclaim, kswapd_run, wake_demotion_target,
 from tiergym.sim.oom import out_of_memory, still_scanning
 from tiergym.sim.pageblocks import fill_kernel_blocks, steal_kernel_blocks
 from tiergym.sim.pages import (
-    MARK_LOW,
-    MARK_MIN,
     NODE_BOTH,
     NODE_FAST,
     NODE_SLOW,
@@ -90,16 +88,16 @@ def request(m, want, cls, nodes, slow_first, movable, direct, may_kill, restrict
     allowed = nodes
     if not movable and m.managed_pages[n.SLOW_NORMAL] == 0:
         nodes &= NODE_FAST  # gfp_zone: nothing above NORMAL, so no kswapd1 and no reclaim of what it could not use
-    left = want - take_from_zonelist(m, want, MARK_LOW, nodes, slow_first, movable)
+    left = want - take_from_zonelist(m, want, n.WMARK_LOW, nodes, slow_first, movable)
     if left == 0:
         return want
-    premature = restricted and slow_free_above(m, MARK_LOW) >= left
+    premature = restricted and slow_free_above(m, n.WMARK_LOW) >= left
     if nodes & NODE_FAST:
         m.calm_s = 0.0
         wake_kswapd(m, n.FAST, cls, premature, left)
     if nodes & NODE_SLOW:
         wake_kswapd(m, n.SLOW, cls, False, left)
-    left -= take_from_zonelist(m, left, MARK_MIN, nodes, slow_first, movable)
+    left -= take_from_zonelist(m, left, n.WMARK_MIN, nodes, slow_first, movable)
     for _ in range(ROUNDS):
         if left == 0:
             return want
@@ -109,7 +107,7 @@ def request(m, want, cls, nodes, slow_first, movable, direct, may_kill, restrict
                 freed += kswapd_run(m, tier)
         if freed == 0:
             break
-        left -= take_from_zonelist(m, left, MARK_MIN, nodes, slow_first, movable)
+        left -= take_from_zonelist(m, left, n.WMARK_MIN, nodes, slow_first, movable)
     if not direct:
         return want - left
     for _ in range(MAX_PROGRESS_ROUNDS):
@@ -119,11 +117,11 @@ def request(m, want, cls, nodes, slow_first, movable, direct, may_kill, restrict
             break  # nothing changes between futile rounds of one tick: sixteen fail as one does
         # While there is progress the retries do not count (should_reclaim_retry).
         drain_pcp(m)
-        left -= take_from_zonelist(m, left, MARK_MIN, nodes, slow_first, movable)
+        left -= take_from_zonelist(m, left, n.WMARK_MIN, nodes, slow_first, movable)
     if left > 0 and may_kill and still_scanning(m, nodes):
         return want - left
     while left > 0 and may_kill and out_of_memory(m, left, cls, allowed):
-        left -= take_from_zonelist(m, left, MARK_MIN, nodes, slow_first, movable)
+        left -= take_from_zonelist(m, left, n.WMARK_MIN, nodes, slow_first, movable)
     return want - left
 
 
@@ -224,7 +222,7 @@ def allocate_written(m, cls, want, mempolicy, written_share):
     got = 0
     if mempolicy == n.MPOL_DEFAULT:
         beyond = written - min(written, dirty_room(m, n.FAST))
-        got = take_from_zonelist(m, min(beyond, dirty_room(m, n.SLOW)), MARK_LOW, NODE_SLOW, True, True)
+        got = take_from_zonelist(m, min(beyond, dirty_room(m, n.SLOW)), n.WMARK_LOW, NODE_SLOW, True, True)
     got += request_by_policy(m, want - got, cls, mempolicy, True, False)
     note_written(m, min(written, got), got)
     hand_out(m, cls)
@@ -241,7 +239,7 @@ def allocate_huge(m, cls, want):
     is missing falls back to 4 KiB pages. So THP never lands on CXL by default, and leaves DRAM at min.
     """
     clear_grant(m)
-    for level in (MARK_LOW, MARK_MIN):
+    for level in (n.WMARK_LOW, n.WMARK_MIN):
         got = on_tier(m.grant_pages, n.FAST)
         take_from_zonelist(m, want - got, level, NODE_FAST, False, True)
     hand_out(m, cls)

@@ -6,7 +6,7 @@ from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.demand import set_heat
 from tiergym.sim.layout import MAX_BLOCKS
-from tiergym.sim.pages import MARK_LOW, NODE_FAST, charge_class, clear_grant, kernel_zone, take_from_zonelist
+from tiergym.sim.pages import NODE_FAST, charge_class, clear_grant, kernel_zone, take_from_zonelist
 from tiergym.sim.units import PAGEBLOCK_PAGES, PAGES_PER_MIB
 from tiergym.sim.watermarks import init_per_zone_wmark_min
 
@@ -49,7 +49,7 @@ def boot_kernel(m):
     """
     clear_grant(m)
     cached = int(m.rcu_cached_pages_per_cpu * m.cpus)
-    take_from_zonelist(m, int(m.boot_kernel_mib * PAGES_PER_MIB) + cached, MARK_LOW, NODE_FAST, False, False)
+    take_from_zonelist(m, int(m.boot_kernel_mib * PAGES_PER_MIB) + cached, n.WMARK_LOW, NODE_FAST, False, False)
     for z in range(n.FIRST_SLOW_ZONE):
         charge_class(m, n.KERNEL_OTHER, z, m.grant_pages[z])
     m.rcu_cached_pages = min(cached, m.grant_pages[kernel_zone(m)])

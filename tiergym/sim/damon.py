@@ -8,9 +8,8 @@ kernel's own reserve. Where kswapd can demote, it gives it back; else the next k
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.kswapd import wake_kswapd
-from tiergym.sim.pages import MARK_LOW, MARK_MIN, mark_pages, node_managed
-from tiergym.sim.promote import promote_region
-from tiergym.sim.regions import slow_pages
+from tiergym.sim.pages import mark_pages, node_managed
+from tiergym.sim.regions import promote_region, slow_pages
 from tiergym.sim.units import PAGES_PER_MIB
 
 
@@ -18,7 +17,7 @@ from tiergym.sim.units import PAGES_PER_MIB
 def below_low(m):
     """Whether DRAM's zones are all below low, so that a request for DRAM wakes its kswapd."""
     for z in range(n.FIRST_SLOW_ZONE):
-        if m.managed_pages[z] > 0 and m.free_pages[z] > mark_pages(m, z, MARK_LOW, True):
+        if m.managed_pages[z] > 0 and m.free_pages[z] > mark_pages(m, z, n.WMARK_LOW, True):
             return False
     return True
 
@@ -42,7 +41,7 @@ def damon_promote(m, share):
     moved = 0
     for r in range(m.regions):
         hot = int(slow_pages(m, r) * m.region[r].hot)
-        moved += promote_region(m, r, min(hot, limit - moved), MARK_MIN)
+        moved += promote_region(m, r, min(hot, limit - moved), n.WMARK_MIN)
     if moved == 0:
         return
     if below_low(m):

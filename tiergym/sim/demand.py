@@ -114,45 +114,69 @@ def advance_processes(m):
 
 
 @jit
+def update_heat(m, r, now):
+    """Region r's heat now; those that nobody references are counted."""
+    source = drifted(m, r, now)
+    if source != m.region[r].heat_from:
+        set_heat(m, r, source)
+    if m.region[r].hz == 0.0:
+        m.unreferenced_regions += 1
+
+
+@jit
+def region_target(m, r, now):
+    """Pages that region r is to have by its envelope; none while its process is down."""
+    region, process = m.region[r], m.process[int(m.region[r].process)]
+    if process.down_s > 0.0:
+        return 0
+    share = envelope(
+        now - process.born_s,
+        region.start_s,
+        region.grow_s,
+        region.hold_s,
+        region.shrink_s,
+        region.low_share,
+        region.period_s,
+    )
+    return int(region.size_pages * share + 0.5)
+
+
+@jit
+def resize(m, r, target):
+    """Region r on its way to `target` pages: what shrinks or turns over is unmapped now, what grows is wanted."""
+    region = m.region[r]
+    have = resident_pages(m, r) + region.out_pages
+    out = max(have - target, 0)
+    out = max(out, int(have * region.turnover))
+    if out > 0:
+        unmap(m, r, out)
+        have = resident_pages(m, r) + region.out_pages
+    if have == 0:
+        trim_tables(m, r)  # what a killed process got in its last tick
+        region.since = m.tick
+    region.huge = min(region.huge, fast_pages(m, r))  # those that left DRAM were split
+    region.target_pages = target
+    region.want = max(target - have, 0)
+
+
+@jit
+def reread_evicted(m, r):
+    """Of region r's evicted pages, those touched again in this tick are wanted back."""
+    region = m.region[r]
+    again = region.reread if region.kind != n.KIND_ZERO else 0.0
+    asked = int(region.out_pages * again + 0.5)
+    region.refault = min(region.refault + asked, region.out_pages)
+
+
+@jit
 def demand_regions(m):
     """Size and heat of every region now; shrinking and turnover are carried out, growth is wanted."""
     now = (m.tick + 1) * m.dt_s
     m.unreferenced_regions = 0
     for r in range(m.regions):
-        region = m.region[r]
-        source = drifted(m, r, now)
-        if source != region.heat_from:
-            set_heat(m, r, source)
-        if region.hz == 0.0:
-            m.unreferenced_regions += 1
-        q = int(region.process)
-        target = 0
-        if m.process[q].down_s <= 0.0:
-            share = envelope(
-                now - m.process[q].born_s,
-                region.start_s,
-                region.grow_s,
-                region.hold_s,
-                region.shrink_s,
-                region.low_share,
-                region.period_s,
-            )
-            target = int(region.size_pages * share + 0.5)
-        have = resident_pages(m, r) + region.out_pages
-        out = max(have - target, 0)
-        out = max(out, int(have * region.turnover))
-        if out > 0:
-            unmap(m, r, out)
-            have = resident_pages(m, r) + region.out_pages
-        if have == 0:
-            trim_tables(m, r)  # what a killed process got in its last tick
-            region.since = m.tick
-        region.huge = min(region.huge, fast_pages(m, r))  # those that left DRAM were split
-        region.target_pages = target
-        region.want = max(target - have, 0)
-        again = region.reread if region.kind != n.KIND_ZERO else 0.0
-        asked = int(region.out_pages * again + 0.5)
-        region.refault = min(region.refault + asked, region.out_pages)
+        update_heat(m, r, now)
+        resize(m, r, region_target(m, r, now))
+        reread_evicted(m, r)
 
 
 @jit
@@ -171,30 +195,53 @@ def free_kernel_pages(m, cls, pages):
 
 
 @jit
-def demand_slab(m, pool, target):
-    """Objects of a slab pool towards `target`: deaths as the pool's `deaths` says; births are wanted.
-
-    The oldest objects lie in DRAM, which births fill first, the newest on the slow tier.
-    """
-    live = m.slab_objects[pool, n.FAST] + m.slab_objects[pool, n.SLOW]
-    if live > target + 0.5:
-        order = m.pool_deaths[n.POOL_THREADS if pool == n.SLAB_POOL_UNRECLAIM else n.POOL_FILES]
-        if order != n.DEATHS_RANDOM:
-            first = n.FAST if order == n.DEATHS_OLDEST_FIRST else n.SLOW
-            dead = min(live - target, m.slab_objects[pool, first])
-            free_in_order(m, pool, 1 - first, live - target - dead)
-            free_in_order(m, pool, first, dead)
-            return 0.0
-        share = (live - target) / live
-        for tier in range(n.N_TIERS):
-            free_objects(m, pool, tier, m.slab_objects[pool, tier] * share)
-        return 0.0
-    return max(target - live, 0.0)
+def demand_kernel_pages(m, cls, target, kept, turnover):
+    """Pages of a class towards `target`; all but `kept` of them turn over. What is too many goes back, growth is
+    wanted."""
+    have = class_on_tier(m, cls, n.FAST) + class_on_tier(m, cls, n.SLOW)
+    dead = max(have - target, int(max(have - kept, 0) * turnover))
+    free_kernel_pages(m, cls, dead)
+    m.kernel_want[cls] = max(target - (have - dead), 0)
 
 
 @jit
-def demand_pools(m):
-    """Threads, files, sockets and buffers now, and the kernel pages and slab objects that they need."""
+def kill_at_random(m, pool, share):
+    """This share of a pool's objects dies, wherever it lies; turnover bears as many again in this tick."""
+    if share > 0.0:
+        for tier in range(n.N_TIERS):
+            free_objects(m, pool, tier, m.slab_objects[pool, tier] * share)
+
+
+@jit
+def kill_objects(m, pool, live, dead):
+    """Of `live` objects of a slab pool, `dead` die, as the `deaths` of its population says.
+
+    The oldest objects lie in DRAM, which births fill first, the newest on the slow tier.
+    """
+    order = m.pool_deaths[n.POOL_THREADS if pool == n.SLAB_POOL_UNRECLAIM else n.POOL_FILES]
+    if order == n.DEATHS_RANDOM:
+        kill_at_random(m, pool, dead / live)
+        return
+    first = n.FAST if order == n.DEATHS_OLDEST_FIRST else n.SLOW
+    dead_first = min(dead, m.slab_objects[pool, first])
+    free_in_order(m, pool, 1 - first, dead - dead_first)
+    free_in_order(m, pool, first, dead_first)
+
+
+@jit
+def demand_slab(m, pool, target):
+    """Objects of a slab pool towards `target`: too many die, missing ones are to be born."""
+    live = m.slab_objects[pool, n.FAST] + m.slab_objects[pool, n.SLOW]
+    m.slab_births[pool] = 0.0
+    if live > target + 0.5:
+        kill_objects(m, pool, live, live - target)
+    else:
+        m.slab_births[pool] = max(target - live, 0.0)
+
+
+@jit
+def set_populations(m):
+    """Threads, files, sockets and buffers now. Files outlive the processes that are down."""
     now = (m.tick + 1) * m.dt_s
     up = running_share(m)
     for k in range(n.N_POOLS):
@@ -210,21 +257,17 @@ def demand_pools(m):
         if k != n.POOL_FILES:
             share *= up
         m.pool_now[k] = int(m.pool_count[k] * share + 0.5)
-    stacks = m.pool_now[n.POOL_THREADS] * STACK_PAGES
-    have = class_on_tier(m, n.KSTACK, n.FAST) + class_on_tier(m, n.KSTACK, n.SLOW)
-    dead = max(have - stacks, int(have * m.pool_turnover[n.POOL_THREADS]))
-    free_kernel_pages(m, n.KSTACK, dead)
-    m.kernel_want[n.KSTACK] = max(stacks - (have - dead), 0)
 
-    boot = int(m.boot_kernel_mib * PAGES_PER_MIB) + m.rcu_cached_pages
-    other = m.pool_now[n.POOL_BUFFERS] + boot
-    have = class_on_tier(m, n.KERNEL_OTHER, n.FAST) + class_on_tier(m, n.KERNEL_OTHER, n.SLOW)
-    floating = max(have - boot, 0)
-    dead = max(have - other, int(floating * m.pool_turnover[n.POOL_BUFFERS]))
-    free_kernel_pages(m, n.KERNEL_OTHER, dead)
-    m.kernel_want[n.KERNEL_OTHER] = max(other - (have - dead), 0)
 
-    object_bytes = PAGE_BYTES / m.slab_objects_per_page
+@jit
+def object_bytes(m):
+    """Size of a slab object of the model."""
+    return PAGE_BYTES / m.slab_objects_per_page
+
+
+@jit
+def demand_unreclaimable(m):
+    """Slab of threads, sockets and VMAs, which turns over as fast as sockets do."""
     vmas = 0.0
     for q in range(m.processes):
         process = m.process[q]
@@ -235,30 +278,42 @@ def demand_pools(m):
         + m.pool_now[n.POOL_SOCKETS] * SOCKET_SLAB_BYTES
         + vmas * VMA_SLAB_BYTES
     )
-    churn = m.pool_turnover[n.POOL_SOCKETS]
-    renew_objects(m, n.SLAB_POOL_UNRECLAIM, churn)
-    m.slab_births[n.SLAB_POOL_UNRECLAIM] = demand_slab(m, n.SLAB_POOL_UNRECLAIM, held / object_bytes)
+    kill_at_random(m, n.SLAB_POOL_UNRECLAIM, m.pool_turnover[n.POOL_SOCKETS])
+    demand_slab(m, n.SLAB_POOL_UNRECLAIM, held / object_bytes(m))
 
-    cached, heads, swapped = 0, 0.0, 0
+
+@jit
+def xarray_entries(m):
+    """Pages of files, cached or once cached: a reclaimed page leaves a shadow entry, so its xarray node stays
+    (mm/workingset.c)."""
+    entries = 0
     for r in range(m.regions):
         region = m.region[r]
         if region.kind != n.KIND_ANON and region.kind != n.KIND_ZERO:
-            # A reclaimed page leaves a shadow entry, so its xarray node stays (mm/workingset.c).
-            cached += resident_pages(m, r) + region.out_pages
-            if region.written_share > 0.0:
-                heads += resident_pages(m, r) * region.written_share  # they go with the page (try_to_free_buffers)
+            entries += resident_pages(m, r) + region.out_pages
+    return entries
+
+
+@jit
+def buffer_heads(m):
+    """Buffer heads of page cache that was written; they go with their page (fs/buffer.c: try_to_free_buffers)."""
+    heads = 0.0
+    for r in range(m.regions):
+        region = m.region[r]
+        if region.written_share > 0.0 and region.kind != n.KIND_ANON and region.kind != n.KIND_ZERO:
+            heads += resident_pages(m, r) * region.written_share
+    return heads
+
+
+@jit
+def swap_slots(m):
+    """Swap slots in use."""
+    slots = 0
+    for r in range(m.regions):
+        region = m.region[r]
         if swap_backed(m, r):
-            swapped += region.out_pages + region.swap_cached[n.FAST] + region.swap_cached[n.SLOW]
-    m.files_shrunk *= max(0.0, 1.0 - m.pool_lookup_hz[n.POOL_FILES] * m.dt_s)
-    files = m.pool_now[n.POOL_FILES] * FILE_SLAB_BYTES / object_bytes
-    shrinkable = files * (1.0 - m.pool_pinned_share[n.POOL_FILES])
-    m.files_shrunk = min(m.files_shrunk, shrinkable)
-    m.files_objects = shrinkable
-    renew_objects(m, n.SLAB_POOL_RECLAIM, m.pool_turnover[n.POOL_FILES])
-    held = (cached + swapped) * XARRAY_BYTES_PER_PAGE + heads * BUFFER_HEAD_BYTES
-    swap_cache_nodes(m, swapped * XARRAY_BYTES_PER_PAGE / object_bytes)
-    target = files - m.files_shrunk + held / object_bytes
-    m.slab_births[n.SLAB_POOL_RECLAIM] = demand_slab(m, n.SLAB_POOL_RECLAIM, target)
+            slots += region.out_pages + region.swap_cached[n.FAST] + region.swap_cached[n.SLOW]
+    return slots
 
 
 @jit
@@ -283,11 +338,32 @@ def swap_cache_nodes(m, nodes):
 
 
 @jit
-def renew_objects(m, pool, share):
-    """Turnover: this share of the objects dies; as many are born again in this tick."""
-    if share > 0.0:
-        for tier in range(n.N_TIERS):
-            free_objects(m, pool, tier, m.slab_objects[pool, tier] * share)
+def demand_reclaimable(m):
+    """Slab of dentries and inodes, but for those that shrinkers took and nobody has looked up again, of xarrays, and of
+    buffer heads."""
+    m.files_shrunk *= max(0.0, 1.0 - m.pool_lookup_hz[n.POOL_FILES] * m.dt_s)
+    files = m.pool_now[n.POOL_FILES] * FILE_SLAB_BYTES / object_bytes(m)
+    shrinkable = files * (1.0 - m.pool_pinned_share[n.POOL_FILES])
+    m.files_shrunk = min(m.files_shrunk, shrinkable)
+    m.files_objects = shrinkable
+    kill_at_random(m, n.SLAB_POOL_RECLAIM, m.pool_turnover[n.POOL_FILES])
+    swapped = swap_slots(m)
+    swap_cache_nodes(m, swapped * XARRAY_BYTES_PER_PAGE / object_bytes(m))
+    held = (xarray_entries(m) + swapped) * XARRAY_BYTES_PER_PAGE + buffer_heads(m) * BUFFER_HEAD_BYTES
+    demand_slab(m, n.SLAB_POOL_RECLAIM, files - m.files_shrunk + held / object_bytes(m))
+
+
+@jit
+def demand_pools(m):
+    """Threads, files, sockets and buffers now, and the kernel pages and slab objects that they need."""
+    set_populations(m)
+    stacks = m.pool_now[n.POOL_THREADS] * STACK_PAGES
+    demand_kernel_pages(m, n.KSTACK, stacks, 0, m.pool_turnover[n.POOL_THREADS])
+    boot = int(m.boot_kernel_mib * PAGES_PER_MIB) + m.rcu_cached_pages
+    other = m.pool_now[n.POOL_BUFFERS] + boot
+    demand_kernel_pages(m, n.KERNEL_OTHER, other, boot, m.pool_turnover[n.POOL_BUFFERS])
+    demand_unreclaimable(m)
+    demand_reclaimable(m)
 
 
 @jit

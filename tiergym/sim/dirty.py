@@ -6,14 +6,16 @@ while DRAM has pages free (mm/page_alloc.c: get_page_from_freelist, spread_dirty
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
-from tiergym.sim.pages import class_on_tier, node_free, on_tier
+from tiergym.sim.pages import class_on_tier, mark_pages, node_free, on_tier
 
 
 @jit
 def dirtyable_pages(m, tier):
     """Pages of a node that may hold dirty cache: file pages, and free ones beyond its reserves (mm/page-writeback.c:
     node_dirtyable_memory)."""
-    reserve = on_tier(m.high_pages, tier) + on_tier(m.boost_pages, tier) + on_tier(m.reserve_movable_pages, tier)
+    reserve = 0
+    for z in range(n.FIRST_ZONE[tier], n.LAST_ZONE[tier] + 1):
+        reserve += mark_pages(m, z, n.WMARK_HIGH, True)
     return max(0, node_free(m, tier) - reserve) + class_on_tier(m, n.FILE, tier)
 
 

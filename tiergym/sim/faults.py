@@ -4,14 +4,13 @@ sub-rounds, as they do on a machine where all of them run at once."""
 from tiergym.sim import names as n
 from tiergym.sim.allocate import allocate_huge, allocate_kernel, allocate_user, allocate_written
 from tiergym.sim.compile import jit
-from tiergym.sim.damon import damon_promote, damon_promotes
 from tiergym.sim.demand import tables_wanted
 from tiergym.sim.dirty import write_back
 from tiergym.sim.headroom import keep_headroom, wants_headroom
 from tiergym.sim.kswapd import end_writeback, kswapd_run, run_woken_kswapds, set_kswapd_pace
 from tiergym.sim.pageblocks import boost_at_random
-from tiergym.sim.pages import MARK_LOW, kernel_pages_in_zone, mark_pages, obtainable, on_tier, tier_of
-from tiergym.sim.promote import numa_promotes, promote
+from tiergym.sim.pages import kernel_pages_in_zone, mark_pages, obtainable, on_tier, tier_of
+from tiergym.sim.promotion import anybody_promotes, promote_all
 from tiergym.sim.regions import (
     region_class,
     resident_pages,
@@ -39,7 +38,7 @@ def fast_room(m):
     """Pages that user faults still get from DRAM above low: after these the next page table finds DRAM short."""
     room = 0
     for z in range(n.FIRST_SLOW_ZONE):
-        room += obtainable(m, z, mark_pages(m, z, MARK_LOW, True))
+        room += obtainable(m, z, mark_pages(m, z, n.WMARK_LOW, True))
     return room
 
 
@@ -50,14 +49,14 @@ def nobody_reclaims(m, pages, room):
     Either DRAM has them above low, or everything may fall back to a slow tier that has them above low, and nothing
     else frees DRAM meanwhile.
     """
-    if m.kswapd_awake[n.FAST] == 1 or wants_headroom(m) or numa_promotes(m) or damon_promotes(m):
+    if m.kswapd_awake[n.FAST] == 1 or wants_headroom(m) or anybody_promotes(m):
         return False
     if room >= pages:
         return True
     for entry in range(n.N_PLACEMENTS):
         if m.action[entry] != n.FALLBACK:
             return False
-    slow_low = mark_pages(m, n.SLOW_NORMAL, MARK_LOW, True)
+    slow_low = mark_pages(m, n.SLOW_NORMAL, n.WMARK_LOW, True)
     return m.managed_pages[n.SLOW_NORMAL] > 0 and m.free_pages[n.SLOW_NORMAL] - slow_low >= pages
 
 
@@ -72,7 +71,7 @@ def rounds_for(m, wanted, births):
     """
     gap = 1
     for z in range(n.FIRST_SLOW_ZONE):
-        gap += m.high_pages[z] - m.low_pages[z]
+        gap += m.wmark_pages[n.WMARK_HIGH, z] - m.wmark_pages[n.WMARK_LOW, z]
     pages = 2 * wanted + int(births) + gap // 4  # at most one table per page, one slab page per object
     wanted += int(births / m.slab_objects_per_page)
     room = fast_room(m)
@@ -242,47 +241,78 @@ def reclaim_in_background(m, share):
 
 
 @jit
-def serve_demand(m):
-    """All of this tick's faults and kernel allocations. Unserved faults stall their process (VM_FAULT_OOM retries)."""
+def wanted_pages(m):
+    """Pages that this tick asks for: faults of every region, stacks and buffers; slab's objects are counted apart."""
     wanted = m.kernel_want[n.KSTACK] + m.kernel_want[n.KERNEL_OTHER]
     for r in range(m.regions):
-        region = m.region[r]
-        wanted += region.want + region.refault
-    births = m.slab_births[n.SLAB_POOL_UNRECLAIM] + m.slab_births[n.SLAB_POOL_RECLAIM]
+        wanted += m.region[r].want + m.region[r].refault
+    return wanted
+
+
+@jit
+def handle_faults(m, r, k, rounds):
+    """Region r's faults in round k of `rounds`: as many as DRAM has above low, then the others.
+
+    Unserved ones stall their process (VM_FAULT_OOM retries).
+    """
+    region = m.region[r]
+    new, again = part(region.want, k, rounds), part(read_in_tick(m, r), k, rounds)
+    if new + again == 0:
+        return
+    before_low = min(new, fast_room(m))
+    got = touch(m, r, before_low, again)
+    if got == before_low + again:
+        got += touch(m, r, new - before_low, 0)
+    if got < new + again:
+        unserved = 1.0 - got / (new + again)
+        share = m.process[int(region.process)].share
+        m.owed_s[n.LOST_OTHER_RECLAIM] += unserved * m.dt_s * m.workers * share / rounds
+
+
+@jit
+def allocate_for_kernel(m, k, rounds):
+    """Stacks, buffers and slab objects of round k of `rounds`."""
+    for cls in (n.KSTACK, n.KERNEL_OTHER):
+        allocate_kernel(m, cls, part(m.kernel_want[cls], k, rounds), n.MPOL_DEFAULT)
+    for pool in range(n.N_SLAB_POOLS):
+        bear_objects(m, pool, m.slab_births[pool] / rounds)
+
+
+@jit
+def serve_round(m, k, rounds):
+    """Round k of `rounds`: its share of background reclaim, of faults, of kernel allocations and of promotion."""
+    reclaim_in_background(m, 1.0 / rounds)
+    for r in range(m.regions):
+        handle_faults(m, r, k, rounds)
+    allocate_for_kernel(m, k, rounds)
+    promote_all(m, 1.0 / rounds)
+
+
+@jit
+def begin_serving(m):
+    """The swap device has written, kswapds get their pace, nothing is promoted yet."""
     for r in range(m.regions):
         m.region[r].promoted = 0
     end_writeback(m)
     write_back(m)
     for tier in range(n.N_TIERS):
         set_kswapd_pace(m, tier)
+
+
+@jit
+def serve_demand(m):
+    """All of this tick's faults and kernel allocations, beside reclaim and promotion."""
+    begin_serving(m)
+    wanted = wanted_pages(m)
+    births = m.slab_births[n.SLAB_POOL_UNRECLAIM] + m.slab_births[n.SLAB_POOL_RECLAIM]
     if wanted == 0 and births <= 0.0:
         reclaim_in_background(m, 1.0)
-        promote(m, 1.0)
-        damon_promote(m, 1.0)
+        promote_all(m, 1.0)
         return
     placed = kernel_pages_in_dram(m) if m.boost_hz > 0.0 else 0
     rounds = rounds_for(m, wanted, births)
     for k in range(rounds):
-        reclaim_in_background(m, 1.0 / rounds)
-        for r in range(m.regions):
-            region = m.region[r]
-            new, again = part(region.want, k, rounds), part(read_in_tick(m, r), k, rounds)
-            if new + again == 0:
-                continue
-            before_low = min(new, fast_room(m))
-            got = touch(m, r, before_low, again)
-            if got == before_low + again:
-                got += touch(m, r, new - before_low, 0)
-            if got < new + again:
-                q = int(region.process)
-                unserved = 1.0 - got / (new + again)
-                m.owed_s[n.LOST_OTHER_RECLAIM] += unserved * m.dt_s * m.workers * m.process[q].share / rounds
-        allocate_kernel(m, n.KSTACK, part(m.kernel_want[n.KSTACK], k, rounds), n.MPOL_DEFAULT)
-        allocate_kernel(m, n.KERNEL_OTHER, part(m.kernel_want[n.KERNEL_OTHER], k, rounds), n.MPOL_DEFAULT)
-        for pool in range(n.N_SLAB_POOLS):
-            bear_objects(m, pool, m.slab_births[pool] / rounds)
-        promote(m, 1.0 / rounds)
-        damon_promote(m, 1.0 / rounds)
+        serve_round(m, k, rounds)
     for r in range(m.regions):
         m.region[r].refault -= read_in_tick(m, r)
     if m.boost_hz > 0.0 and kernel_pages_in_dram(m) > placed:

@@ -22,7 +22,7 @@ def keep_headroom(m):
         return
     goal = int(node_managed(m, n.FAST) * HEADROOM_SHARE[m.action[n.A_HEADROOM]])
     for z in range(n.FIRST_SLOW_ZONE):
-        goal += m.high_pages[z] if m.managed_pages[z] > 0 else 0
+        goal += m.wmark_pages[n.WMARK_HIGH, z] if m.managed_pages[z] > 0 else 0
     want = min(goal - node_free(m, n.FAST), int(m.kswapd_budget[n.FAST]))
     want = min(want, demotion_room(m))
     if want <= 0:

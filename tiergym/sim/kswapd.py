@@ -4,7 +4,7 @@ import math
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
-from tiergym.sim.pages import MARK_LOW, node_managed, on_tier, slow_free_above
+from tiergym.sim.pages import node_managed, on_tier, slow_free_above
 from tiergym.sim.percpu import drop_rcu_cache, trim_pcp
 from tiergym.sim.reclaim import can_demote, metadata_us, reclaim_node
 
@@ -24,7 +24,11 @@ def node_deficit(m, tier):
     for z in range(n.FIRST_ZONE[tier], n.LAST_ZONE[tier] + 1):
         if m.managed_pages[z] == 0:
             continue
-        mark = m.promo_pages[z] if m.numa_balancing == n.NUMA_BALANCING_TIERING else m.high_pages[z]
+        mark = (
+            m.wmark_pages[n.WMARK_PROMO, z]
+            if m.numa_balancing == n.NUMA_BALANCING_TIERING
+            else m.wmark_pages[n.WMARK_HIGH, z]
+        )
         short = mark + m.boost_pages[z] + m.reserve_movable_pages[z] + 1 - m.free_pages[z]
         if short <= 0:
             return 0
@@ -75,7 +79,7 @@ def wake_kswapd(m, tier, cls, premature, requests):
 def wake_demotion_target(m):
     """After reclaim of DRAM: demotion asks the slow node with GFP_NOWAIT, so below low it wakes the kswapd there,
     which drops or swaps what demotion brought (mm/vmscan.c: alloc_migrate_folio)."""
-    if can_demote(m) and slow_free_above(m, MARK_LOW) == 0:
+    if can_demote(m) and slow_free_above(m, n.WMARK_LOW) == 0:
         wake_kswapd(m, n.SLOW, n.ANON, False, 1)
 
 
@@ -137,14 +141,52 @@ def end_writeback(m):
 
 
 @jit
+def end_boost(m, tier):
+    """A kswapd run takes the boost back, whatever it reclaimed (balance_pgdat); one that waits for swap goes on."""
+    for z in range(n.FIRST_ZONE[tier], n.LAST_ZONE[tier] + 1):
+        m.boost_pages[z] = 0
+
+
+@jit
+def shrink_node(m, tier, want, boosted, premature):
+    """Reclaim `want` pages of a node (mm/vmscan.c: kswapd_shrink_node) and what goes with it: swap is written, per-CPU
+    lists give back, the boost ends. Returns (pages freed, seconds of kswapd's time)."""
+    m.reclaim_files_only = 1 if boosted else 0
+    swapped = m.counters[n.C_PSWPOUT]
+    freed, demoted, seconds = reclaim_node(m, tier, want, premature)
+    m.reclaim_files_only = 0
+    swapped = start_writeback(m, tier, m.counters[n.C_PSWPOUT] - swapped)
+    trim_pcp(m, tier, freed - swapped + (drop_rcu_cache(m) if tier == n.FAST else 0))
+    if freed == 0 or pages_in_writeback(m, tier) == 0 or node_deficit(m, tier) == 0:
+        end_boost(m, tier)
+    if tier == n.FAST:
+        wake_demotion_target(m)
+    m.kswapd_budget[tier] -= max(m.reclaim_scanned, freed, MIN_BATCH_PAGES)
+    m.counters[n.C_PGSTEAL_KSWAPD_FAST + tier] += freed
+    m.counters[n.C_PGDEMOTE_KSWAPD] += demoted
+    return freed, seconds
+
+
+@jit
+def end_empty_run(m, tier, requests, boosted):
+    """A run that found nothing counts against the node, unless only a boost woke it (kswapd_failures), and ends.
+
+    Every allocation that comes to the slow path wakes kswapd: the runs for the other `requests` that came before this
+    one find nothing either, up to the sixteenth.
+    """
+    runs = 0 if boosted else min(requests, MAX_RECLAIM_RETRIES - m.kswapd_failures[tier])
+    m.kswapd_failures[tier] += runs
+    m.kswapd_awake[tier] = 0
+    m.counters[n.C_KSWAPD_RUNS_EMPTY] += runs
+    m.counters[n.C_KSWAPD_WAKEUPS_FAST + tier] += max(runs - 1, 0)
+
+
+@jit
 def kswapd_run(m, tier):
-    """One run of a woken kswapd, within its budget of this tick. Returns the pages freed.
+    """One run of a woken kswapd, within its budget of this tick (mm/vmscan.c: balance_pgdat). Returns the pages freed.
 
     A node that only a boost woke it for, any zone of which is above high, gives back as many file pages as the boost
     and nothing else (may_swap is off while balance_pgdat has nr_boost_reclaim).
-
-    Every allocation that comes to the slow path wakes it: where the run finds nothing, the runs for the others that
-    came before it find nothing either, up to the sixteenth.
     """
     want = node_deficit(m, tier)
     boosted = want == 0
@@ -160,41 +202,16 @@ def kswapd_run(m, tier):
     requests = max(m.kswapd_requests[tier], 1)
     m.kswapd_requests[tier] = 0
     premature = m.kswapd_premature[tier] == 1 and tier == n.FAST
-    m.reclaim_files_only = 1 if boosted else 0
-    swapped = m.counters[n.C_PSWPOUT]
-    freed, demoted, seconds = reclaim_node(m, tier, min(max(want, MIN_BATCH_PAGES), budget), premature)
-    m.reclaim_files_only = 0
-    swapped = start_writeback(m, tier, m.counters[n.C_PSWPOUT] - swapped)
-    trim_pcp(m, tier, freed - swapped + (drop_rcu_cache(m) if tier == n.FAST else 0))
-    if freed == 0 or pages_in_writeback(m, tier) == 0 or node_deficit(m, tier) == 0:
-        end_boost(m, tier)
-    if tier == n.FAST:
-        wake_demotion_target(m)
-    m.kswapd_budget[tier] -= max(m.reclaim_scanned, freed, MIN_BATCH_PAGES)
-    m.counters[n.C_PGSTEAL_KSWAPD_FAST + tier] += freed
-    m.counters[n.C_PGDEMOTE_KSWAPD] += demoted
-    if boosted:
-        m.kswapd_awake[tier] = 0
+    freed, seconds = shrink_node(m, tier, min(max(want, MIN_BATCH_PAGES), budget), boosted, premature)
     if freed == 0:
-        runs = 0 if boosted else min(requests, MAX_RECLAIM_RETRIES - m.kswapd_failures[tier])
-        m.kswapd_failures[tier] += runs
-        m.kswapd_awake[tier] = 0
-        m.counters[n.C_KSWAPD_RUNS_EMPTY] += runs
-        m.counters[n.C_KSWAPD_WAKEUPS_FAST + tier] += max(runs - 1, 0)
+        end_empty_run(m, tier, requests, boosted)
         return 0
     m.kswapd_failures[tier] = 0
     # kswapd runs beside the workers: it costs them one CPU's share of its time.
     charge_reclaim(m, m.kswapd_class[tier], premature, freed, seconds * min(1.0, m.workers / m.cpus))
-    if node_deficit(m, tier) == 0:
+    if boosted or node_deficit(m, tier) == 0:
         m.kswapd_awake[tier] = 0
     return freed
-
-
-@jit
-def end_boost(m, tier):
-    """A kswapd run takes the boost back, whatever it reclaimed (balance_pgdat); one that waits for swap goes on."""
-    for z in range(n.FIRST_ZONE[tier], n.LAST_ZONE[tier] + 1):
-        m.boost_pages[z] = 0
 
 
 @jit

@@ -123,8 +123,8 @@ def machine_dtype(regions: int) -> np.dtype:
     """Layout of one machine with `regions` region slots.
 
     Pages (4 KiB each) are int32, times and rates float64; what may pass 31 bits is int64. Axes: zones (N_ZONES), tiers
-    (N_TIERS), classes (N_CLASSES), object pools (N_POOLS), slab pools (N_SLAB_POOLS), events (N_EVENTS), blocks
-    (MAX_BLOCKS); records: regions, processes (N_PROCESSES).
+    (N_TIERS), watermarks (N_WMARKS), classes (N_CLASSES), object pools (N_POOLS), slab pools (N_SLAB_POOLS), events
+    (N_EVENTS), blocks (MAX_BLOCKS); records: regions, processes (N_PROCESSES).
     """
     f8, count, wide, u8 = _F8, _COUNT, _WIDE, "<u8"
     z, t, c = n.N_ZONES, n.N_TIERS, n.N_CLASSES
@@ -153,10 +153,7 @@ def machine_dtype(regions: int) -> np.dtype:
         ("rcu_cached_pages", count),  # kernel pages of DRAM that the next reclaim gets back
         ("used_pages", count, (c, z)),
         ("dirty_pages", f8, (t,)),  # file pages that the disk does not have yet
-        ("min_pages", count, (z,)),
-        ("low_pages", count, (z,)),
-        ("high_pages", count, (z,)),
-        ("promo_pages", count, (z,)),
+        ("wmark_pages", count, (n.N_WMARKS, z)),
         ("boost_pages", count, (z,)),
         ("reserve_kernel_pages", count, (z,)),  # lowmem_reserve against GFP_KERNEL requests
         ("reserve_movable_pages", count, (z,)),  # and against GFP_HIGHUSER_MOVABLE requests

@@ -7,7 +7,6 @@ migration each. Slab moves only where its caches can (xarray, maple nodes, vma),
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.pages import (
-    MARK_HIGH,
     charge_class,
     free_class,
     mark_pages,
@@ -29,7 +28,7 @@ def pull_up(m, cls, pages):
     for z in range(n.N_ZONES):
         m.grant_pages[z] = 0
     for z in range(n.NORMAL, -1, -1):
-        floor = mark_pages(m, z, MARK_HIGH, False)
+        floor = mark_pages(m, z, n.WMARK_HIGH, False)
         got = take_from_zone(m, z, min(pages - done, max(0, m.free_pages[z] - floor)), floor)
         m.grant_pages[z] = got
         charge_class(m, cls, z, got)

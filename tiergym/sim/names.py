@@ -23,6 +23,11 @@ FIRST_ZONE, LAST_ZONE = (DMA, SLOW_NORMAL), (NORMAL, SLOW_MOVABLE)
 TIER_ZONES = tuple(slice(first, last + 1) for first, last in zip(FIRST_ZONE, LAST_ZONE, strict=True))
 """The same as parts of an array over zones."""
 
+# Watermarks of a zone (include/linux/mmzone.h: enum zone_watermarks).
+WMARKS = ("min", "low", "high", "promo")
+N_WMARKS = len(WMARKS)
+WMARK_MIN, WMARK_LOW, WMARK_HIGH, WMARK_PROMO = range(N_WMARKS)
+
 # Classes of pages (docs/model.md section 1).
 CLASSES = (
     "anon",

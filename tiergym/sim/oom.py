@@ -2,7 +2,7 @@
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
-from tiergym.sim.pages import MARK_MIN, NODE_FAST, NODE_SLOW, class_on_tier, node_managed, slow_free_above
+from tiergym.sim.pages import NODE_FAST, NODE_SLOW, class_on_tier, node_managed, slow_free_above
 from tiergym.sim.reclaim import can_demote
 from tiergym.sim.regions import resident_pages, swap_backed, unmap, unmapped
 from tiergym.sim.units import PAGES_PER_MIB
@@ -99,7 +99,7 @@ def out_of_memory(m, refused, cls, nodes):
     m.futile_s = 0.0
     m.oom_class = cls
     m.oom_nodes = nodes
-    if slow_free_above(m, MARK_MIN) >= refused:
+    if slow_free_above(m, n.WMARK_MIN) >= refused:
         m.counters[n.C_OOM_KILL_PREMATURE] += 1
     kill(m, victim)
     return True

@@ -28,7 +28,7 @@ def boost_watermark(m, z, wakes):
     """
     if PAGEBLOCK_PAGES * 4 > m.managed_pages[z] or m.boost_factor == 0.0:
         return
-    most = max(int(m.high_pages[z] * m.boost_factor / 10000.0), PAGEBLOCK_PAGES)
+    most = max(int(m.wmark_pages[n.WMARK_HIGH, z] * m.boost_factor / 10000.0), PAGEBLOCK_PAGES)
     m.boost_pages[z] = min(m.boost_pages[z] + PAGEBLOCK_PAGES, most)
     if wakes and m.kswapd_awake[n.FAST] == 0:  # else it works for whoever woke it
         wake_kswapd(m, n.FAST, n.KERNEL_OTHER, False, 1)

@@ -8,7 +8,6 @@ from tiergym.sim.blocks import pin_blocks, unpin_blocks
 from tiergym.sim.compile import jit, jit_inline
 from tiergym.sim.units import PAGEBLOCK_PAGES
 
-MARK_MIN, MARK_LOW, MARK_HIGH = 0, 1, 2
 NODE_FAST, NODE_SLOW, NODE_BOTH = 1, 2, 3
 RELEASE_STEPS = 2 * n.N_ZONES
 
@@ -53,14 +52,8 @@ def kernel_zone(m):
 @jit
 def mark_pages(m, z, level, movable):
     """The free pages a request must leave in zone z: mark, boost and lowmem_reserve (__zone_watermark_ok)."""
-    if level == MARK_MIN:
-        mark = m.min_pages[z]
-    elif level == MARK_LOW:
-        mark = m.low_pages[z]
-    else:
-        mark = m.high_pages[z]
     reserve = m.reserve_movable_pages[z] if movable else m.reserve_kernel_pages[z]
-    return mark + m.boost_pages[z] + reserve
+    return m.wmark_pages[level, z] + m.boost_pages[z] + reserve
 
 
 @jit
@@ -75,7 +68,7 @@ def refill_pages(m, z):
     if m.pcp_scale == 0.0 or m.kswapd_awake[tier_of(z)] == 0:
         return most
     batch = most >> int(m.pcp_scale)
-    return min(most, max(m.low_pages[z] // int(m.cpus) - batch, batch))
+    return min(most, max(m.wmark_pages[n.WMARK_LOW, z] // int(m.cpus) - batch, batch))
 
 
 @jit

@@ -13,9 +13,8 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic, overload
 
 from tiergym.sim.compile import jit
+from tiergym.sim.units import LINE_BYTES
 
-LINE_BYTES = 64
-"""A cache line."""
 PARTS = 5
 """How often a tick calls `fetch`: before or after each phase that takes long."""
 NOTHING = (0, 0)

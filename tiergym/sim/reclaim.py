@@ -9,7 +9,6 @@ shrink_folio_list). A page leaves DRAM for the slow tier if demotion may and fin
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.pages import (
-    MARK_MIN,
     charge_class,
     class_on_tier,
     free_class,
@@ -36,7 +35,7 @@ def can_demote(m):
 @jit
 def demotion_room(m):
     """Pages the slow tier still takes from demotion; 0 if demotion is off or has no target."""
-    return slow_free_above(m, MARK_MIN) if can_demote(m) else 0
+    return slow_free_above(m, n.WMARK_MIN) if can_demote(m) else 0
 
 
 @jit
@@ -46,7 +45,7 @@ def demote(m, r, z, pages):
     cls = region_class(m, r)
     done = 0
     for target in range(n.SLOW_MOVABLE, n.SLOW_NORMAL - 1, -1):
-        got = take_from_zone(m, target, pages - done, mark_pages(m, target, MARK_MIN, True))
+        got = take_from_zone(m, target, pages - done, mark_pages(m, target, n.WMARK_MIN, True))
         if got > 0:
             region.pages[target] += got
             charge_class(m, cls, target, got)
@@ -150,6 +149,18 @@ def shrink_slab(m, tier, share, want):
 
 
 @jit
+def next_oldest(m, before):
+    """Number of the tick in which the oldest pages came that nobody references any more, of those after `before`; -1 if
+    there are none."""
+    oldest = m.tick + 1
+    for r in range(m.regions):
+        region = m.region[r]
+        if region.hz == 0.0 and before < region.since < oldest:
+            oldest = region.since
+    return oldest if oldest <= m.tick else -1
+
+
+@jit
 def reclaim_tail(m, tier, want, premature):
     """The tail of the LRU: pages that nobody references any more leave in the order in which they were touched.
 
@@ -158,22 +169,14 @@ def reclaim_tail(m, tier, want, premature):
     demoted, evicted, dirty = 0, 0, 0.0
     if m.unreferenced_regions == 0:
         return demoted, evicted, dirty
-    before = -1
-    while demoted + evicted < want:
-        oldest = m.tick + 1
-        for r in range(m.regions):
-            region = m.region[r]
-            if region.hz == 0.0 and before < region.since < oldest:
-                oldest = region.since
-        if oldest > m.tick:
-            break
+    oldest = next_oldest(m, -1)
+    while oldest >= 0 and demoted + evicted < want:
         room = demotion_room(m) if tier == n.FAST else 0
-        pool, left = 0, want - demoted - evicted
+        pool = 0
         for r in range(m.regions):
-            region = m.region[r]
-            if region.hz == 0.0 and region.since == oldest:
+            if m.region[r].hz == 0.0 and m.region[r].since == oldest:
                 pool += evictable(m, r, tier, room)
-        ask = min(left, pool)
+        ask = min(want - demoted - evicted, pool)
         for r in range(m.regions):
             region = m.region[r]
             if region.hz == 0.0 and region.since == oldest and pool > 0:
@@ -183,8 +186,51 @@ def reclaim_tail(m, tier, want, premature):
                     demoted += down
                     evicted += out
                     dirty += out * region.dirty_share
-        before = oldest
+        oldest = next_oldest(m, oldest)
     return demoted, evicted, dirty
+
+
+@jit
+def candidates(m, r, tier, room, cold_only):
+    """Pages of region r that a scan would take from a tier: those that look cold, or any."""
+    pages = evictable(m, r, tier, room)
+    return int(pages * m.region[r].cold) if cold_only else pages
+
+
+@jit
+def shrink_lruvec(m, tier, want, cold_only, premature, dirty):
+    """One scan of a node's lists for `want` pages, from all regions in proportion, only cold ones or any.
+
+    Returns (demoted, evicted, `dirty` pages written back and those of this scan).
+    """
+    demoted, evicted, pool = 0, 0, 0
+    room = demotion_room(m) if tier == n.FAST else 0
+    for r in range(m.regions):
+        pool += candidates(m, r, tier, room, cold_only)
+    if pool == 0:
+        return demoted, evicted, dirty
+    ask = min(want, pool)
+    for r in range(m.regions):
+        left = want - demoted - evicted
+        if left <= 0:
+            break
+        pages = candidates(m, r, tier, room, cold_only)
+        if pages > 0:
+            down, out = take_from_region(m, r, tier, min(left, (pages * ask + pool - 1) // pool), premature)
+            demoted += down
+            evicted += out
+            dirty += out * m.region[r].dirty_share
+    return demoted, evicted, dirty
+
+
+@jit
+def lru_pages(m, tier):
+    """Pages of a node that reclaim could take."""
+    total = 0
+    room = demotion_room(m) if tier == n.FAST else 0
+    for r in range(m.regions):
+        total += evictable(m, r, tier, room)
+    return total
 
 
 @jit
@@ -194,39 +240,17 @@ def reclaim_node(m, tier, want, premature):
         return 0, 0, 0.0
     demoted, evicted, dirty = reclaim_tail(m, tier, want, premature)
     freed = demoted + evicted
-    lru = freed
-    if freed >= want:
-        lru += class_on_tier(m, n.ANON, tier) + class_on_tier(m, n.FILE, tier)
     m.reclaim_scanned = freed
-    for step in range(2):  # cold pages, then any
-        if freed >= want:
-            break
-        before = freed
-        room = demotion_room(m) if tier == n.FAST else 0
-        pool = 0
-        for r in range(m.regions):
-            pages = evictable(m, r, tier, room)
-            if step == 0:
-                lru += pages
-                pages = int(pages * m.region[r].cold)
-            pool += pages
-        if pool == 0:
-            continue
-        ask = min(want - freed, pool)
-        for r in range(m.regions):
-            region = m.region[r]
-            left = want - freed
-            if left <= 0:
-                break
-            pages = evictable(m, r, tier, room)
-            if step == 0:
-                pages = int(pages * region.cold)
-            if pages > 0:
-                down, out = take_from_region(m, r, tier, min(left, (pages * ask + pool - 1) // pool), premature)
-                demoted += down
-                freed += down + out
-                dirty += out * region.dirty_share
-        m.reclaim_scanned += (freed - before) * (1 if step == 0 else REFERENCED_SCANS)
+    if freed < want:
+        lru = freed + lru_pages(m, tier)
+    else:
+        lru = freed + class_on_tier(m, n.ANON, tier) + class_on_tier(m, n.FILE, tier)
+    for cold_only in (True, False):
+        if freed < want:
+            down, out, dirty = shrink_lruvec(m, tier, want - freed, cold_only, premature, dirty)
+            demoted += down
+            freed += down + out
+            m.reclaim_scanned += (down + out) * (1 if cold_only else REFERENCED_SCANS)
     evicted = freed - demoted
     m.reclaim_scanned += int(demoted * m.demote_wait_us * 1e-6 * m.kswapd_pages_per_s)
     # Shrinkers keep pace with the LRU; when it has nothing left, priority rises until slab is scanned whole.

@@ -1,9 +1,19 @@
-"""Pages and page tables of one region: how many it needs, and giving them back in proportion."""
+"""Pages and page tables of one region: how many it needs, giving them back in proportion, and their way to DRAM."""
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
-from tiergym.sim.pages import RELEASE_STEPS, free_class, on_tier, release_pages, release_zone, tier_of
-from tiergym.sim.units import LEAF_SPAN_PAGES, TABLE_ENTRIES
+from tiergym.sim.pages import (
+    RELEASE_STEPS,
+    charge_class,
+    free_class,
+    mark_pages,
+    on_tier,
+    release_pages,
+    release_zone,
+    take_from_zone,
+    tier_of,
+)
+from tiergym.sim.units import LEAF_SPAN_PAGES, PAGE_BYTES, TABLE_ENTRIES
 
 
 @jit
@@ -175,3 +185,28 @@ def trim_tables(m, r):
     need_upper = upper_tables_needed(have)
     if upper > need_upper:
         free_upper(m, r, upper - need_upper)
+
+
+@jit
+def promote_region(m, r, pages, level):
+    """Move pages of region r from the slow tier to DRAM, above the mark `level`; returns how many moved."""
+    region = m.region[r]
+    cls = region_class(m, r)
+    pages = min(pages, slow_pages(m, r))
+    done = 0
+    for z in range(n.NORMAL, -1, -1):
+        mark = mark_pages(m, z, level, True)
+        got = take_from_zone(m, z, min(pages - done, max(0, m.free_pages[z] - mark)), mark)
+        region.pages[z] += got
+        charge_class(m, cls, z, got)
+        done += got
+    left = done
+    for z in range(n.SLOW_MOVABLE, n.SLOW_NORMAL - 1, -1):
+        out = min(left, region.pages[z])
+        region.swap_cached[n.FAST] += leave_swap_cache(m, r, z, out)
+        region.pages[z] -= out
+        free_class(m, cls, z, out)
+        left -= out
+    m.moved_bytes[n.FAST] += done * PAGE_BYTES
+    m.moved_bytes[n.SLOW] += done * PAGE_BYTES
+    return done

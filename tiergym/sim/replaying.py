@@ -131,7 +131,7 @@ def _fill_lists(record: Any, state: State) -> None:
         record["free_pages"][z], record["pcp_pages"][z] = state.free[z], state.pcp[z]
         # Some kernels compute their marks before the last boot memory is freed.
         for mark, pages in state.marks[z].items():
-            record[f"{mark}_pages"][z] = pages
+            record["wmark_pages"][n.WMARKS.index(mark), z] = pages
         # Every CPU holds its part, per migrate type; a workload uses one CPU's lists at a time.
         listed = state.pcp[z] // (int(record["cpus"]) * PCPTYPES)
         record["pcp_idle_pages"][z], record["pcp_kernel_pages"][z] = state.pcp[z] - listed, listed

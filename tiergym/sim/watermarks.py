@@ -20,7 +20,7 @@ def lowmem_pages(m):
     total = 0
     for z in range(n.N_ZONES):
         if z != n.SLOW_MOVABLE:
-            high = m.high_pages[z] + m.boost_pages[z]
+            high = m.wmark_pages[n.WMARK_HIGH, z] + m.boost_pages[z]
             if m.managed_pages[z] > high:
                 total += m.managed_pages[z] - high
     return total
@@ -68,10 +68,10 @@ def set_watermarks(m):
         else:
             floor = share
         gap = max(share // 4, int(managed * scale / 10000.0))
-        m.min_pages[z] = floor
-        m.low_pages[z] = floor + gap
-        m.high_pages[z] = floor + 2 * gap
-        m.promo_pages[z] = floor + 3 * gap
+        m.wmark_pages[n.WMARK_MIN, z] = floor
+        m.wmark_pages[n.WMARK_LOW, z] = floor + gap
+        m.wmark_pages[n.WMARK_HIGH, z] = floor + 2 * gap
+        m.wmark_pages[n.WMARK_PROMO, z] = floor + 3 * gap
 
 
 @jit

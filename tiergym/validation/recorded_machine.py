@@ -56,7 +56,7 @@ the rounds that a page of progress starts anew."""
 
 EMULATED_REFERENCES_PER_S = 1_000_000
 EMULATED_TOUCHES_PER_S = 45_000
-EMULATED_FILE_TOUCHES_PER_S = 200_000
+EMULATED_FILE_TOUCHES_PER_S = 250_000
 """What a thread does in a second of CPU time, if nothing else: NUMA balancing's first pass comes after 100,000 touched
 pages or more, and one pass after 2.1 million references by two threads that slept between them."""
 

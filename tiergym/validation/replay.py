@@ -145,7 +145,7 @@ def replay(recording: Recording) -> Replay:
     if late:
         start_khugepaged(record)
     marks = {
-        zone: tuple(int(record[f"{name}_pages"][zone]) for name in ("managed", "min", "low", "high"))
+        zone: (int(record["managed_pages"][zone]), *record["wmark_pages"][: n.WMARK_PROMO, zone].tolist())
         for zone in range(n.N_ZONES)
     }
     install(record, state_of(start, requests))

@@ -1,20 +1,19 @@
-"""Phase 5: NUMA balancing in tiering mode promotes hot pages by hint faults (kernel/sched/fair.c)."""
+"""NUMA balancing's promotion, by hint faults (kernel/sched/fair.c).
+
+Candidates are pages whose hint fault came within the hot threshold; with plenty of free DRAM, every fault. Without room
+above high, kswapd0 is woken for it (promotion is what makes a NORMAL slow tier demote). Where HMAT came too late, CXL
+is in the top tier, and tiering mode scans no top-tier page (mm/mprotect.c: change_pte_range). Normal mode knows no
+threshold and wakes nobody: what does not fit stays (migrate_misplaced_folio_prepare).
+"""
 
 import math
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.kswapd import kswapd_run, wake_kswapd
-from tiergym.sim.pages import (
-    MARK_HIGH,
-    charge_class,
-    free_class,
-    mark_pages,
-    node_managed,
-    take_from_zone,
-)
-from tiergym.sim.regions import leave_swap_cache, region_class, slow_pages, unmapped
-from tiergym.sim.units import PAGE_BYTES, PAGES_PER_MIB
+from tiergym.sim.pages import mark_pages, node_managed
+from tiergym.sim.regions import promote_region, slow_pages, unmapped
+from tiergym.sim.units import PAGES_PER_MIB
 
 MAX_ROUNDS = 64
 PLENTY_PAGES = 262144  # 1 GiB: pgdat_free_space_enough
@@ -39,7 +38,7 @@ def plenty_free(m):
     """Whether some zone of DRAM has so much free that every hint fault may promote (pgdat_free_space_enough)."""
     enough = max(PLENTY_PAGES, node_managed(m, n.FAST) // 16)
     for z in range(n.FIRST_SLOW_ZONE):
-        mark = m.promo_pages[z] + m.boost_pages[z] + m.reserve_movable_pages[z]
+        mark = m.wmark_pages[n.WMARK_PROMO, z] + m.boost_pages[z] + m.reserve_movable_pages[z]
         if m.free_pages[z] > mark + enough:
             return True
     return False
@@ -105,33 +104,8 @@ def promotion_room(m):
     """Pages that fit into DRAM above high (migrate_balanced_pgdat)."""
     room = 0
     for z in range(n.FIRST_SLOW_ZONE):
-        room += max(0, m.free_pages[z] - mark_pages(m, z, MARK_HIGH, True))
+        room += max(0, m.free_pages[z] - mark_pages(m, z, n.WMARK_HIGH, True))
     return room
-
-
-@jit
-def promote_region(m, r, pages, level):
-    """Move pages of region r from the slow tier to DRAM, above the mark `level`; returns how many moved."""
-    region = m.region[r]
-    cls = region_class(m, r)
-    pages = min(pages, slow_pages(m, r))
-    done = 0
-    for z in range(n.NORMAL, -1, -1):
-        mark = mark_pages(m, z, level, True)
-        got = take_from_zone(m, z, min(pages - done, max(0, m.free_pages[z] - mark)), mark)
-        region.pages[z] += got
-        charge_class(m, cls, z, got)
-        done += got
-    left = done
-    for z in range(n.SLOW_MOVABLE, n.SLOW_NORMAL - 1, -1):
-        out = min(left, region.pages[z])
-        region.swap_cached[n.FAST] += leave_swap_cache(m, r, z, out)
-        region.pages[z] -= out
-        free_class(m, cls, z, out)
-        left -= out
-    m.moved_bytes[n.FAST] += done * PAGE_BYTES
-    m.moved_bytes[n.SLOW] += done * PAGE_BYTES
-    return done
 
 
 @jit
@@ -141,20 +115,12 @@ def numa_promotes(m):
 
 
 @jit
-def promote(m, share):
-    """Promotion during `share` of a tick; `region_promoted` adds up over the tick.
+def take_hint_faults(m, share, tiering):
+    """Every process takes the hint faults of `share` of a tick's scanning; each region asks for promotion (`asked`).
 
-    Candidates are pages whose hint fault came within the hot threshold; with plenty of free DRAM, every fault.
-    Without room above high, kswapd0 is woken for it (promotion is what makes a NORMAL slow tier demote). Where HMAT
-    came too late, CXL is in the top tier, and tiering mode scans no top-tier page (mm/mprotect.c: change_pte_range).
-    Normal mode knows no threshold and wakes nobody: what does not fit stays (migrate_misplaced_folio_prepare).
+    Returns (candidates, what fell short of one page in regions that ask for none).
     """
-    tiering = m.numa_balancing == n.NUMA_BALANCING_TIERING
-    if not numa_promotes(m) or node_managed(m, n.SLOW) == 0 or (tiering and m.slow_in_lower_tier == n.OFF):
-        return
-    plenty = plenty_free(m)
-    per_s = m.promote_limit_mib_per_s * PAGES_PER_MIB
-    m.promote_credit = min(m.promote_credit + per_s * m.dt_s * share, max(per_s, 1.0))
+    every_fault = not tiering or plenty_free(m)
     total, parts = 0, 0.0
     for q in range(m.processes):
         scan(m, q, share)
@@ -164,7 +130,7 @@ def promote(m, share):
         if not promotable(m, r):
             continue
         hot, cold = hint_faults(m, r, m.dt_s * share)
-        wanted = hot + cold if plenty or not tiering else hot
+        wanted = hot + cold if every_fault else hot
         region.asked = int(wanted + 0.5)
         parts += wanted - region.asked if wanted < 0.5 else 0.0
         total += region.asked
@@ -172,35 +138,65 @@ def promote(m, share):
         m.owed_s[n.LOST_MIGRATION] += (hot + cold) * m.hint_fault_us * 1e-6
     m.counters[n.C_NUMA_HINT_FAULTS] += int(m.hint_part)
     m.hint_part -= math.floor(m.hint_part)
+    return total, parts
+
+
+@jit
+def note_rare_faults(m, parts, tiering):
+    """Rare hint faults move too little to count, but one is enough to find no room and wake kswapd."""
     m.promote_part += parts
     if m.promote_part >= 1.0:
-        # Rare hint faults move too little to count, but one is enough to find no room and wake kswapd.
         m.promote_part -= math.floor(m.promote_part)
         if tiering and promotion_room(m) == 0:
             wake_kswapd(m, n.FAST, n.ANON, False, 1)
-    if total == 0:
-        return
-    m.counters[n.C_PGPROMOTE_CANDIDATE] += total
+
+
+@jit
+def make_room(m, wanted, tiering):
+    """Pages that fit into DRAM now; in tiering mode kswapd is woken where fewer do than are wanted, and works."""
+    room = promotion_room(m)
+    if room < wanted and tiering:
+        wake_kswapd(m, n.FAST, n.ANON, False, 1)
+        if m.kswapd_awake[n.FAST] == 1:
+            kswapd_run(m, n.FAST)
+            room = promotion_room(m)
+    return min(wanted, room)
+
+
+@jit
+def promote_candidates(m, total, tiering):
+    """Move what regions asked for, `total` in all, within the rate limit and DRAM's room; returns the pages moved."""
     limit = min(total, int(m.promote_credit))
     moved = 0
     for _ in range(MAX_ROUNDS):  # kswapd makes room while promotion uses it up
-        room = promotion_room(m)
-        if room < limit - moved and tiering:
-            wake_kswapd(m, n.FAST, n.ANON, False, 1)
-            if m.kswapd_awake[n.FAST] == 1:
-                kswapd_run(m, n.FAST)
-                room = promotion_room(m)
-        room = min(limit - moved, room)
+        room = make_room(m, limit - moved, tiering)
         before = moved
         for r in range(m.regions):
             region = m.region[r]
             ask = region.asked * room // total
             if ask > 0:
-                done = promote_region(m, r, ask, MARK_HIGH)
+                done = promote_region(m, r, ask, n.WMARK_HIGH)
                 region.promoted += done
                 moved += done
         if moved in (before, limit):
             break
+    return moved
+
+
+@jit
+def numa_promote(m, share):
+    """Promotion by NUMA balancing during `share` of a tick; `promoted` of the regions adds up over the tick."""
+    tiering = m.numa_balancing == n.NUMA_BALANCING_TIERING
+    if not numa_promotes(m) or node_managed(m, n.SLOW) == 0 or (tiering and m.slow_in_lower_tier == n.OFF):
+        return
+    per_s = m.promote_limit_mib_per_s * PAGES_PER_MIB
+    m.promote_credit = min(m.promote_credit + per_s * m.dt_s * share, max(per_s, 1.0))
+    total, parts = take_hint_faults(m, share, tiering)
+    note_rare_faults(m, parts, tiering)
+    if total == 0:
+        return
+    m.counters[n.C_PGPROMOTE_CANDIDATE] += total
+    moved = promote_candidates(m, total, tiering)
     m.promote_credit -= moved
     m.counters[n.C_PGPROMOTE_SUCCESS] += moved
     m.owed_s[n.LOST_MIGRATION] += moved * m.migrate_unbatched_us * 1e-6
