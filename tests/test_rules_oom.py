@@ -1,5 +1,7 @@
 """The OOM killer: whom it kills, what that frees and what it costs."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -95,6 +97,19 @@ def test_filling_both_tiers_kills_without_being_premature():
     lab = Lab(scenario(regions=[region(0, 4000, grow_s=10)]))
     assert killed(lab) == [0]
     assert lab.total("oom_kill_premature") == 0
+
+
+def test_demotion_delays_the_kill_by_its_futile_rounds():
+    """zone_reclaimable_pages counts anonymous pages of a node that can demote, room or not: 16 rounds look at every
+    page before the verdict, two looks each (priority 12 to 0). Without it the first is enough [F-scan-before-kill]."""
+    look_us = 1.0
+    full: dict[str, Any] = {"regions": [region(0, 4000, grow_s=10)], "look_us": look_us}
+    at_once = Lab(scenario(demotion="off", **full))
+    later = Lab(scenario(demotion="on", **full))
+    assert killed(at_once) == killed(later) == [0]
+    scan_s = 16 * 2 * 3000 * PAGES_PER_MIB * look_us * 1e-6
+    delay_s = (later.m["tick"] - at_once.m["tick"]) * later.m["dt_s"]
+    assert delay_s == pytest.approx(scan_s, abs=1.0)
 
 
 @pytest.mark.parametrize("lost_s", [0, 4, 20])

@@ -6,8 +6,9 @@ The pages got are left in `grant_pages`, per zone, for the caller to hand out.
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
+from tiergym.sim.dirty import dirty_room, note_written
 from tiergym.sim.kswapd import charge_reclaim, forget_failures, kswapd_run, wake_demotion_target, wake_kswapd
-from tiergym.sim.oom import out_of_memory
+from tiergym.sim.oom import out_of_memory, still_scanning
 from tiergym.sim.pageblocks import fill_kernel_blocks, steal_kernel_blocks
 from tiergym.sim.pages import (
     NODE_BOTH,
@@ -117,6 +118,8 @@ def request(m, want, cls, nodes, slow_first, movable, direct, may_kill, restrict
         # While there is progress the retries do not count (should_reclaim_retry).
         drain_pcp(m)
         left -= take_from_zonelist(m, left, n.WMARK_MIN, nodes, slow_first, movable, 1)
+    if left > 0 and may_kill and still_scanning(m, nodes):
+        return want - left
     while left > 0 and may_kill and out_of_memory(m, left, cls, allowed):
         left -= take_from_zonelist(m, left, n.WMARK_MIN, nodes, slow_first, movable, 1)
     return want - left
@@ -219,6 +222,29 @@ def allocate_user(m, cls, want, mempolicy, unit):
         return 0
     got = request_folios(m, want, mempolicy, unit)
     got += request_by_policy(m, want - got, cls, mempolicy, True, False)
+    hand_out(m, cls)
+    if mempolicy == n.MPOL_DEFAULT:
+        m.counters[n.C_USER_FALLBACK_SLOW] += on_tier(m.grant_pages, n.SLOW)
+    return got
+
+
+@jit
+def allocate_written(m, cls, want, mempolicy, written_share, unit):
+    """As `allocate_user`, where `written_share` of the pages is for write(2) (__GFP_WRITE).
+
+    The fast path takes none of these from a node over its dirty limit; where both are, the slow path asks no more.
+    """
+    clear_grant(m)
+    if want <= 0:
+        return 0
+    written = int(want * written_share + 0.5)
+    got = 0
+    if mempolicy == n.MPOL_DEFAULT:
+        beyond = written - min(written, dirty_room(m, n.FAST))
+        got = take_from_zonelist(m, min(beyond, dirty_room(m, n.SLOW)), n.WMARK_LOW, NODE_SLOW, True, True, 1)
+    got += request_folios(m, want - got, mempolicy, unit)
+    got += request_by_policy(m, want - got, cls, mempolicy, True, False)
+    note_written(m, min(written, got), got)
     hand_out(m, cls)
     if mempolicy == n.MPOL_DEFAULT:
         m.counters[n.C_USER_FALLBACK_SLOW] += on_tier(m.grant_pages, n.SLOW)

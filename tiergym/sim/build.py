@@ -11,6 +11,7 @@ from tiergym.sim.units import PAGEBLOCK_PAGES, PAGES_PER_MIB
 from tiergym.sim.watermarks import init_per_zone_wmark_min
 
 WEIGHTINESS = 32
+SCAN_DELAY_S = 1.0  # sysctl_numa_balancing_scan_delay: CPU time of a new process before the first period
 
 
 @jit
@@ -96,6 +97,7 @@ def build_workload(m):
         m.bound_processes += 1 if m.process[q].mempolicy != n.MPOL_DEFAULT else 0
         total += m.process_seldom[q].work_share
     for q in range(m.processes):
+        m.process[q].scan_s = -SCAN_DELAY_S
         m.process[q].share = m.process_seldom[q].work_share / total if total > 0.0 else 1.0 / m.processes
 
 

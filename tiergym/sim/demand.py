@@ -6,11 +6,14 @@ from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.pages import (
     RELEASE_STEPS,
+    charge_class,
     class_on_tier,
     free_class,
+    kernel_zone,
     release_pages,
     release_zone,
     swap_tables_needed,
+    take_from_zone,
 )
 from tiergym.sim.regions import (
     fast_pages,
@@ -20,10 +23,11 @@ from tiergym.sim.regions import (
     keeps_tables,
     leaf_tables_needed,
     resident_pages,
+    swap_backed,
     tables_alone,
     trim_tables,
 )
-from tiergym.sim.slab import free_in_order, free_objects
+from tiergym.sim.slab import add_slab_pages, free_in_order, free_objects
 from tiergym.sim.units import PAGE_BYTES, PAGES_PER_MIB
 
 STACK_PAGES = 4  # THREAD_SIZE 16 KiB, VMAP_STACK (kernel/fork.c)
@@ -31,6 +35,7 @@ THREAD_SLAB_BYTES = 11300.0  # task_struct with FPU state, its slab's slack, and
 SOCKET_SLAB_BYTES = 3072.0  # sock, dst, skbuff heads of one connection
 VMA_SLAB_BYTES = 256.0  # vm_area_struct and its maple node's share
 FILE_SLAB_BYTES = 1320.0  # dentry 192 B + ext4_inode 1128 B
+BUFFER_HEAD_BYTES = 105.0  # buffer_head, 39 to a page: one per block of ext4, which has them for what was written
 XARRAY_BYTES_PER_PAGE = 584.0 / 63.0
 """Nodes of 64 slots over cached pages, and over nodes: 1/64 + 1/64^2 + ... = 1/63 node per page, 0.226 % of the bytes
 cached [K-object-sizes]."""
@@ -311,15 +316,62 @@ def xarray_bytes(m):
 
 
 @jit
+def buffer_heads(m):
+    """Buffer heads of page cache that was written; they go with their page (fs/buffer.c: try_to_free_buffers)."""
+    heads = 0.0
+    for r in range(m.regions):
+        region = m.region[r]
+        if region.written_share > 0.0 and region.kind != n.KIND_ANON and region.kind != n.KIND_ZERO:
+            heads += resident_pages(m, r) * region.written_share
+    return heads
+
+
+@jit
+def swap_slots(m):
+    """Swap slots in use."""
+    slots = 0
+    for r in range(m.regions):
+        region = m.region[r]
+        if swap_backed(m, r):
+            slots += region.out_pages + region.swap_cached[n.FAST] + region.swap_cached[n.SLOW]
+    return slots
+
+
+@jit
+def swap_cache_nodes(m, nodes):
+    """The swap cache's xarray now has `nodes`; a swapped page leaves a shadow entry there, until its slot is free
+    (mm/swap_state.c: __delete_from_swap_cache).
+
+    New ones are allocated by whoever reclaims, and PF_MEMALLOC looks at no mark: DRAM has them.
+    """
+    per_page = int(m.slab_objects_per_page)
+    want = int((nodes - m.swap_nodes) / per_page)
+    if want <= 0:
+        m.swap_nodes = min(m.swap_nodes, nodes)
+        return
+    z = kernel_zone(m)
+    got = take_from_zone(m, z, want, 0)
+    if got > 0:
+        charge_class(m, n.SLAB_RECLAIM, z, got)
+        m.counters[n.C_PGALLOC_FAST] += got
+        add_slab_pages(m, n.SLAB_POOL_RECLAIM, n.FAST, got, float(got * per_page))
+    m.swap_nodes += want * per_page
+
+
+@jit
 def demand_reclaimable(m):
-    """Slab of dentries and inodes, but for those that shrinkers took and nobody has looked up again, and of xarrays."""
+    """Slab of dentries and inodes, but for those that shrinkers took and nobody has looked up again, of xarrays, and of
+    buffer heads."""
     m.files_shrunk *= max(0.0, 1.0 - m.pool_lookup_hz[n.POOL_FILES] * m.dt_s)
     files = m.pool_now[n.POOL_FILES] * FILE_SLAB_BYTES / object_bytes(m)
     shrinkable = files * (1.0 - m.pool_pinned_share[n.POOL_FILES])
     m.files_shrunk = min(m.files_shrunk, shrinkable)
     m.files_objects = shrinkable
     kill_at_random(m, n.SLAB_POOL_RECLAIM, m.pool_turnover[n.POOL_FILES])
-    demand_slab(m, n.SLAB_POOL_RECLAIM, files - m.files_shrunk + xarray_bytes(m) / object_bytes(m))
+    swapped = 0 if m.swap_table_pages == n.ON else swap_slots(m)  # since 6.18 its tables are pages of their own
+    swap_cache_nodes(m, swapped * XARRAY_BYTES_PER_PAGE / object_bytes(m))
+    held = xarray_bytes(m) + swapped * XARRAY_BYTES_PER_PAGE + buffer_heads(m) * BUFFER_HEAD_BYTES
+    demand_slab(m, n.SLAB_POOL_RECLAIM, files - m.files_shrunk + held / object_bytes(m))
 
 
 @jit

@@ -4,9 +4,10 @@ sub-rounds, as they do on a machine where all of them run at once."""
 import math
 
 from tiergym.sim import names as n
-from tiergym.sim.allocate import allocate_huge, allocate_kernel, allocate_user
+from tiergym.sim.allocate import allocate_huge, allocate_kernel, allocate_user, allocate_written
 from tiergym.sim.compile import jit
 from tiergym.sim.demand import tables_wanted
+from tiergym.sim.dirty import write_back
 from tiergym.sim.headroom import keep_headroom, wants_headroom
 from tiergym.sim.kswapd import end_writeback, expect_requests, kswapd_run, run_woken_kswapds, set_kswapd_pace
 from tiergym.sim.pageblocks import boost_at_random
@@ -206,8 +207,11 @@ def touch(m, r, new, again):
         region.out_pages += mapped  # a table entry, no page (do_anonymous_page, filemap_map_pages)
         return mapped
     huge = touch_huge(m, r, mapped)
-    policy, unit = int(region.mempolicy), folio_pages(m, r)
-    got = huge + allocate_user(m, region_class(m, r), mapped - huge + again, policy, unit)
+    cls, policy, unit = region_class(m, r), int(region.mempolicy), folio_pages(m, r)
+    if region.written_share > 0.0 and not swap_backed(m, r):
+        got = huge + allocate_written(m, cls, mapped - huge + again, policy, region.written_share, unit)
+    else:
+        got = huge + allocate_user(m, cls, mapped - huge + again, policy, unit)
     for z in range(n.N_ZONES):
         region.pages[z] += m.grant_pages[z]
     charge_refaults(m, r, min(got, again))
@@ -329,6 +333,7 @@ def begin_serving(m, wanted):
     for r in range(m.regions):
         m.region[r].promoted = 0
     end_writeback(m)
+    write_back(m)
     for tier in range(n.N_TIERS):
         set_kswapd_pace(m, tier)
         expect_requests(m, tier, wanted)

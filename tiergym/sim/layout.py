@@ -31,10 +31,10 @@ _AT_RESET = """
 # Read when something happens that does not in most ticks of most machines.
 _NOW_AND_THEN = """
     lru_window_s hot_threshold_ms swap_latency_us disk_latency_us scan_mib_per_s promote_limit_mib_per_s
-    auto_movable_numa_aware auto_movable_ratio interleave_fast interleave_slow hint_fault_us
+    auto_movable_numa_aware auto_movable_ratio interleave_fast interleave_slow hint_fault_us look_us
     hopeless_reset boosted_runs_fail dontneed_frees_tables damon_falls_back swap_table_pages
     slab_follows_policy slab_burst_objects region_released_by
-    process_oom_score_adj process_restart_s process_lost_s
+    scan_period_s process_oom_score_adj process_restart_s process_lost_s process_cpu_share
 """
 SELDOM = frozenset(f"{_AT_RESET} {_NOW_AND_THEN}".split())
 """Parameters that lie behind what a tick fetches, those of regions in `region_seldom`, of processes in
@@ -59,6 +59,7 @@ PROCESS = np.dtype(
         *_drawn("process_", p.PROCESS, False),
         ("down_s", _F8),  # time until restart; 0 when running
         ("warm_s", _F8),  # after a restart: time until it works again
+        ("scan_s", _F8),  # CPU time since NUMA balancing last scanned it
         ("born_s", _F8),  # its clock started here
         ("share", _F8),  # of the machine's work, normalised
         ("killed", _COUNT),  # number of the tick after its last kill; 0: never
@@ -67,6 +68,12 @@ PROCESS = np.dtype(
     align=True,
 )
 """One process: parameters, then its state."""
+
+MARKS = [
+    ("marked_hot", _F8),  # slow pages marked for a hint fault that will come within the hot threshold
+    ("marked_cold", _F8),  # and of one that will come later
+]
+"""State of a region behind what a tick fetches."""
 
 REGION = np.dtype(
     [
@@ -147,6 +154,7 @@ def machine_dtype(regions: int) -> np.dtype:
         ("pcp_refill_pages", count, (z,)),
         ("rcu_cached_pages", count),  # kernel pages of DRAM that the next reclaim gets back
         ("used_pages", count, (c, z)),
+        ("dirty_pages", f8, (t,)),  # file pages that the disk does not have yet
         ("wmark_pages", count, (n.N_WMARKS, z)),
         ("boost_pages", count, (z,)),
         ("reserve_kernel_pages", count, (z,)),  # lowmem_reserve against GFP_KERNEL requests
@@ -166,11 +174,14 @@ def machine_dtype(regions: int) -> np.dtype:
         ("swap_free_pages", count),
         ("swap_tables", count),  # kernel pages of the slots in use
         ("bound_processes", count),  # whose mempolicy is not the default
+        ("swap_nodes", f8),  # objects of the swap cache's xarray that reclaim has allocated
         ("writeback_pages", count, (z,)),  # in the swap cache until the device has written them
         ("grant_pages", count, (z,)),  # what the last request got, per zone
         ("events_done", count),
         ("oom_class", count),  # of the request that last called the OOM killer
         ("oom_nodes", count),  # and the nodes it was allowed (a mask): all of them is CONSTRAINT_NONE
+        ("futile_s", f8),  # how long reclaim has been futile, in ticks one after the other
+        ("futile_tick", count),  # number of the last of them
         # kswapd
         ("kswapd_awake", count, (t,)),
         ("kswapd_class", count, (t,)),  # class whose request woke it
@@ -184,7 +195,8 @@ def machine_dtype(regions: int) -> np.dtype:
         ("reclaim_files_only", count),  # the present reclaim may neither demote nor swap what swap backs
         ("reclaim_scanned", wide),  # pages that the last reclaim looked at
         ("promote_credit", f8),
-        ("promote_part", f8),  # hint faults that have not added up to a page yet
+        ("promote_part", f8),  # candidates that have not added up to a page yet
+        ("hint_part", f8),  # hint faults likewise
         # overheads, in seconds of one worker
         ("owed_s", f8, (n.N_CAUSES,)),  # charged in this tick, not yet paid
         ("moved_bytes", f8, (t,)),  # read or written by migration, reclaim and promotion
@@ -223,7 +235,7 @@ def machine_dtype(regions: int) -> np.dtype:
     ]
     fields += [field for field in drawn if field[0] in SELDOM]
     fields += [
-        ("region_seldom", _drawn("region_", p.REGION, True), (regions,)),
+        ("region_seldom", [*_drawn("region_", p.REGION, True), *MARKS], (regions,)),
         ("process_seldom", _drawn("process_", p.PROCESS, True), (p.N_PROCESSES,)),
         ("block_state", count, (MAX_BLOCKS,)),
         ("block_unmovable", count, (MAX_BLOCKS,)),

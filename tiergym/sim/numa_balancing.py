@@ -17,6 +17,7 @@ from tiergym.sim.units import PAGES_PER_MIB
 
 MAX_ROUNDS = 64
 PLENTY_PAGES = 262144  # 1 GiB: pgdat_free_space_enough
+RARE_REFERENCES = 1e-3  # within the hot threshold: fewer come at any time of it alike
 
 
 @jit
@@ -44,15 +45,58 @@ def plenty_free(m):
 
 
 @jit
-def scanned_share(m, q, share):
-    """Share of process q's slow pages that `share` of a tick's scanning marks (numa_balancing_scan_size_mb)."""
-    total = 0
+def scan(m, q, share):
+    """Passes of the scan over process q in `share` of a tick, by its CPU time (kernel/sched/fair.c: task_tick_numa).
+
+    A pass marks so much that has no mark yet, all at once (task_numa_work, numa_balancing_scan_size_mb): a marked page
+    is not marked again before its hint fault. Whether that fault will come within the hot threshold is settled here.
+    """
+    process = m.process[q]
+    process.scan_s += m.process_seldom[q].cpu_share * m.dt_s * share
+    passes = math.floor(process.scan_s / m.scan_period_s + 1e-9)
+    if passes < 1.0:
+        return
+    process.scan_s = max(process.scan_s - passes * m.scan_period_s, 0.0)
+    total = 0.0
     for r in range(m.regions):
         if int(m.region[r].process) == q and promotable(m, r):
-            total += slow_pages(m, r)
-    if total == 0:
-        return 0.0
-    return min(1.0, m.scan_mib_per_s * PAGES_PER_MIB * m.dt_s * share / total)
+            marks = m.region_seldom[r]
+            total += slow_pages(m, r) - marks.marked_hot - marks.marked_cold
+    if total <= 0.0:
+        return
+    marked = min(1.0, passes * m.scan_period_s * m.scan_mib_per_s * PAGES_PER_MIB / total)
+    for r in range(m.regions):
+        region, marks = m.region[r], m.region_seldom[r]
+        if int(region.process) == q and promotable(m, r):
+            new = (slow_pages(m, r) - marks.marked_hot - marks.marked_cold) * marked
+            marks.marked_hot += new * region.hot
+            marks.marked_cold += new * (1.0 - region.hot)
+    # The page that the thread works with is marked too, and referenced at once.
+    m.promote_part += 1.0
+    m.hint_part += 1.0
+
+
+@jit
+def hint_faults(m, r, seconds):
+    """Marked pages of region r that are referenced within `seconds`: (within the hot threshold of their mark, later).
+
+    References are a Poisson process, so those within the threshold come after 1/hz at most, half of the threshold if
+    they are rare, and the others 1/hz behind it. Pages that have left the slow tier took their marks along.
+    """
+    region, marks = m.region[r], m.region_seldom[r]
+    marked = marks.marked_hot + marks.marked_cold
+    if marked <= 0.0 or region.hz <= 0.0:
+        return 0.0, 0.0
+    stay = min(1.0, slow_pages(m, r) / marked)
+    threshold_s = m.hot_threshold_ms * 1e-3
+    wait_s = 0.5 * threshold_s
+    if region.hz * threshold_s > RARE_REFERENCES:
+        wait_s = 1.0 / region.hz - threshold_s * (1.0 - region.hot) / region.hot
+    hot = marks.marked_hot * stay * -math.expm1(-seconds / wait_s)
+    cold = marks.marked_cold * stay * -math.expm1(-seconds / (threshold_s + 1.0 / region.hz))
+    marks.marked_hot = marks.marked_hot * stay - hot
+    marks.marked_cold = marks.marked_cold * stay - cold
+    return hot, cold
 
 
 @jit
@@ -78,24 +122,22 @@ def take_hint_faults(m, share, tiering):
     """
     every_fault = not tiering or plenty_free(m)
     total, parts = 0, 0.0
-    for r in range(m.regions):
-        m.region[r].asked = 0
     for q in range(m.processes):
-        scanned = scanned_share(m, q, share)
-        if scanned == 0.0:
+        scan(m, q, share)
+    for r in range(m.regions):
+        region = m.region[r]
+        region.asked = 0
+        if not promotable(m, r):
             continue
-        for r in range(m.regions):
-            region = m.region[r]
-            if int(region.process) != q or not promotable(m, r):
-                continue
-            marked = slow_pages(m, r) * scanned
-            faults = marked * -math.expm1(-region.hz)
-            wanted = faults if every_fault else marked * region.hot
-            region.asked = int(wanted + 0.5)
-            parts += wanted - region.asked if wanted < 0.5 else 0.0
-            total += region.asked
-            m.counters[n.C_NUMA_HINT_FAULTS] += int(faults)
-            m.owed_s[n.LOST_MIGRATION] += faults * m.hint_fault_us * 1e-6
+        hot, cold = hint_faults(m, r, m.dt_s * share)
+        wanted = hot + cold if every_fault else hot
+        region.asked = int(wanted + 0.5)
+        parts += wanted - region.asked if wanted < 0.5 else 0.0
+        total += region.asked
+        m.hint_part += hot + cold
+        m.owed_s[n.LOST_MIGRATION] += (hot + cold) * m.hint_fault_us * 1e-6
+    m.counters[n.C_NUMA_HINT_FAULTS] += int(m.hint_part)
+    m.hint_part -= math.floor(m.hint_part)
     return total, parts
 
 
@@ -147,8 +189,8 @@ def numa_promote(m, share):
     tiering = m.numa_balancing == n.NUMA_BALANCING_TIERING
     if not numa_promotes(m) or node_managed(m, n.SLOW) == 0 or (tiering and m.slow_in_lower_tier == n.OFF):
         return
-    per_tick = m.promote_limit_mib_per_s * PAGES_PER_MIB * m.dt_s
-    m.promote_credit = min(m.promote_credit + per_tick * share, max(per_tick, 1.0))
+    per_s = m.promote_limit_mib_per_s * PAGES_PER_MIB
+    m.promote_credit = min(m.promote_credit + per_s * m.dt_s * share, max(per_s, 1.0))
     total, parts = take_hint_faults(m, share, tiering)
     note_rare_faults(m, parts, tiering)
     if total == 0:

@@ -2,9 +2,13 @@
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
-from tiergym.sim.pages import node_managed, slow_free_above
+from tiergym.sim.pages import NODE_FAST, NODE_SLOW, class_on_tier, node_managed, slow_free_above
+from tiergym.sim.reclaim import can_demote
 from tiergym.sim.regions import resident_pages, swap_backed, unmap, unmapped
 from tiergym.sim.units import PAGES_PER_MIB
+
+FUTILE_ROUNDS = 16  # MAX_RECLAIM_RETRIES
+LOOKS_PER_ROUND = 2  # priority 12 to 0: 1/4096 + ... + 1/2 + 1 of the lists
 
 
 @jit
@@ -56,6 +60,29 @@ def kill(m, q):
 
 
 @jit
+def still_scanning(m, nodes):
+    """Whether a request that may use `nodes`, whose reclaim has just been futile, has yet to scan before it may kill.
+
+    Where a node can demote, its anonymous pages count as reclaimable, wherever there is room for them or not
+    (mm/vmscan.c: can_reclaim_anon_pages, zone_reclaimable_pages). So the verdict waits for all 16 rounds, each of which
+    looks at every page of the lists (mm/page_alloc.c: should_reclaim_retry); without demotion the first settles it.
+    """
+    if not can_demote(m) or m.look_us == 0.0:
+        return False
+    if m.futile_tick < m.tick:
+        m.futile_s = 0.0
+    if m.futile_tick < m.tick + 1:
+        m.futile_s += m.dt_s
+    m.futile_tick = m.tick + 1
+    pages = 0
+    for tier in range(n.N_TIERS):
+        if nodes & (NODE_FAST if tier == n.FAST else NODE_SLOW):
+            pages += class_on_tier(m, n.ANON, tier) + class_on_tier(m, n.FILE, tier)
+    scan_s = FUTILE_ROUNDS * LOOKS_PER_ROUND * pages * m.look_us * 1e-6
+    return m.futile_s < scan_s
+
+
+@jit
 def out_of_memory(m, refused, cls, nodes):
     """Kill one process; `refused` pages of class `cls` were denied to a request that may use `nodes`.
 
@@ -69,6 +96,7 @@ def out_of_memory(m, refused, cls, nodes):
     if victim < 0:
         return False
     m.counters[n.C_OOM_KILL] += 1
+    m.futile_s = 0.0
     m.oom_class = cls
     m.oom_nodes = nodes
     if slow_free_above(m, n.WMARK_MIN) >= refused:

@@ -99,6 +99,15 @@ KERNEL: tuple[Field, ...] = (
     _f("demote_wait_us", 0, 0, 1e6, "what demoting a page takes kswapd beyond kswapd_pages_per_s; 0: no more"),
     _f("swap_latency_us", 90, 0.5, 100000, "one page read back from swap (NVMe: 80 to 100 us [H-swap-in])"),
     _f("disk_latency_us", 100, 0.5, 100000, "one page read back from its file"),
+    _f("dirty_ratio", 20, 0, 100, "vm.dirty_ratio: a node takes written cache up to so many percent of what could be"),
+    _f(
+        "dirty_background_ratio",
+        10,
+        0,
+        100,
+        "vm.dirty_background_ratio: more, of both nodes, is written at once",
+    ),
+    _f("dirty_expire_s", 30, 0.1, 3600, "vm.dirty_expire_centisecs: age at which dirty cache is written out"),
     _i("pcp_batch_pages", 63, 0, 4096, "one refill of a per-CPU list; 0: by the zone's size (zone_batchsize)"),
     _i("pcp_scale", 0, 0, 6, "doublings of a refill under a stream: 5 since Linux 6.7, 0 before [K-per-cpu-lists]"),
     _e("pcp_by_type", 0, SWITCH, "kernel pages come off per-CPU lists of their own (migrate types: rmqueue_pcplist)"),
@@ -109,6 +118,7 @@ KERNEL: tuple[Field, ...] = (
     _f("lru_window_s", 4.0, 0.01, 3600, "age of a page when reclaim looks at it again (LRU rotation)"),
     _f("hot_threshold_ms", 1000, 1, 100000, "numa_balancing hint-fault latency below which a page is hot"),
     _f("scan_mib_per_s", 256, 0, 1e6, "numa_balancing_scan_size_mb per scan_period_min of 1 s"),
+    _f("scan_period_s", 1.0, 0.01, 3600, "CPU time of a process from one pass of numa_balancing's scan to the next"),
     _f("promote_limit_mib_per_s", 65536, 0, 1e7, "numa_balancing_promote_rate_limit_MBps"),
     _e("auto_movable_numa_aware", 1, SWITCH, "memory_hotplug.auto_movable_numa_aware"),
     _f("auto_movable_ratio", 301, 0, 10000, "memory_hotplug.auto_movable_ratio, percent"),
@@ -151,6 +161,7 @@ COSTS: tuple[Field, ...] = (
     _f("migrate_unbatched_us", 5.0, 0.01, 1000, "migrate one page alone, with its shootdown [H-migration]"),
     _f("hint_fault_us", 1.0, 0, 1000, "NUMA hint fault without migration"),
     _f("reclaim_us", 1.0, 0.01, 1000, "reclaim one clean page: scan, unmap, free (30 to 100 us per 32 [H-reclaim])"),
+    _f("look_us", 0.1, 0, 1000, "one look of a futile round of reclaim at a page that stays where it is"),
     _f("reclaim_metadata_touches", 3.0, 0, 100, "struct page and xarray cache misses per reclaimed page [W-mac]"),
     _f("throttle_per_batch", 0.002, 0, 1, "chance that a direct-reclaim batch of 32 is throttled"),
     _f("kswapd_pages_per_s", 400000, 100, 1e8, "pages one kswapd reclaims per second of its CPU"),
@@ -182,6 +193,7 @@ PROCESS: tuple[Field, ...] = (
     _f("lost_s", 5.0, 0, 3600, "seconds of its work that a kill throws away"),
     _e("mempolicy", 0, MEMPOLICIES, "task policy: where its page tables go"),
     _i("vmas", 64, 1, 1e6, "mappings: slab for vm_area_struct"),
+    _f("cpu_share", 1.0, 0, 1, "CPU time of its busiest thread per second: numa_balancing scans by it"),
 )
 
 REGION: tuple[Field, ...] = (
@@ -193,6 +205,7 @@ REGION: tuple[Field, ...] = (
     _e("mempolicy", 0, MEMPOLICIES, "its data's mempolicy (mbind)"),
     _f("write_share", 0.2, 0, 1, "share of its misses' traffic that is written back"),
     _f("dirty_share", 0.0, 0, 1, "file pages that reclaim must write first"),
+    _f("written_share", 0.0, 0, 1, "share of a file region's new pages that write(2) fills: dirty, with a buffer head"),
     _e("mlocked", 0, SWITCH, "mlock(2): reclaim leaves its pages where they are (the unevictable list)"),
     _f("misses_per_page_s", 0, 0, 1e7, "last-level cache misses per touched page and second at full speed"),
     _f("tlb_misses_per_page_s", 0, 0, 1e7, "TLB misses per touched page and second at full speed"),

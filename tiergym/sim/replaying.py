@@ -46,10 +46,11 @@ class State:
 class Asked:
     """What the workload asks for in one tick of `dt_s` seconds, shapes (regions,).
 
-    size_pages: of each region. access_hz: its heat. density: None leaves it. touched_last: regions whose pages count as
-    touched just now; touched_first: as touched first of all. threads: live threads. unreclaim_bytes, reclaim_bytes: of
-    slab beside threads and cached pages; pinned_share: of the latter, what no shrinker frees. blocks: how many of the
-    slow tier go offline or come online in this tick, by kind of event.
+    cpu_share: of each process, CPU time per second. size_pages: of each region. access_hz: its heat. density: None
+    leaves it. touched_last: regions whose pages count as touched just now; touched_first: as touched first of all.
+    threads: live threads. unreclaim_bytes, reclaim_bytes: of slab beside threads and cached pages; pinned_share: of
+    the latter, what no shrinker frees. blocks: how many of the slow tier go offline or come online in this tick, by
+    kind of event.
     """
 
     dt_s: float
@@ -63,6 +64,7 @@ class Asked:
     touched_last: Sequence[int] = ()
     touched_first: Sequence[int] = ()
     blocks: Mapping[int, int] = field(default_factory=dict)
+    cpu_share: Sequence[float] = ()
 
 
 class _Room:
@@ -165,6 +167,7 @@ def ask(record: Any, asked: Asked) -> None:
         region["since"][r] = record["tick"]
     for r in asked.touched_first:
         region["since"][r] = 1
+    record["process_seldom"]["cpu_share"][: len(asked.cpu_share)] = asked.cpu_share
     record["pool_count"][n.POOL_THREADS] = asked.threads
     record["process"]["vmas"][0] = max(0.0, asked.unreclaim_bytes / demand.VMA_SLAB_BYTES)
     record["pool_count"][n.POOL_FILES] = max(0.0, asked.reclaim_bytes / demand.FILE_SLAB_BYTES)

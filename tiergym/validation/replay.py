@@ -22,6 +22,9 @@ from tiergym.specs import Scenario
 from tiergym.specs.reading import complete_sections
 from tiergym.specs.table import build_table
 from tiergym.validation.recorded_machine import (
+    EMULATED_FILE_TOUCHES_PER_S,
+    EMULATED_REFERENCES_PER_S,
+    EMULATED_TOUCHES_PER_S,
     Start,
     action_modes,
     arrivals,
@@ -86,6 +89,7 @@ def scenario_of(recording: Recording, requests: Requests) -> Scenario:
     """The machine and the workload's regions as a scenario; sizes are set at every tick of the replay."""
     if len(requests.regions) > max(REGION_SIZES):
         raise UserError(f"{recording.path}: {len(requests.regions)} regions; the model has {max(REGION_SIZES)}")
+    written = written_share(recording)
     always = {"start_s": 0, "grow_s": 0, "hold_s": 1e6, "low_share": 1}
     document: dict[str, Any] = sections(recording) | {
         "workload": {
@@ -104,6 +108,7 @@ def scenario_of(recording: Recording, requests: Requests) -> Scenario:
                     "mempolicy": region.mempolicy,
                     "mlocked": "on" if region.mlocked else "off",
                     "access_hz": 0,
+                    "written_share": written if region.kind == "cache" else 0,
                     "thp_share": 1,
                 }
                 | always
@@ -120,6 +125,13 @@ def scenario_of(recording: Recording, requests: Requests) -> Scenario:
     size = next(size for size in REGION_SIZES if size >= len(requests.regions))
     counts = (len(requests.regions), len(requests.processes))
     return Scenario(recording.name, "", complete, size, build_table(complete, size), counts, 0)
+
+
+def written_share(recording: Recording) -> float:
+    """Share of the cached file pages that the workload wrote, by what it dirtied; pages written again count again."""
+    dirtied = recording.column("vm.nr_dirtied").astype(np.float64)
+    touched = float(recording.column("w.file_touched_pages").max())
+    return min(1.0, max(0.0, float(dirtied[-1] - dirtied[0])) / touched) if touched > 0 else 0.0
 
 
 def replay(recording: Recording) -> Replay:
@@ -243,7 +255,29 @@ def asked_at(record: Any, start: Start, requests: Requests, k: int, others: int)
         touched_last=sleeping_text if sleeps else (),
         touched_first=() if sleeps else sleeping_text,
         blocks={kind: blocks.count(kind) for kind in dict.fromkeys(blocks)},
+        cpu_share=[_cpu_share(requests, name, k, int(record["workers"])) for name in names],
     )
+
+
+def _cpu_share(requests: Requests, process: str, k: int, threads: int) -> float:
+    """CPU time per second of a process's busiest thread at step k, by its touches and its threads' references.
+
+    Mapped file pages come several to a fault. The small pages of all processes, which are the system's here, are
+    scanned while somebody touches anonymous memory: it is among their pages that a scan then meets one in use.
+    """
+    if process == SYSTEM:
+        own = (region for region in requests.regions if region.process != SYSTEM and region.kind == "anon")
+        return float(any(region.target[k] > region.target[k - 1] for region in own))
+    seconds, busy_s = float(requests.t_s[k] - requests.t_s[k - 1]), 0.0
+    for region in requests.regions:
+        if region.process == process:
+            files = region.kind == "mapping"
+            touches_per_s = EMULATED_FILE_TOUCHES_PER_S if files else EMULATED_TOUCHES_PER_S
+            busy_s += max(0.0, float(region.target[k] - region.target[k - 1])) / touches_per_s
+            if region.access_hz is not None:
+                references = float(region.access_hz[k] * region.target[k]) * seconds
+                busy_s += max(0.0, references) / threads / EMULATED_REFERENCES_PER_S
+    return min(1.0, busy_s / seconds)
 
 
 def _somebody_sleeps(record: Any, requests: Requests, k: int) -> bool:

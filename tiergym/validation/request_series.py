@@ -17,6 +17,7 @@ SLEEPING_TEXT = "tmpfs_mapped"
 """Region of the text that programs map which do not run."""
 FILES_AT_START = "files_at_start"
 RUNNING_TEXT_PAGES = 40  # text of the sampler and its shell, which stays however long reclaim goes on (recordings)
+BALANCED_TEXT_HZ = 0.3  # of sleeping programs' text under NUMA balancing (recordings: it goes in the storm of a pass)
 
 
 @dataclass(slots=True)
@@ -105,7 +106,7 @@ def start_regions(t_s: Series, start: Start) -> list[RegionRequest]:
     # The classic LRU keeps what is on its active list, and an initramfs is; generations go by age alone.
     active_files = 0.0 if start.generations or not start.active_anon else 1.0
     # Pages that NUMA balancing has unmapped for a hint fault have no accessed bit; beside them text looks referenced.
-    text_hz = 1.0 if active_files or start.balancing else 0.0
+    text_hz = BALANCED_TEXT_HZ if start.balancing else active_files
     per_table = max(anon, 1) / max(sum(start.tables) - 2, 1)
     return [
         RegionRequest(
