@@ -14,7 +14,8 @@ from tiergym.recordings.machine_totals import totals_of
 from tiergym.recordings.workload import workload_toml
 from tiergym.sim.units import PAGES_PER_MIB
 from tiergym.validation.events import event_rows
-from tiergym.validation.recorded_machine import first_sample
+from tiergym.validation.recorded_cache import node_bytes_per_page
+from tiergym.validation.recorded_machine import first_sample, sections
 from tiergym.validation.replay import CLASSES, replay
 from tiergym.validation.request_series import RegionRequest, Requests
 from tiergym.validation.requests import is_program, read_requests
@@ -235,3 +236,17 @@ def test_what_the_first_sample_holds_is_installed_whole(tmp_path: Path):
     assert tuple(pages[CLASSES.index("anon")]) == start.anon
     kinds = {region.kind for region in read_requests(recording).regions if region.target[0] > 0}
     assert kinds == {"anon", "shmem", "cache"}
+
+
+def test_no_folio_is_larger_than_its_file(tmp_path: Path):
+    """Linux 7.2 reads 8 MiB ahead on the emulated disk: one file of 40 MiB comes in folios of 2 MiB, 500 small ones
+    do not; and slab holds the nodes of either, as the model has them, beside the files themselves."""
+    mapped = ramp((1, 0), (3, 10240))
+    new = {"kernel_release": "7.2.12", "accel": "qemu-tcg"}
+    for files, folio in ((1, 512), (500, 16)):
+        recording = program(tmp_path / str(files), T_S, new, mapped=mapped, files=ramp((1, 0), (3, files)))
+        assert sections(recording)["kernel"]["file_folio_pages"] == folio
+        requests = read_requests(recording)
+        assert requests.slab_pinned[-1] == -10240 * node_bytes_per_page(folio) - requests.slab_reclaim[-1]
+    old = program(tmp_path, T_S, mapped=mapped, files=ramp((1, 0), (3, 1)))
+    assert sections(old)["kernel"]["file_folio_pages"] == 1

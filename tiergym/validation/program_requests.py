@@ -19,7 +19,8 @@ from tiergym.recordings.machine_totals import Totals, totals_of
 from tiergym.recordings.request_curves import requests_of
 from tiergym.sim import demand
 from tiergym.sim.units import LEAF_SPAN_PAGES, PAGE_BYTES, PAGE_KIB
-from tiergym.validation.recorded_machine import first_sample
+from tiergym.validation.recorded_cache import folio_pages, node_bytes_per_page
+from tiergym.validation.recorded_machine import first_sample, kernel_version
 from tiergym.validation.request_series import (
     FILES_AT_START,
     SYSTEM,
@@ -166,7 +167,9 @@ def _reclaimable_slab(recording: Recording, totals: Totals) -> tuple[Series, Ser
     asked = (slab - slab[0] - np.cumsum(shrunk)) * PAGE_BYTES
     files = np.nan_to_num(recording.column("w.files").astype(np.float64)) * demand.FILE_SLAB_BYTES
     files += np.nan_to_num(recording.column("w.neg_lookups").astype(np.float64)) * NEGATIVE_DENTRY_BYTES
-    nodes = (totals.files - totals.files[0] + totals.shmem - totals.shmem[0]) * demand.XARRAY_BYTES_PER_PAGE
+    of_files = node_bytes_per_page(folio_pages(recording, kernel_version(recording)))
+    nodes = (totals.files - totals.files[0]) * of_files
+    nodes += (totals.shmem - totals.shmem[0]) * demand.XARRAY_BYTES_PER_PAGE
     shrinkable = np.clip(files - files[0], 0.0, np.maximum(asked, 0.0))
     return shrinkable, asked - nodes - shrinkable
 

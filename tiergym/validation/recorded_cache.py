@@ -6,12 +6,14 @@ shows them.
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
 
 from tiergym.recordings.format import Recording
-from tiergym.sim.demand import XARRAY_BYTES_PER_PAGE
+from tiergym.recordings.machine_totals import from_process_tree
+from tiergym.sim.demand import XARRAY_BYTES_PER_PAGE, XARRAY_BYTES_PER_PAGE_OF_FOLIOS
 from tiergym.sim.regions import XARRAY_SLOTS
 from tiergym.sim.releases import Version
 from tiergym.sim.units import LEAF_SPAN_PAGES, PAGE_BYTES, PAGE_KIB
@@ -41,21 +43,35 @@ def folio_pages(recording: Recording, at: Version) -> int:
     """Pages per folio of the page cache of disk files, under a kernel of this version: a readahead window, up to 2 MiB.
 
     A reader may double its window (FADV_SEQUENTIAL), which no file tells. It shows only where it saves what the window
-    alone would cost: xarray nodes.
+    alone would cost: xarray nodes. No folio is larger than its file, and a program reads many small ones.
     """
     if at < LARGE_FOLIOS_SINCE:
         return 1
-    pages = int(readahead_kib(recording, at) / PAGE_KIB)
+    pages = int(min(readahead_kib(recording, at) / PAGE_KIB, _pages_per_file(recording)))
     pages = min(1 << max(pages, 1).bit_length() - 1, LEAF_SPAN_PAGES)
     return 2 * pages if 2 * pages == XARRAY_SLOTS and _nodes_are_missing(recording) else pages
 
 
+def node_bytes_per_page(folio: int) -> float:
+    """Bytes of xarray nodes per cached page of files whose folios have so many pages, as the model has them."""
+    return XARRAY_BYTES_PER_PAGE_OF_FOLIOS if folio >= XARRAY_SLOTS else XARRAY_BYTES_PER_PAGE
+
+
+def _growth(recording: Recording, counter: str) -> float:
+    """The most that the nodes have beyond the first sample."""
+    total = np.sum([np.nan_to_num(recording.column(f"n{node}.{counter}")) for node in recording.nodes], axis=0)
+    return float(total.max() - total[0])
+
+
+def _pages_per_file(recording: Recording) -> float:
+    """Of the files that a process tree has opened, the mean; nothing is known of a workload that reports itself."""
+    if not from_process_tree(recording):
+        return math.inf
+    opened = float(np.nanmax(recording.column("w.files")))
+    return _growth(recording, "nr_file_pages") / opened if opened > 0 else math.inf
+
+
 def _nodes_are_missing(recording: Recording) -> bool:
     """Whether reclaimable slab grew by less than half of what the cached pages' xarray nodes would take."""
-
-    def growth(counter: str) -> float:
-        total = np.sum([np.nan_to_num(recording.column(f"n{node}.{counter}")) for node in recording.nodes], axis=0)
-        return float(total.max() - total[0])
-
-    nodes = growth("nr_file_pages") * XARRAY_BYTES_PER_PAGE / PAGE_BYTES
-    return growth("nr_slab_reclaimable") < nodes / 2
+    nodes = _growth(recording, "nr_file_pages") * XARRAY_BYTES_PER_PAGE / PAGE_BYTES
+    return _growth(recording, "nr_slab_reclaimable") < nodes / 2
