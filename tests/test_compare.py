@@ -137,11 +137,6 @@ def test_matrix_stars_the_best_of_each_row(comparison: Comparison):
     assert comparison.ranking()[-1] not in starred
 
 
-def test_every_cause_of_lost_time_has_a_look_of_its_own():
-    assert tuple(plots.CAUSE_STYLES) == n.CAUSES
-    assert len(set(plots.CAUSE_STYLES.values())) == len(n.CAUSES)
-
-
 def test_picture_shows_every_policy(tmp_path: Path, comparison: Comparison):
     few = Comparison("few", 0, EPISODES, {"online": comparison.values["online"]})
     sizes = []

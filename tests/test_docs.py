@@ -221,6 +221,7 @@ def test_the_model_page_leaves_no_phase_out() -> None:
     infrastructure = {
         "__init__",
         "names",
+        "numba_changes",
         "parameters",
         "compile",
         "compile_cache",

@@ -1,29 +1,29 @@
-"""The kernel lab: runs, the guest's files, QEMU's command line and the stream; one boot where QEMU and a kernel are."""
+"""The kernel lab: runs, kernels, the guest's files, QEMU's command line; one boot where QEMU and a kernel are."""
 
 import gzip
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import typer
 
+from tests.guest_streams import RUN, console, whole_stream
 from tests.places import ROOT
-from tests.proc_zoneinfo import ZONEINFO
 from tiergym.errors import UserError
 from tiergym.kernel_lab import __main__ as kernel_lab
-from tiergym.kernel_lab import qemu, stream
+from tiergym.kernel_lab import kernels, qemu
 from tiergym.kernel_lab.initramfs import archive, dependencies
+from tiergym.kernel_lab.kernels import SUITES, UnavailableError
 from tiergym.kernel_lab.qemu import Booted
 from tiergym.kernel_lab.runs import DEFAULT_RUNS, Run, choose, lab_folder, load_runs
-from tiergym.recordings.format import MACHINE_COUNTERS, NODE_COUNTERS, REQUESTS, Event, read_recording
+from tiergym.recordings.format import Event, read_recording
 from tiergym.sim.units import PAGES_PER_MIB
 
 LAB = ROOT / "build" / "kernel-lab"
-RUN = Run("r_on", "online", "w anon mb=8\n")
 
 
 def test_runs_are_one_boot_per_policy():
@@ -50,6 +50,7 @@ def test_runs_are_one_boot_per_policy():
         ("[a]\nscript = 3", r"a\.script = 3; allowed: text"),
         ('[a]\nscript = ""\npolicies = ["movable"]', r"a\.policies = .*; allowed: a list of online, online_movable"),
         ('[a]\nscript = ""\ndisk_mib = 1\nswap_mib = 1', "both /dev/vda"),
+        ('[a]\nscript = ""\nkernel = "6.2"', r"a\.kernel: unknown release '6\.2'; .*known: 6\.1, 6\.12, 6\.18, 7\.2"),
         ('["a b"]\nscript = ""', "a table with a name of letters"),
         ("a = 3", "expected a table"),
     ],
@@ -60,8 +61,19 @@ def test_a_wrong_run_is_refused(tmp_path: Path, text: str, message: str):
         load_runs(tmp_path / "runs.toml")
 
 
+def test_real_programs_are_runs_with_a_root_and_a_process_tree(tmp_path: Path):
+    runs = load_runs()
+    programs = {name for name, run in runs.items() if run.programs}
+    assert {"p_llama_on", "p_redis_mov", "p_sqlite_on", "p_gcc_on", "p_stress_mov", "p_memcached_on"} <= programs
+    assert all(name.startswith("p_") for name in programs) and not runs["e_phases_on"].programs
+    (tmp_path / "programs.toml").write_text('[p]\nscript = ""\ndisk_mib = 64\n')
+    with pytest.raises(UserError, match=r"p\.disk_mib; allowed: none, /dev/vda is the root"):
+        load_runs(tmp_path / "programs.toml")
+
+
 def command(run: Run) -> str:
-    return " ".join(qemu.command_line(run, Path("vmlinuz"), Path("initrd"), Path("scratch"), Path("monitor")))
+    paths = (Path(name) for name in ("vmlinuz", "initrd", "scratch", "monitor", "root.img"))
+    return " ".join(qemu.command_line(run, *paths))
 
 
 def test_a_machine_of_two_nodes_gets_the_second_after_boot():
@@ -72,7 +84,7 @@ def test_a_machine_of_two_nodes_gets_the_second_after_boot():
     assert "max-ram-below-4g=256M" in line and "memhp_default_state=online_movable" in line
     assert "file=scratch/disk.img" in line and "transparent_hugepage=never" in line
     setup, _ = qemu.guest_scripts(Run("r", "online", "", cxl_mib=2048, setup="tiering 2"))
-    assert "-lt 20 ]" in setup and setup.index("HOTPLUG_READY") < setup.index("tiering 2")  # 4 + 16 blocks
+    assert "-lt 20 ]" in setup and setup.index("-lt 20 ]") < setup.index("tiering 2")  # 4 + 16 blocks
 
 
 def test_a_machine_of_one_node_waits_for_nothing():
@@ -82,16 +94,86 @@ def test_a_machine_of_one_node_waits_for_nothing():
     assert qemu.guest_scripts(run)[0] == "HZ=5\n\n"
 
 
-def test_the_newest_kernel_of_a_version(tmp_path: Path):
-    for release in ("6.1.0-56-amd64", "6.12.9+deb12-amd64", "6.12.95+deb12-amd64"):
-        (tmp_path / "kernel" / release).mkdir(parents=True)
-    found = {version: qemu.find_kernel(tmp_path, version) for version in ("", "6.12", "6.1.", "7")}
-    assert {version: path and path.name for version, path in found.items()} == {
-        "": "6.12.95+deb12-amd64",
-        "6.12": "6.12.95+deb12-amd64",
-        "6.1.": "6.1.0-56-amd64",
-        "7": None,
+def test_a_root_with_programs_is_a_disk_that_keeps_nothing():
+    run = Run("p", "online", "in_ true\n", swap_mib=64, programs=True)
+    line = command(run)
+    assert "file=root.img,snapshot=on,if=none,id=root" in line
+    assert line.index("drive=root") < line.index("drive=disk")  # /dev/vda, and swap on /dev/vdb
+    setup, _ = qemu.guest_scripts(replace(run, setup="as_nvme"))
+    assert "TREE=1" in setup and setup.index("state") < setup.index("mountroot") < setup.index("as_nvme")
+    assert "root.img" not in command(RUN) and "TREE" not in qemu.guest_scripts(RUN)[0]
+
+
+RELEASES = (
+    "6.1.0-9-amd64",
+    "6.1.0-50-amd64",
+    "6.1.0-56-rt-amd64",
+    "6.12.9+bpo-amd64",
+    "6.12.90+deb12.1-amd64",
+    "6.12.95+deb12-cloud-amd64",
+    "6.18.15+deb13-amd64",
+    "6.18.16+deb13-amd64-unsigned",
+    "7.2.9+deb13-amd64",
+    "7.2.12+deb13-amd64",
+)
+
+
+def test_the_newest_kernel_of_a_release():
+    assert {release: kernels.newest(RELEASES, release) for release in (*SUITES, "7.1")} == {
+        "6.1": "6.1.0-50-amd64",
+        "6.12": "6.12.90+deb12.1-amd64",
+        "6.18": "6.18.15+deb13-amd64",
+        "7.2": "7.2.12+deb13-amd64",
+        "7.1": None,
     }
+
+
+def test_a_kernel_that_is_there_is_not_fetched(tmp_path: Path):
+    for version in ("6.12.9+deb12-amd64", "6.12.95+deb12-amd64"):
+        (tmp_path / "kernel" / version / "boot").mkdir(parents=True)
+        (tmp_path / "kernel" / version / "boot" / f"vmlinuz-{version}").touch()
+    kernel = kernels.fetch(tmp_path, "6.12")
+    assert kernels.image(kernel).name == "vmlinuz-6.12.95+deb12-amd64" and not (tmp_path / "apt").exists()
+    assert kernels.find(tmp_path, "6.1") is None
+
+
+def fake_apt(folder: Path, packages: dict[str, str]) -> None:
+    """apt-get, apt-cache and dpkg-deb that know `packages`, each with the one file that it holds."""
+    files = "".join(f"{name}) echo {file};;" for name, file in packages.items())
+    scripts = {
+        "apt-get": 'case "$*" in *indextargets*) echo file:/a Debian;;\n*download*) touch "${@: -1}_1.deb";; esac',
+        "apt-cache": f'for p in {" ".join(packages)}; do case $p in "${{@: -1}}"*) echo $p;; esac; done',
+        "dpkg-deb": f'p=${{2##*/}}\nf=$(case ${{p%%_*}} in {files} esac)\nmkdir -p "$(dirname "$3/$f")"\ntouch "$3/$f"',
+    }
+    for name, script in scripts.items():
+        (folder / name).write_text(f"#!/bin/bash\n{script}\n")
+        (folder / name).chmod(0o755)
+
+
+def test_a_kernel_is_unpacked_from_its_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Until 7.0 one package has image and modules; then the image lies beside the modules, in a package of its own."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    fake_apt(
+        tools,
+        {
+            "linux-image-6.18.15+deb13-amd64": "boot/vmlinuz-6.18.15+deb13-amd64",
+            "linux-image-7.2.12+deb13-amd64": "usr/share/doc/linux",
+            "linux-binary-7.2.12+deb13-amd64": "usr/lib/modules/7.2.12+deb13-amd64/vmlinuz",
+            "linux-modules-7.2.12+deb13-amd64": "usr/lib/modules/7.2.12+deb13-amd64/kernel/ext4.ko.xz",
+        },
+    )
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    monkeypatch.setattr(kernels, "KEY", tmp_path)
+    images = [kernels.image(kernels.fetch(tmp_path / "lab", release)) for release in ("6.18", "7.2")]
+    assert [path.relative_to(tmp_path / "lab" / "kernel").as_posix() for path in images] == [
+        "6.18.15+deb13-amd64/boot/vmlinuz-6.18.15+deb13-amd64",
+        "7.2.12+deb13-amd64/usr/lib/modules/7.2.12+deb13-amd64/vmlinuz",
+    ]
+    assert (images[1].parent / "kernel" / "ext4.ko.xz").exists()
+    assert (tmp_path / "lab/apt/7.2/sources.list").read_text().endswith("file:/a trixie-backports main\n")
+    with pytest.raises(UnavailableError, match=r"no kernel 6\.1 in Debian's suite bookworm"):
+        kernels.fetch(tmp_path / "lab", "6.1")
 
 
 def unpack(data: bytes) -> dict[str, tuple[int, bytes]]:
@@ -138,88 +220,6 @@ def test_dependencies_of_a_module():
     assert dependencies(b"depends=\0") == dependencies(b"no such field") == []
 
 
-STREAM = """\
-T 5000000
-F requests
-0 anon_touched_pages 0
-1 threads 0
-F /proc/vmstat
-0 oom_kill 0
-1 pgfault 10
-2 pgfree 7
-F /sys/devices/system/node/node0/vmstat
-0 nr_free_pages 900
-E 5100000 phase grow name=A pages=5
-T 5200000
-F requests
-0 anon_touched_pages 5
-F /proc/vmstat
-1 pgfault 15
-# 2
-F /sys/devices/system/node/node0/vmstat
-0 nr_free_pages 895
-E 5150000 offline_block tag=x block=memory3
-T 5400000
-F requests
-0 anon_touched_pages 9
-"""
-
-
-def test_a_stream_of_changed_lines_becomes_samples():
-    samples, events = stream.read_stream(STREAM + "END\n")
-    columns = samples.columns()
-    assert samples.times == [5.0, 5.2, 5.4]
-    np.testing.assert_allclose(columns["t_s"], [0, 0.2, 0.4])
-    assert columns["w.anon_touched_pages"].tolist() == [0, 5, 9]
-    assert columns["n0.nr_free_pages"].tolist() == [900, 895, 895]
-    assert columns["vm.pgfault"].tolist() == [10, 15, 15]
-    np.testing.assert_array_equal(columns["vm.pgfree"], [7, np.nan, np.nan])
-    assert [stream.as_event(at, text) for at, text in events] == [
-        Event(5.1, "phase:grow", "name=A pages=5"),
-        Event(5.15, "offline_block", "tag=x block=memory3"),
-    ]
-
-
-def test_a_sample_that_was_cut_off_does_not_count():
-    samples, _ = stream.read_stream(STREAM)
-    assert samples.times == [5.0, 5.2] and len(samples.rows) == 2
-
-
-def console(*more: str) -> str:
-    facts = ["kernel 6.12.0-test", "cmdline quiet ", "auto_online online", "dmesg [ 1.0] oom-kill:constraint=X"]
-    facts += [f"zoneinfo {line}" for line in ZONEINFO.splitlines()]
-    return "booting\n" + "".join(f"=LAB= {line}\n" for line in [*facts, *more])
-
-
-def test_the_console_becomes_meta():
-    meta = stream.meta(RUN, Booted(console("DONE"), "", "qemu -smp 2", "6.12.0", timed_out=False))
-    assert (meta["kernel_release"], meta["kernel_cmdline"], meta["completed"]) == ("6.12.0-test", "quiet", True)
-    assert meta["guest_report"] == ["kernel 6.12.0-test", "cmdline quiet ", "auto_online online", "DONE"]
-    assert meta["zone_report"][0] == "Node 0, zone      DMA |   pages free     3840"
-    assert meta["dmesg"] == ["[ 1.0] oom-kill:constraint=X"] and meta["qemu_args"] == "qemu -smp 2"
-
-
-@pytest.mark.parametrize(("timed_out", "why"), [(True, "its time was over"), (False, "the guest stopped early")])
-def test_a_guest_that_did_not_finish_is_not_kept(tmp_path: Path, timed_out: bool, why: str):
-    booted = Booted(console("Kernel panic"), STREAM, "", "", timed_out)
-    with pytest.raises(UserError, match=f"r_on: {why}, .*Kernel panic"):
-        stream.save(RUN, booted, tmp_path / "r_on")
-    assert not list(tmp_path.iterdir())
-
-
-def whole_stream() -> str:
-    """Three samples with everything that a recording must have."""
-    files = {
-        "requests": [f"{name} 0" for name in REQUESTS],
-        "/proc/zoneinfo": ZONEINFO.splitlines(),
-        "/proc/vmstat": [f"{name} 0" for name in MACHINE_COUNTERS],
-        "/sys/devices/system/node/node0/vmstat": [f"{name} 7" for name in NODE_COUNTERS],
-    }
-    first = [f"F {path}\n" + "".join(f"{i} {line}\n" for i, line in enumerate(lines)) for path, lines in files.items()]
-    later = "T 5200000\nF requests\n0 anon_touched_pages 5\nE 5250000 phase end \nT 5400000\n"
-    return f"T 5000000\n{''.join(first)}{later}END\n"
-
-
 def test_runs_are_recorded_once_and_judged(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ):
@@ -234,7 +234,8 @@ def test_runs_are_recorded_once_and_judged(
         judged.append(command[-3:])
         return subprocess.CompletedProcess(command, 1)
 
-    monkeypatch.setattr(kernel_lab, "prepare", lambda lab: "")
+    monkeypatch.setattr(kernel_lab, "prepare", lambda lab, programs: None)
+    monkeypatch.setattr(kernels, "archive", lambda: (_ for _ in ()).throw(UnavailableError("no archive")))
     monkeypatch.setattr(qemu, "boot", boot)
     monkeypatch.setattr("tiergym.kernel_lab.__main__.subprocess.run", judge)
     (tmp_path / "kernel" / "6.12.1-amd64").mkdir(parents=True)
@@ -246,14 +247,14 @@ def test_runs_are_recorded_once_and_judged(
     assert judged == [["validate", "recordings", str(tmp_path / "recordings")]] * 3
     out = capsys.readouterr().out
     assert "a_llama_anon_on: 3 samples" in out and "a_llama_anon_on: there already" in out
-    assert "n_k61_pressure_on: skipped: no kernel 6.1." in out
+    assert "n_k61_pressure_on: skipped: no archive" in out
     recording = read_recording(tmp_path / "recordings" / "a_llama_anon_on__r2")
     assert recording.meta["run"] == "a_llama_anon_on__r2" and recording.zones(0) == ("DMA",)
     assert recording.columns["w.anon_touched_pages"].tolist() == [0, 5, 5]
     assert recording.events == (Event(0.25, "phase:end", ""),)
 
 
-@pytest.mark.parametrize("script", ["setup.sh", "guest/init"])
+@pytest.mark.parametrize("script", ["setup.sh", "root.sh", "guest/init", "guest/helpers"])
 def test_scripts_are_well_formed(script: str):
     subprocess.run(["bash", "-n", lab_folder() / script], check=True)
 
@@ -275,24 +276,43 @@ def test_the_guest_s_program_compiles_without_warnings(tmp_path: Path):
     subprocess.run(command, check=True)
 
 
-def test_a_machine_that_cannot_have_the_lab_skips_it_and_says_why(tmp_path: Path):
+def without_tools(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The lab on a machine without QEMU and apt."""
     tools = tmp_path / "bin"
     tools.mkdir()
     for name in ("bash", "dirname", "mkdir"):
         (tools / name).symlink_to(shutil.which(name) or "")
     environment = os.environ | {"PATH": str(tools), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "tiergym.kernel_lab", "--lab", "lab"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "tiergym.kernel_lab", "--lab", "lab", *arguments]
+    return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_machine_that_cannot_have_the_lab_skips_it_and_says_why(tmp_path: Path):
+    done = without_tools(tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("kernel-lab: skipped: no qemu-system-x86 seabios gcc")
-    assert not (tmp_path / "lab" / "recordings").exists()
+    assert not (tmp_path / "lab").exists()
 
 
-def test_an_unknown_run_is_told_before_anything_is_installed(tmp_path: Path):
-    command = [sys.executable, "-m", "tiergym.kernel_lab", "--lab", "lab", "a_lama"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and "error: unknown run 'a_lama'; did you mean" in done.stderr
+@pytest.mark.parametrize("arguments", [("e_phases",), ("--release", "7.2"), ("--all",)])
+def test_what_was_asked_for_and_cannot_be_had_is_an_error(tmp_path: Path, arguments: tuple[str, ...]):
+    done = without_tools(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert "error: the kernel lab needs Debian's packages: no qemu-system-x86 seabios gcc" in done.stderr
+    assert not (tmp_path / "lab").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("a_lama",), "error: unknown run 'a_lama'; did you mean"),
+        (("p_redys",), "error: unknown run 'p_redys'; did you mean 'p_redis"),
+        (("--release", "6.13"), "error: unknown release '6.13'; did you mean '6.1"),
+    ],
+)
+def test_an_unknown_name_is_told_before_anything_is_installed(tmp_path: Path, arguments: tuple[str, ...], message: str):
+    done = without_tools(tmp_path, *arguments)
+    assert done.returncode == 2 and message in done.stderr and "(known: " in done.stderr
     assert not (tmp_path / "lab").exists()
 
 
@@ -300,7 +320,7 @@ def why_no_boot() -> str:
     """Why a guest cannot be booted here, or ""."""
     if shutil.which("qemu-system-x86_64") is None:
         return "QEMU is not installed"
-    if qemu.find_kernel(LAB, "") is None or not (LAB / "gt").exists():
+    if kernels.find(LAB, RUN.kernel) is None or not (LAB / "gt").exists():
         return f"no kernel and guest in {LAB.relative_to(ROOT)}: make kernel-lab"
     return ""
 
@@ -310,9 +330,7 @@ def test_a_real_kernel_is_booted_and_recorded(tmp_path: Path):
     for name in ("kernel", "gt"):
         (tmp_path / name).symlink_to(LAB / name)
     run = Run("boot_mov", "online_movable", "w anon mb=40 hold_ms=600\nunplug after\n", dram_mib=384, cxl_mib=256)
-    kernel = qemu.find_kernel(tmp_path, "")
-    assert kernel is not None
-    stream.save(run, qemu.boot(run, kernel, tmp_path), tmp_path / "boot_mov")
+    assert "samples" in kernel_lab.record(run, tmp_path, tmp_path / "boot_mov")
     recording = read_recording(tmp_path / "boot_mov")
     assert recording.nodes == (0, 1) and recording.zones(1) == ("Movable",)
     assert int(recording.columns["w.anon_touched_pages"].max()) == 40 * PAGES_PER_MIB

@@ -12,6 +12,8 @@ from tiergym.sim.replaying import Asked, State, ask, begin, install
 MANAGED = {n.DMA: 0, n.DMA32: 0, n.NORMAL: 262144, n.SLOW_NORMAL: 524288, n.SLOW_MOVABLE: 0}
 FREE = MANAGED | {n.NORMAL: 200000, n.SLOW_NORMAL: 500000}
 FULL_GROWN = {"mib": 0, "start_s": 0, "grow_s": 0, "hold_s": 1e6, "low_share": 1}
+STOCK = np.array([DEFAULT])
+"""Stock Linux; a copy that may be written, as the step would be compiled once more for a read-only array."""
 PCP = dict.fromkeys(range(n.N_ZONES), 0) | {n.NORMAL: 1200}
 
 
@@ -21,7 +23,7 @@ def machines() -> Machines:
     machines = Machines([scenario(regions=[FULL_GROWN, FULL_GROWN])], 1)
     machines.reset(np.zeros(1, np.uint64))
     begin(machines.records[0], False)
-    machines.step(DEFAULT[None])
+    machines.step(STOCK)
     return machines
 
 
@@ -55,7 +57,7 @@ def test_the_machine_gives_what_is_asked_and_keeps_its_books(machines: Machines)
     wanted = asked()
     wanted.size_pages = np.array([36000, 11000])
     ask(m, wanted)
-    machines.step(DEFAULT[None])
+    machines.step(STOCK)
     assert m["region"]["pages"].sum(axis=1)[:2].tolist() == [36000, 11000]
     for z, managed in MANAGED.items():
         assert m["free_pages"][z] + m["pcp_pages"][z] + m["used_pages"][:, z].sum() == managed
@@ -65,5 +67,5 @@ def test_blocks_go_offline_when_asked(machines: Machines) -> None:
     m = machines.records[0]
     install(m, state())
     ask(m, asked(blocks={n.EVENT_OFFLINE: 3}))
-    machines.step(DEFAULT[None])
+    machines.step(STOCK)
     assert (m["block_state"] == n.BLOCK_OFFLINE).sum() == 3

@@ -20,6 +20,8 @@ FPS = 4
 _WIDTH = 64
 _LETTERS = "afLUksrom"
 """One letter per class, in the order of `names.CLASSES`."""
+_COLOURS = (*(f"C{i}" for i in range(10)), "black", "gold")
+"""Of the parts of a bar: classes, or work and the causes of lost time."""
 
 
 def check_mode(mode: str | None) -> str | None:
@@ -116,7 +118,7 @@ def _stack(axes: Any, rows: tuple[str, ...], parts: tuple[str, ...], shares: NDA
     """Horizontal bars, one per row, of `shares` (parts, rows)."""
     left = np.zeros(len(rows))
     for i, part in enumerate(parts):
-        axes.barh(rows, shares[i], left=left, color=f"C{i}" if i < 10 else ("black", "gold")[i - 10], label=part)
+        axes.barh(rows, shares[i], left=left, color=_COLOURS[i], label=part)
         left += shares[i]
     axes.set_xlim(0, 1)
     axes.invert_yaxis()

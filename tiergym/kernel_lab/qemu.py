@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import contextlib
 import socket
 import subprocess
 import tempfile
@@ -10,20 +10,23 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tiergym.kernel_lab import kernels
 from tiergym.kernel_lab.initramfs import archive, modules
 from tiergym.kernel_lab.runs import BLOCK_MIB, Run, lab_folder
 
-CONSOLE, SAMPLES = "console.log", "samples.raw"
+CONSOLE, SAMPLES, ROOT = "console.log", "samples.raw", "root.img"
 BUSYBOX = Path("/bin/busybox")
 FACT = "=LAB= "
 """How the guest begins a line of the console that is meant for us."""
+UP = f"{FACT}auto_online"
+"""The last fact before the guest waits for node 1."""
 HMAT = ((0, 0, 100, 20000), (0, 1, 300, 8000))
 """initiator, target, ns, MB/s: what makes node 1 a lower memory tier."""
 SLOTS = 16
-PLUG_TIMEOUT_S = 90
+BOOT_TIMEOUT_S = 150
+"""Until the guest's init speaks: an emulated kernel takes 10 to 40 s, one that hangs takes for ever."""
 
 WAIT_FOR_NODE1 = """\
-fact HOTPLUG_READY
 i=0
 while [ $(cat $BLOCKS/memory*/state | grep -c '^online') -lt {blocks} ] && [ $i -lt 100 ]; do
     sleep 0.2
@@ -44,14 +47,15 @@ class Booted:
 
 
 def guest_scripts(run: Run) -> tuple[str, str]:
-    """setup.sh and run.sh: the guest's shell reads both. Setup waits for node 1 first."""
+    """setup.sh and run.sh: the guest's shell reads both. Setup waits for node 1 and mounts the Debian root first."""
     blocks = (run.dram_mib + run.cxl_mib) // BLOCK_MIB
     wait = WAIT_FOR_NODE1.format(blocks=blocks) if run.cxl_mib else ""
-    return f"HZ={run.hz}\n{wait}{run.setup}\n", run.script
+    root = "TREE=1\nmountroot\n" if run.programs else ""
+    return f"HZ={run.hz}\n{wait}{root}{run.setup}\n", run.script
 
 
-def command_line(run: Run, vmlinuz: Path, initrd: Path, scratch: Path, monitor: Path) -> list[str]:
-    """QEMU's arguments. Node 1 is declared here and gets its memory later (`plug`)."""
+def command_line(run: Run, vmlinuz: Path, initrd: Path, scratch: Path, monitor: Path, root: Path) -> list[str]:
+    """QEMU's arguments. Node 1 is declared here, its memory comes later (`plug`). What is written to `root` is lost."""
     machine = "pc,accel=tcg" + (",hmat=on" if run.cxl_mib else "") + _option(run.low_mib, ",max-ram-below-4g={}M")
     initiator = ",initiator=0" if run.cxl_mib else ""
     arguments = ["qemu-system-x86_64", "-machine", machine, "-cpu", "max,la57=off", "-smp", str(run.cpus)]
@@ -68,27 +72,31 @@ def command_line(run: Run, vmlinuz: Path, initrd: Path, scratch: Path, monitor: 
             path = f"hmat-lb,initiator={source},target={target},hierarchy=memory"
             arguments += ["-numa", f"{path},data-type=access-latency,latency={latency_ns}"]
             arguments += ["-numa", f"{path},data-type=access-bandwidth,bandwidth={mb_per_s}M"]
+    if run.programs:
+        arguments += _disk("root", f"{root},snapshot=on")
     if run.disk_mib or run.swap_mib:
-        arguments += ["-drive", f"file={scratch / 'disk.img'},if=none,id=disk,format=raw,cache=unsafe"]
-        arguments += ["-device", "virtio-blk-pci,drive=disk"]
+        arguments += _disk("disk", str(scratch / "disk.img"))
     return [*arguments, "-append", kernel_arguments(run)]
+
+
+def _disk(name: str, file: str) -> list[str]:
+    return [
+        "-drive",
+        f"file={file},if=none,id={name},format=raw,cache=unsafe",
+        "-device",
+        f"virtio-blk-pci,drive={name}",
+    ]
 
 
 def kernel_arguments(run: Run) -> str:
     """The kernel's command line. No mitigations: they cost time, and nothing here is secret."""
     thp = "" if "transparent_hugepage" in run.boot else "transparent_hugepage=never "
     fixed = f"console=ttyS0 panic=5 rdinit=/init {thp}memhp_default_state={run.policy}"
-    return f"{fixed} mitigations=off pti=off tsc=reliable {run.boot}".strip()
+    return f"{fixed} mitigations=off pti=off tsc=reliable no_timer_check {run.boot}".strip()
 
 
 def _option(value: int, text: str) -> str:
     return text.format(value) if value else ""
-
-
-def find_kernel(lab: Path, version: str) -> Path | None:
-    """The newest unpacked kernel package in `lab/kernel` whose release starts with `version` ("": any)."""
-    there = [path for path in (lab / "kernel").glob("*") if path.name.startswith(version)]
-    return max(there, key=lambda path: [int(part) for part in re.findall(r"\d+", path.name)], default=None)
 
 
 def boot(run: Run, kernel: Path, lab: Path) -> Booted:
@@ -100,16 +108,17 @@ def boot(run: Run, kernel: Path, lab: Path) -> Booted:
     scratch.mkdir(parents=True, exist_ok=True)
     for name in (CONSOLE, SAMPLES):
         (scratch / name).unlink(missing_ok=True)
-    initrd, vmlinuz = scratch / "initrd", next((kernel / "boot").glob("vmlinuz-*"))
+    initrd, vmlinuz, root = scratch / "initrd", kernels.image(kernel), lab / ROOT
     initrd.write_bytes(archive(_guest_files(run, kernel, lab)))
     _make_disk(run, scratch / "disk.img")
     # A socket's path has at most 107 bytes: a folder of the lab's may be too deep.
     with tempfile.TemporaryDirectory() as short, (scratch / "qemu.log").open("wb") as log:
         monitor = Path(short) / "monitor"
-        command = command_line(run, vmlinuz, initrd, scratch, monitor)
+        command = command_line(run, vmlinuz, initrd, scratch, monitor, root)
         process = subprocess.Popen(["nice", "-n", "10", *command], stdout=log, stderr=subprocess.STDOUT)
         try:
-            plug(run, scratch / CONSOLE, monitor, process)
+            wait_for_init(scratch / CONSOLE, process)
+            plug(run, monitor)
             process.wait(run.timeout_s)
         except subprocess.TimeoutExpired:
             pass
@@ -120,7 +129,7 @@ def boot(run: Run, kernel: Path, lab: Path) -> Booted:
     for name in ("initrd", "disk.img"):
         (scratch / name).unlink(missing_ok=True)
     shown = " ".join(command)
-    for path in (scratch, monitor.parent, vmlinuz.parent):
+    for path in (scratch, monitor.parent, vmlinuz.parent, root.parent):
         shown = shown.replace(f"{path}/", "")
     return Booted(_text(scratch / CONSOLE), _text(scratch / SAMPLES), shown, kernel.name, timed_out)
 
@@ -128,8 +137,10 @@ def boot(run: Run, kernel: Path, lab: Path) -> Booted:
 def _guest_files(run: Run, kernel: Path, lab: Path) -> dict[str, bytes]:
     loaded = modules(kernel)
     setup, script = guest_scripts(run)
+    sources = lab_folder() / "guest"
     return {
-        "init": (lab_folder() / "guest" / "init").read_bytes(),
+        "init": (sources / "init").read_bytes(),
+        "helpers": (sources / "helpers").read_bytes(),
         "gt": (lab / "gt").read_bytes(),
         "bin/busybox": BUSYBOX.read_bytes(),
         "dev/.keep": b"",
@@ -148,16 +159,20 @@ def _make_disk(run: Run, image: Path) -> None:
         subprocess.run(["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0", image], check=True)
 
 
-def plug(run: Run, console: Path, monitor: Path, process: subprocess.Popen[bytes]) -> None:
-    """device_add node 1's memory through the monitor as soon as the guest says that it is up."""
+def wait_for_init(console: Path, process: subprocess.Popen[bytes]) -> None:
+    """Until the guest's init is up or QEMU has ended. Raises `subprocess.TimeoutExpired`."""
+    deadline = time.monotonic() + BOOT_TIMEOUT_S
+    while UP not in _text(console) and process.poll() is None:
+        if time.monotonic() > deadline:
+            raise subprocess.TimeoutExpired(process.args, BOOT_TIMEOUT_S)
+        time.sleep(0.2)
+
+
+def plug(run: Run, monitor: Path) -> None:
+    """device_add node 1's memory through the monitor, for which the guest waits."""
     if not run.cxl_mib:
         return
-    deadline = time.monotonic() + PLUG_TIMEOUT_S
-    while f"{FACT}HOTPLUG_READY" not in _text(console):
-        if process.poll() is not None or time.monotonic() > deadline:
-            return
-        time.sleep(0.2)
-    with socket.socket(socket.AF_UNIX) as connection:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:  # OSError: QEMU has ended
         connection.connect(str(monitor))
         for line in (
             f"object_add memory-backend-ram,id=c0,size={run.cxl_mib}M",

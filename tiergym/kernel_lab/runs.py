@@ -1,4 +1,4 @@
-"""Which machines are booted and what runs in them: `experiments/kernel-lab/runs.toml`."""
+"""Which machines are booted and what runs in them: `runs.toml` and `programs.toml` of `experiments/kernel-lab`."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from typing import Any
 
 from tiergym.errors import UserError, suggest
 from tiergym.files import read_toml
+from tiergym.kernel_lab.kernels import RELEASE, SUITES
 from tiergym.paths import experiments_dir
 
 POLICIES = {"online": "on", "online_movable": "mov"}
 """memhp_default_state, and how a run's name ends."""
 BLOCK_MIB = 128
+RUNS, PROGRAMS = "runs.toml", "programs.toml"
+"""Workloads of the guest's own program, and real programs in a Debian root, recorded by their process tree."""
 DEFAULT_RUNS = ("a_llama_anon_on", "a_llama_anon_mov", "e_phases_on", "e_phases_mov")
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One boot. Sizes in MiB; see runs.toml for the fields."""
+    """One boot. Sizes in MiB; see runs.toml for the fields. `programs`: real ones, /dev/vda is the Debian root."""
 
     name: str
     policy: str
@@ -33,22 +36,27 @@ class Run:
     swap_mib: int = 0
     low_mib: int = 0
     boot: str = ""
-    kernel: str = ""
+    kernel: str = RELEASE
     timeout_s: int = 300
+    programs: bool = False
 
 
-_OF_FILE = {field.name: field.type for field in fields(Run) if field.name not in ("name", "policy")}
+_OF_FILE = {field.name: field.type for field in fields(Run) if field.name not in ("name", "policy", "programs")}
 
 
 def lab_folder() -> Path:
-    """Where the guest's sources and runs.toml lie."""
+    """Where the guest's sources and the runs lie."""
     return experiments_dir() / "kernel-lab"
 
 
 def load_runs(path: Path | None = None) -> dict[str, Run]:
-    """All runs of runs.toml by name, one per entry and policy. Raises `UserError` that names entry and field."""
-    file = path or lab_folder() / "runs.toml"
-    runs = {}
+    """The runs of a file by name, one per entry and policy; without `path`, all that there are.
+
+    Raises `UserError` that names entry and field.
+    """
+    if path is None:
+        return load_runs(lab_folder() / RUNS) | load_runs(lab_folder() / PROGRAMS)
+    file, runs = path, {}
     for name, entry in read_toml(file).items():
         if not isinstance(entry, dict) or not re.fullmatch(r"\w+", name, re.ASCII):
             raise UserError(f"{file}: {name}: expected a table with a name of letters, digits and _")
@@ -58,8 +66,8 @@ def load_runs(path: Path | None = None) -> dict[str, Run]:
         values = {key: _value(file, name, key, value) for key, value in entry.items()}
         if "script" not in values:
             raise UserError(f"{file}: {name}.script is missing")
-        run = Run(name, "", **values)
-        _check_sizes(file, run)
+        run = Run(name, "", programs=file.name == PROGRAMS, **values)
+        _check(file, run)
         for policy in policies:
             runs[f"{name}_{POLICIES[policy]}"] = replace(run, name=f"{name}_{POLICIES[policy]}", policy=policy)
     return runs
@@ -88,10 +96,14 @@ def _value(file: Path, name: str, key: str, value: Any) -> Any:
     return value
 
 
-def _check_sizes(file: Path, run: Run) -> None:
+def _check(file: Path, run: Run) -> None:
     for key in ("dram_mib", "cxl_mib"):
         size: int = getattr(run, key)
         if size % BLOCK_MIB:
             raise UserError(f"{file}: {run.name}.{key} = {size}; allowed: whole memory blocks of {BLOCK_MIB} MiB")
     if run.disk_mib and run.swap_mib:
         raise UserError(f"{file}: {run.name}: disk_mib and swap_mib; allowed: one of them, they are both /dev/vda")
+    if run.disk_mib and run.programs:
+        raise UserError(f"{file}: {run.name}.disk_mib; allowed: none, /dev/vda is the root of the programs")
+    if run.kernel not in SUITES:
+        raise UserError(f"{file}: {run.name}.kernel: {suggest(run.kernel, SUITES, 'release')}")

@@ -1,9 +1,30 @@
 """Phase 8b: the tick's books: throughput, attribution of lost time, reward terms, pressure."""
 
+import numpy as np
+
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.cost import MAX_OVERHEAD, load_at, solve_throughput, sum_accesses
 from tiergym.sim.curves import multiplier
+
+CAUSE_TERMS = {
+    "data_on_slow": "access_latency",
+    "page_tables": "access_latency",
+    "stacks": "access_latency",
+    "slab": "access_latency",
+    "memmap": "access_latency",
+    "contention": "access_latency",
+    "premature_reclaim": "premature_reclaim",
+    "other_reclaim": "access_latency",
+    "migration": "migration",
+    "refault": "access_latency",
+    "oom": "oom",
+}
+"""The term of the reward that each cause of lost time counts in. access_latency: slow placement and contention, and the
+ordinary reclaim and refaults that no restriction caused; premature_reclaim: what the restriction caused; migration:
+copying and faulting; oom: kills."""
+TERM_OF_CAUSE = np.array([n.TERMS.index(CAUSE_TERMS[cause]) for cause in n.CAUSES])
+"""The same by index, shape (N_CAUSES,)."""
 
 
 @jit
@@ -63,25 +84,11 @@ def settle(m):
 
 @jit
 def reward_terms(m):
-    """Four terms that add up to the lost time (docs/model.md section 13).
-
-    access_latency: slow placement and contention, and the ordinary reclaim and refaults that no restriction
-    caused; premature_reclaim: what the restriction caused; migration: copying and faulting; oom: kills.
-    """
-    lost = m.lost
-    m.terms[n.TERM_PREMATURE_RECLAIM] = lost[n.LOST_PREMATURE_RECLAIM]
-    m.terms[n.TERM_MIGRATION] = lost[n.LOST_MIGRATION]
-    m.terms[n.TERM_OOM] = lost[n.LOST_OOM]
-    m.terms[n.TERM_ACCESS_LATENCY] = (
-        lost[n.LOST_DATA_ON_SLOW]
-        + lost[n.LOST_PAGE_TABLES]
-        + lost[n.LOST_STACKS]
-        + lost[n.LOST_SLAB]
-        + lost[n.LOST_MEMMAP]
-        + lost[n.LOST_CONTENTION]
-        + lost[n.LOST_OTHER_RECLAIM]
-        + lost[n.LOST_REFAULT]
-    )
+    """The terms of the reward, which add up to the lost time (docs/model.md section 13): each the sum of its causes."""
+    for term in range(n.N_TERMS):
+        m.terms[term] = 0.0
+    for c in range(n.N_CAUSES):
+        m.terms[TERM_OF_CAUSE[c]] += m.lost[c]
 
 
 @jit

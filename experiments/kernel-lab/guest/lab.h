@@ -20,11 +20,13 @@ void event(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int next_event(int64_t *us, const char **text); // 1 and the oldest event not yet taken, or 0
 void request_stop(void);
 int stop_requested(void);
+void record_tree_below(int pid); // what the processes below this one ask for is recorded
+int recorded_tree(void);         // that process, or 0
 
 void pause_s(double seconds);
 void set_oom_score_adj(const char *value);
 
-int sampler(const char *hz, const char *device);
+int sampler(const char *hz, const char *device, int with_tree);
 
 typedef int (*workload)(void); // arguments by number() and text()
 workload workload_named(const char *name);

@@ -15,7 +15,7 @@ enum { N_EVENTS = 512, TEXT = 240 };
 struct entry { _Atomic int ready; int64_t us; char text[TEXT]; };
 static struct {
     _Atomic int64_t counters[N_COUNTERS];
-    _Atomic int written, stop;
+    _Atomic int written, stop, tree;
     struct entry events[N_EVENTS];
 } *report;
 static int taken;
@@ -43,6 +43,8 @@ void count(enum counter which, int64_t by) { atomic_fetch_add(&report->counters[
 int64_t counted(enum counter which) { return atomic_load(&report->counters[which]); }
 void reset_counters(void) { for (int i = 0; i < N_COUNTERS; i++) atomic_store(&report->counters[i], 0); }
 void request_stop(void) { atomic_store(&report->stop, 1); }
+void record_tree_below(int pid) { atomic_store(&report->tree, pid); }
+int recorded_tree(void) { return atomic_load(&report->tree); }
 int stop_requested(void) { return atomic_load(&report->stop); }
 
 void event(const char *format, ...) {
