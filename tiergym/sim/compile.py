@@ -67,6 +67,6 @@ def jit(function: F) -> F:
 
 
 def jit_inline(function: F) -> F:
-    """As `jit`, for functions that fill arrays: always inlined, since numba counts references to an array argument
-    atomically at every call that remains."""
+    """As `jit`, and always inlined: for functions that fill arrays, since numba counts references to an array argument
+    atomically at every call that remains, and for the steps of one that runs in every tick."""
     return cast(F, numba.njit(**_OPTIONS)(function) if PLAIN else Compiled(function, inline=True))

@@ -3,7 +3,7 @@
 import math
 
 from tiergym.sim import names as n
-from tiergym.sim.compile import jit
+from tiergym.sim.compile import jit, jit_inline
 from tiergym.sim.pages import (
     RELEASE_STEPS,
     charge_class,
@@ -127,7 +127,7 @@ def advance_processes(m):
             process.warm_s = max(process.warm_s - m.dt_s, 0.0)
 
 
-@jit
+@jit_inline
 def update_heat(m, r, now):
     """Region r's heat now; those that nobody references are counted."""
     source = drifted(m, r, now)
@@ -137,7 +137,7 @@ def update_heat(m, r, now):
         m.unreferenced_regions += 1
 
 
-@jit
+@jit_inline
 def region_target(m, r, now):
     """Pages that region r is to have by its envelope; none while its process is down."""
     region, process = m.region[r], m.process[int(m.region[r].process)]
@@ -155,7 +155,7 @@ def region_target(m, r, now):
     return min(in_folios(int(region.size_pages * share + 0.5), folio_pages(m, r)), region.size_pages)
 
 
-@jit
+@jit_inline
 def resize(m, r, target):
     """Region r on its way to `target` pages: what shrinks or turns over is unmapped now, what grows is wanted."""
     region = m.region[r]
@@ -176,7 +176,7 @@ def resize(m, r, target):
     region.want = max(target - have, 0)
 
 
-@jit
+@jit_inline
 def reread_evicted(m, r):
     """Of region r's evicted pages, those touched again in this tick are wanted back."""
     region = m.region[r]
@@ -211,7 +211,7 @@ def free_kernel_pages(m, cls, pages):
         left -= out
 
 
-@jit
+@jit_inline
 def demand_kernel_pages(m, cls, target, kept, turnover):
     """Pages of a class towards `target`; all but `kept` of them turn over. What is too many goes back, growth is
     wanted."""
@@ -229,7 +229,7 @@ def kill_at_random(m, pool, share):
             free_objects(m, pool, tier, m.slab_objects[pool, tier] * share)
 
 
-@jit
+@jit_inline
 def kill_objects(m, pool, live, dead):
     """Of `live` objects of a slab pool, `dead` die, as the `deaths` of its population says.
 
@@ -256,7 +256,7 @@ def demand_slab(m, pool, target):
         m.slab_births[pool] = max(target - live, 0.0)
 
 
-@jit
+@jit_inline
 def set_populations(m):
     """Threads, files, sockets and buffers now. Files outlive the processes that are down."""
     now = (m.tick + 1) * m.dt_s
@@ -276,13 +276,13 @@ def set_populations(m):
         m.pool_now[k] = int(m.pool_count[k] * share + 0.5)
 
 
-@jit
+@jit_inline
 def object_bytes(m):
     """Size of a slab object of the model."""
     return PAGE_BYTES / m.slab_objects_per_page
 
 
-@jit
+@jit_inline
 def demand_unreclaimable(m):
     """Slab of threads, sockets and VMAs, which turns over as fast as sockets do."""
     vmas = 0.0
@@ -299,7 +299,7 @@ def demand_unreclaimable(m):
     demand_slab(m, n.SLAB_POOL_UNRECLAIM, held / object_bytes(m))
 
 
-@jit
+@jit_inline
 def xarray_bytes(m):
     """Xarray nodes of files' pages, cached or once cached: a reclaimed page leaves a shadow entry, so its node stays
     (mm/workingset.c). Large folios need few."""
@@ -358,20 +358,21 @@ def swap_cache_nodes(m, nodes):
     m.swap_nodes += want * per_page
 
 
-@jit
+@jit_inline
 def demand_reclaimable(m):
     """Slab of dentries and inodes, but for those that shrinkers took and nobody has looked up again, of xarrays, and of
     buffer heads."""
     m.files_shrunk *= max(0.0, 1.0 - m.pool_lookup_hz[n.POOL_FILES] * m.dt_s)
-    files = m.pool_now[n.POOL_FILES] * FILE_SLAB_BYTES / object_bytes(m)
+    size = object_bytes(m)
+    files = m.pool_now[n.POOL_FILES] * FILE_SLAB_BYTES / size
     shrinkable = files * (1.0 - m.pool_pinned_share[n.POOL_FILES])
     m.files_shrunk = min(m.files_shrunk, shrinkable)
     m.files_objects = shrinkable
     kill_at_random(m, n.SLAB_POOL_RECLAIM, m.pool_turnover[n.POOL_FILES])
     swapped = 0 if m.swap_table_pages == n.ON else swap_slots(m)  # since 6.18 its tables are pages of their own
-    swap_cache_nodes(m, swapped * XARRAY_BYTES_PER_PAGE / object_bytes(m))
+    swap_cache_nodes(m, swapped * XARRAY_BYTES_PER_PAGE / size)
     held = xarray_bytes(m) + swapped * XARRAY_BYTES_PER_PAGE + buffer_heads(m) * BUFFER_HEAD_BYTES
-    demand_slab(m, n.SLAB_POOL_RECLAIM, files - m.files_shrunk + held / object_bytes(m))
+    demand_slab(m, n.SLAB_POOL_RECLAIM, files - m.files_shrunk + held / size)
 
 
 @jit

@@ -5,7 +5,7 @@ import math
 
 from tiergym.sim import names as n
 from tiergym.sim.allocate import allocate_huge, allocate_kernel, allocate_user, allocate_written
-from tiergym.sim.compile import jit
+from tiergym.sim.compile import jit, jit_inline
 from tiergym.sim.demand import tables_wanted
 from tiergym.sim.dirty import write_back
 from tiergym.sim.headroom import keep_headroom, wants_headroom
@@ -277,7 +277,7 @@ def reclaim_in_background(m, share):
     keep_headroom(m)
 
 
-@jit
+@jit_inline
 def wanted_pages(m):
     """Pages that this tick asks for: faults of every region, stacks and buffers; slab's objects are counted apart."""
     wanted = m.kernel_want[n.KSTACK] + m.kernel_want[n.KERNEL_OTHER]
@@ -286,7 +286,7 @@ def wanted_pages(m):
     return wanted
 
 
-@jit
+@jit_inline
 def handle_faults(m, r, k, rounds):
     """Region r's faults in round k of `rounds`: as many as DRAM has above low, then the others.
 
@@ -308,16 +308,16 @@ def handle_faults(m, r, k, rounds):
         m.owed_s[n.LOST_OTHER_RECLAIM] += unserved * m.dt_s * m.workers * share / rounds
 
 
-@jit
+@jit_inline
 def allocate_for_kernel(m, k, rounds):
     """Stacks, buffers and slab objects of round k of `rounds`."""
-    for cls in (n.KSTACK, n.KERNEL_OTHER):
-        allocate_kernel(m, cls, part(m.kernel_want[cls], k, rounds), n.MPOL_DEFAULT)
+    allocate_kernel(m, n.KSTACK, part(m.kernel_want[n.KSTACK], k, rounds), n.MPOL_DEFAULT)
+    allocate_kernel(m, n.KERNEL_OTHER, part(m.kernel_want[n.KERNEL_OTHER], k, rounds), n.MPOL_DEFAULT)
     for pool in range(n.N_SLAB_POOLS):
         bear_objects(m, pool, m.slab_births[pool] / rounds)
 
 
-@jit
+@jit_inline
 def serve_round(m, k, rounds):
     """Round k of `rounds`: its share of background reclaim, of faults, of kernel allocations and of promotion."""
     reclaim_in_background(m, 1.0 / rounds)
@@ -327,7 +327,7 @@ def serve_round(m, k, rounds):
     promote_all(m, 1.0 / rounds)
 
 
-@jit
+@jit_inline
 def begin_serving(m, wanted):
     """The swap device has written, kswapds get their pace, nothing is promoted yet."""
     for r in range(m.regions):

@@ -3,7 +3,7 @@
 import math
 
 from tiergym.sim import names as n
-from tiergym.sim.compile import jit
+from tiergym.sim.compile import jit, jit_inline
 from tiergym.sim.pages import node_managed, on_tier, slow_free_above
 from tiergym.sim.percpu import drop_rcu_cache, trim_pcp
 from tiergym.sim.reclaim import can_demote, metadata_us, reclaim_node
@@ -174,7 +174,7 @@ def end_boost(m, tier):
         m.boost_pages[z] = 0
 
 
-@jit
+@jit_inline
 def shrink_node(m, tier, want, boosted, premature):
     """Reclaim `want` pages of a node (mm/vmscan.c: kswapd_shrink_node) and what goes with it: swap is written, per-CPU
     lists give back, the boost ends. Returns (pages freed, seconds of kswapd's time)."""
@@ -196,7 +196,7 @@ def shrink_node(m, tier, want, boosted, premature):
     return freed, seconds
 
 
-@jit
+@jit_inline
 def end_empty_run(m, tier, requests, boosted):
     """A run that found nothing counts against the node (kswapd_failures), and ends.
 

@@ -9,7 +9,7 @@ threshold and wakes nobody: what does not fit stays (migrate_misplaced_folio_pre
 import math
 
 from tiergym.sim import names as n
-from tiergym.sim.compile import jit
+from tiergym.sim.compile import jit, jit_inline
 from tiergym.sim.kswapd import kswapd_run, wake_kswapd
 from tiergym.sim.pages import mark_pages, node_managed
 from tiergym.sim.regions import promote_region, slow_pages, unmapped
@@ -114,7 +114,7 @@ def numa_promotes(m):
     return m.numa_balancing != n.NUMA_BALANCING_OFF
 
 
-@jit
+@jit_inline
 def take_hint_faults(m, share, tiering):
     """Every process takes the hint faults of `share` of a tick's scanning; each region asks for promotion (`asked`).
 
@@ -141,7 +141,7 @@ def take_hint_faults(m, share, tiering):
     return total, parts
 
 
-@jit
+@jit_inline
 def note_rare_faults(m, parts, tiering):
     """Rare hint faults move too little to count, but one is enough to find no room and wake kswapd."""
     m.promote_part += parts
@@ -151,7 +151,7 @@ def note_rare_faults(m, parts, tiering):
             wake_kswapd(m, n.FAST, n.ANON, False, 1)
 
 
-@jit
+@jit_inline
 def make_room(m, wanted, tiering):
     """Pages that fit into DRAM now; in tiering mode kswapd is woken where fewer do than are wanted, and works."""
     room = promotion_room(m)
@@ -163,7 +163,7 @@ def make_room(m, wanted, tiering):
     return min(wanted, room)
 
 
-@jit
+@jit_inline
 def promote_candidates(m, total, tiering):
     """Move what regions asked for, `total` in all, within the rate limit and DRAM's room; returns the pages moved."""
     limit = min(total, int(m.promote_credit))

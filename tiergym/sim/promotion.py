@@ -1,6 +1,6 @@
 """Phase 5, promotion: all engines that move hot pages to DRAM, each by its own rules, as far as they are on."""
 
-from tiergym.sim.compile import jit
+from tiergym.sim.compile import jit, jit_inline
 from tiergym.sim.damon import damon_promote, damon_promotes
 from tiergym.sim.numa_balancing import numa_promote, numa_promotes
 
@@ -11,7 +11,7 @@ def anybody_promotes(m):
     return numa_promotes(m) or damon_promotes(m)
 
 
-@jit
+@jit_inline
 def promote_all(m, share):
     """All promotion during `share` of a tick."""
     numa_promote(m, share)

@@ -7,7 +7,7 @@ shrink_folio_list). A page leaves DRAM for the slow tier if demotion may and fin
 """
 
 from tiergym.sim import names as n
-from tiergym.sim.compile import jit
+from tiergym.sim.compile import jit, jit_inline
 from tiergym.sim.pages import (
     SLOTS_PER_TABLE,
     charge_class,
@@ -177,7 +177,7 @@ def shrink_slab(m, tier, share, want):
     return freed
 
 
-@jit
+@jit_inline
 def next_oldest(m, before):
     """Number of the tick in which the oldest pages came that nobody references any more, of those after `before`; -1 if
     there are none."""
@@ -219,14 +219,14 @@ def reclaim_tail(m, tier, want, premature):
     return demoted, evicted, dirty
 
 
-@jit
+@jit_inline
 def candidates(m, r, tier, room, cold_only):
     """Pages of region r that a scan would take from a tier: those that look cold, or any."""
     pages = evictable(m, r, tier, room)
     return int(pages * m.region[r].cold) if cold_only else pages
 
 
-@jit
+@jit_inline
 def shrink_lruvec(m, tier, want, cold_only, premature, dirty):
     """One scan of a node's lists for `want` pages, from all regions in proportion, only cold ones or any.
 
@@ -252,7 +252,7 @@ def shrink_lruvec(m, tier, want, cold_only, premature, dirty):
     return demoted, evicted, dirty
 
 
-@jit
+@jit_inline
 def lru_pages(m, tier):
     """Pages of a node that reclaim could take."""
     total = 0
