@@ -15,7 +15,7 @@ from typing import Any
 from tiergym.errors import UserError
 from tiergym.recordings.format import Recording
 from tiergym.sim import names as n
-from tiergym.sim.units import KIB_PER_MIB, PAGES_PER_MIB
+from tiergym.sim.units import KIB_PER_MIB, LEAST_BLOCK_MIB, PAGES_PER_MIB
 
 ZONE_OF = {
     (0, "DMA"): n.DMA,
@@ -25,9 +25,6 @@ ZONE_OF = {
     (1, "Movable"): n.SLOW_MOVABLE,
 }
 """(node, name in /proc/zoneinfo) of the zones that the model has."""
-
-BLOCK_MIB = 128
-"""Memory block below 64 GiB of RAM (arch/x86/mm/init_64.c: probe_memory_block_size)."""
 
 MOVABLE_KEEPS_OUT_SINCE = (6, 2)
 """Recordings of 6.1 give ZONE_MOVABLE its share of min_free_kbytes, those of 6.12 do not; the release between them that
@@ -156,7 +153,7 @@ def sections(recording: Recording) -> dict[str, Any]:
         "dma_mib": start.managed[n.DMA] / PAGES_PER_MIB,
         "dma32_mib": start.managed[n.DMA32] / PAGES_PER_MIB,
         "slow_mib": float(recording.meta["cxl_mib"]),
-        "block_mib": BLOCK_MIB,
+        "block_mib": LEAST_BLOCK_MIB,
         # Half a page more than managed, so that rounding down gives it back.
         "boot_reserved_share": max(0.0, 1 - (fast + 0.5) / (fast_mib * PAGES_PER_MIB)),
         "boot_kernel_mib": 0,
