@@ -207,6 +207,8 @@ def orders(low, high):
 
 
 POLICIES = either(*n.MEMPOLICIES)
+KINDS_WITHOUT = [[kind for kind in n.KINDS if kind != other] for other in ("mapping", "zero")]
+"""A choice has six values at most."""
 
 
 def random_region(process, kinds, largest_mib):
@@ -231,6 +233,7 @@ def random_region(process, kinds, largest_mib):
         "low_share": between(0, 1),
         "period_s": either(0, 1.5, 5),
         "turnover_hz": either(0, 0.1, 20),
+        "released_by": either(*n.RELEASED_BY),
         "drift_group": either(0, 1, 2),
         "drift_s": either(0, 0.7),
     }
@@ -276,7 +279,16 @@ def random_scenario(block_mib: int, dram_mib: float, slow_blocks: list[int], dt_
         demotion=either("off", "on"),
         numa_balancing=either(*n.NUMA_BALANCING),
         damon_promotion=either("off", "off", "on"),
-        interleave_fast=either(1, 9),
+        interleave_fast=either(0, 1, 9),
+        skip_busy_node=either("off", "on"),
+        file_folio_pages=either(1, 32, 64, 512),
+        hopeless_reset=either(*n.HOPELESS_RESETS),
+        boosted_runs_fail=either("off", "on"),
+        dontneed_frees_tables=either("off", "on"),
+        damon_falls_back=either("off", "on"),
+        swap_table_pages=either("off", "on"),
+        slab_follows_policy=either("off", "on"),
+        slab_burst_objects=either(1, 28),
         boot_memmap=either("dram", "slow"),
         swap_mib=either(0, 0, 64, 1024),
         pcp_batch_pages=either(1, 63, 512),
@@ -306,7 +318,7 @@ def random_scenario(block_mib: int, dram_mib: float, slow_blocks: list[int], dt_
             }
             for _ in owners
         ],
-        regions=[random_region(i % len(owners), n.KINDS, largest / 3) for i in range(11)],
+        regions=[random_region(i % len(owners), KINDS_WITHOUT[i % 2], largest / 3) for i in range(11)],
         pools={"threads": random_pool(5000), "files": random_pool(1e6), "sockets": random_pool(1e5),
                "buffers": random_pool(dram_mib * PAGES_PER_MIB / 4)},
         events=[

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import textwrap
 import warnings
-from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -18,6 +17,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 import tiergym
+from tests.places import ROOT
 from tests.short_runs import SCENARIO, TICKS, random_modes, rollout
 from tiergym.env import actions
 from tiergym.env.action_forms import FORMS
@@ -64,8 +64,7 @@ def test_make_works_from_a_folder_with_its_own_envs_and_agents(tmp_path):
         envs = gymnasium.make_vec("tiergym:tiergym/Placement-v0", num_envs=3, vectorization_mode="vector_entry_point")
         assert envs.reset(seed=1)[0].shape == (3, {N_OBS})
     """
-    root = str(Path(tiergym.__file__).resolve().parents[1])
-    environment = os.environ | {"PYTHONPATH": root}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     subprocess.run(
         [sys.executable, "-W", "error:::tiergym", "-c", textwrap.dedent(code)],
         cwd=tmp_path,

@@ -11,6 +11,7 @@ from tiergym.sim.layout import (
     REGION,
     REGION_SIZES,
     SELDOM,
+    draw_numbers,
     machine_dtype,
     new_machines,
     parameter_names,
@@ -29,7 +30,9 @@ def test_parameters_are_drawn_to_where_their_names_say(regions: int) -> None:
     whole = np.arange(len(names)) % 2
     machines = new_machines(1, regions)
     words = machines.view(np.float64).reshape(-1)
-    draw_parameters(words, np.stack([parameter_words(regions), whole], axis=1), table, np.uint64(1))
+    draw_parameters(
+        words, np.stack([parameter_words(regions), whole, draw_numbers(regions)], axis=1), table, np.uint64(1)
+    )
     for i, name in enumerate(names):
         field, _, index = name.partition("[")
         inner = re.fullmatch(r"(region|process)_(\w+)", field)
@@ -37,6 +40,14 @@ def test_parameters_are_drawn_to_where_their_names_say(regions: int) -> None:
         value = record[inner[2] if inner else field]
         assert (value[int(index[:-1])] if index else value) == (i + 1 if whole[i] else i + 0.75), name
     assert (words != 0).sum() == len(names)
+
+
+@pytest.mark.parametrize("regions", REGION_SIZES)
+def test_every_parameter_has_a_draw_of_its_own_in_batches_of_any_size(regions: int) -> None:
+    numbers = dict(zip(parameter_names(regions), draw_numbers(regions).tolist(), strict=True))
+    assert len(set(numbers.values())) == len(numbers)
+    smallest = dict(zip(parameter_names(REGION_SIZES[0]), draw_numbers(REGION_SIZES[0]).tolist(), strict=True))
+    assert smallest.items() <= numbers.items()
 
 
 def test_what_every_tick_uses_lies_at_the_head() -> None:

@@ -74,6 +74,7 @@ def test_other_files_too():
     assert proc_files.pressure(text, "psi.io.") == {"psi.io.some_us": 17, "psi.io.full_us": 5}
     slab = "slabinfo - version: 2.1\n# name ...\ndentry 420 441 192 21 1 : tunables 0 0 0 : slabdata 21 21 0\n"
     assert proc_files.slabinfo(slab) == {"slab.dentry.objs": 420, "slab.dentry.pages": 21}
+    assert proc_files.slabinfo(slab.replace(" : tunables 0 0 0", "")) == proc_files.slabinfo(slab)  # no such columns
 
 
 def process(pid: int, parent: int, **sizes: int) -> Process:
@@ -90,12 +91,28 @@ def test_the_tree_is_what_hangs_below_the_root():
 def test_requests_of_a_tree():
     dense = process(2, 1, anon_kb=4096, swap_kb=2048, file_kb=2048, tables_kb=4 * (4 + 4), threads=5)
     sparse = process(3, 2, anon_kb=400, shmem_kb=800, tables_kb=4 * (100 + 4))
-    values = requests([dense, sparse], mapped_files_kb=1024, anon_kb=1 << 20)
+    values = requests([dense, sparse], {"mi.Mapped": 1024 + 600, "mi.AnonPages": 1 << 20, "mi.Shmem": 600}, {})
     assert values["w.anon_touched_pages"] == (4096 + 400 + 2048) // 4  # swapped out is still asked for
-    assert values["w.file_rss_pages"] == 1024 // 4  # the machine maps no more distinct pages
+    assert values["w.shmem_rss_pages"] == 600 // 4  # the machine has no more
     assert values["w.shmem_touched_pages"] == 200
     assert values["w.sparse_leaf_tables"] == (4 + 100) - (4 + 1)
+    assert values["w.tables_kb"] == 4 * (8 + 104)
     assert (values["w.threads"], values["w.procs"]) == (4, 2)
+
+
+def test_files_that_several_processes_map_count_once():
+    """Four map the same library and a shared segment of 2,000 pages, each another quarter of it."""
+    tree = [process(pid, 1, file_kb=4 * 500, shmem_kb=4 * 500) for pid in (2, 3, 4, 5)]
+    values = requests(tree, {"mi.Mapped": 4 * 2500, "mi.AnonPages": 0, "mi.Shmem": 4 * 2000}, {})
+    assert (values["w.file_rss_pages"], values["w.shmem_rss_pages"]) == (500, 2000)
+
+
+def test_tables_stay_when_reclaim_drops_what_they_map():
+    """A file of 20 MiB was mapped, half of it is out of memory: its ten tables are not sparse."""
+    now = process(2, 1, file_kb=10 << 10, tables_kb=4 * (4 + 10))
+    machine = {"mi.Mapped": 10 << 10, "mi.AnonPages": 0, "mi.Shmem": 0}
+    assert requests([now], machine, {2: 20 << 10})["w.sparse_leaf_tables"] == 0
+    assert requests([now], machine, {})["w.sparse_leaf_tables"] == 5
 
 
 def fake_machine(root: Path) -> Machine:
@@ -147,6 +164,12 @@ def test_samples_and_facts_of_a_machine_with_two_nodes(tmp_path: Path):
     second = sampler.sample(1.0)
     assert second["w.file_touched_pages"] == 50 + 100 - 30  # cached now, and what reclaim took, each page once
     assert second["w.files"] == 12 and second["w.neg_lookups"] == 0
+
+    (tmp_path / "proc/vmstat").write_text("pgsteal_file 180\nworkingset_refault_file 30\npgdemote_kswapd 80\n")
+    (tmp_path / "sys/devices/system/node/node1/vmstat").write_text("nr_free_pages 9\nnr_file_pages 250\nnr_shmem 200\n")
+    third = sampler.sample(2.0)
+    assert third["w.file_touched_pages"] == 50 + 10 + 100 - 30  # demoted pages are not gone, shared memory is no file
+    assert third["w.shmem_touched_pages"] == 190  # whoever has touched it
 
     facts = machine_facts(machine, first)
     assert (facts["kernel_release"], facts["memhp_default_state"], facts["hmat"]) == (

@@ -12,15 +12,30 @@ import pytest
 
 from tests.command_line import Cli
 from tests.places import EVIDENCE, FITTED, ROOT
-from tiergym.errors import UserError
-from tiergym.recordings.format import read_recording
+from tiergym.recordings.format import Event, Recording, read_recording
+from tiergym.sim import names as n
+from tiergym.sim.layout import REGION_SIZES
+from tiergym.sim.parameters import N_PROCESSES
+from tiergym.sim.units import PAGES_PER_MIB, STRUCT_PAGES_PER_PAGE
 from tiergym.validation import replay_page, replay_plots
+from tiergym.validation import requests as requests_module
 from tiergym.validation.outcomes import Outcome, read_all, summarise, validate
-from tiergym.validation.recorded_machine import ZONE_OF, kernel_version, sections, switches
+from tiergym.validation.recorded_machine import (
+    ZONE_OF,
+    action_modes,
+    arrivals,
+    first_sample,
+    kernel_version,
+    sections,
+    switches,
+    there_at_boot,
+)
 from tiergym.validation.replay import CLASSES, STEPS, WAIT_FOR_KILL_S, _others_at, replay
-from tiergym.validation.requests import SLEEPING_TEXT, read_requests
+from tiergym.validation.request_series import SLEEPING_TEXT, SYSTEM
+from tiergym.validation.requests import read_requests
 from tiergym.validation.score import CELLS_WITHIN, base_name, cell_errors, measured_pages
-from tiergym.validation.task_progress import task_progress
+from tiergym.validation.script_requests import script_requests
+from tiergym.validation.task_progress import given_back_share, task_progress
 from tiergym.validation.tasks import read_tasks, script_commands
 
 ONE = "a_llama_anon_on"
@@ -117,7 +132,7 @@ def test_the_machine_is_read_from_the_recording() -> None:
     assert (kernel["demotion"], kernel["numa_balancing"], kernel["slow_in_lower_tier"]) == ("on", "tiering", "on")
     assert sections(read_recording(FITTED / "v_thp_llama_on"))["kernel"]["thp"] == "on"
     assert sections(read_recording(FITTED / "s_single_512_llama"))["machine"]["slow_mib"] == 0
-    assert len(ZONE_OF) == 5
+    assert set(ZONE_OF.values()) == set(range(n.N_ZONES))
 
 
 def test_a_script_is_read_as_processes() -> None:
@@ -209,6 +224,78 @@ def test_a_run_that_cannot_be_simulated_is_a_failed_row(cli: Cli, tmp_path: Path
     assert "b_sparse_write_on" in done.out and "1 runs could not be simulated" in done.out
 
 
+def test_a_defect_of_ours_fails_one_run_and_says_where(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is raised, the other runs are judged; the row names the exception and its place, the exit code is 1."""
+    for run in (ONE, "b_sparse_write_on"):
+        shutil.copytree(FITTED / run, tmp_path / "runs" / run)
+
+    def broken(recording: Recording, tasks: object) -> object:
+        return 1 // (recording.name != ONE) and script_requests(recording, read_tasks(recording))
+
+    monkeypatch.setattr(requests_module, "script_requests", broken)
+    done = cli("validate", "recordings", tmp_path / "runs", "--json", tmp_path / "v.json")
+    assert done.code == 1 and "Traceback" not in done.out + done.err
+    failed, judged = json.loads((tmp_path / "v.json").read_text())["runs"]
+    assert failed["failure"].startswith("defect: ZeroDivisionError: ") and "in read_requests)" in failed["failure"]
+    assert len(judged["cells"]) == 12
+
+
+def test_a_kernel_that_is_not_known_is_named_and_used_as_far_as_it_goes(cli: Cli, tmp_path: Path) -> None:
+    """Without a counter that every known kernel has, its class is not judged, and all others are."""
+    run = copy_of_one(tmp_path)
+    meta = json.loads((run / "meta.json").read_text())
+    constant = {name: value for name, value in meta["constant_values"].items() if not name.endswith("nr_kernel_stack")}
+    meta |= {"kernel_release": "8.3.1-new", "constant_values": constant}
+    (run / "meta.json").write_text(json.dumps(meta))
+    text = gzip.decompress((run / "samples.csv.gz").read_bytes()).decode()
+    (run / "samples.csv.gz").write_bytes(gzip.compress(text.replace(".nr_kernel_stack", ".nr_stacks").encode()))
+    done = cli("validate", "recordings", tmp_path, "--json", tmp_path / "v.json")
+    document = json.loads((tmp_path / "v.json").read_text())
+    (found,) = document["runs"]
+    assert found["notes"] == [
+        "Linux 8.3 is not known, it is read as 7.2",
+        "no counter n0.nr_kernel_stack, n1.nr_kernel_stack: what it counts is not judged",
+    ]
+    assert all(note in done.out for note in ("Linux 8.3 is not known", "not judged"))
+    assert len(found["cells"]) == 10 and "kernel_stacks" not in {cell["class"] for cell in found["cells"]}
+    assert [group["group"] for group in document["groups"]] == ["synthetic", "Linux 8.3"]
+
+
+def test_scores_are_summed_up_for_synthetic_runs_for_programs_and_by_release(outcomes: list[Outcome]) -> None:
+    programs = validate([read_recording(EVIDENCE / "programs" / run) for run in ("p_pool_on", "p72_memcached_on")])
+    scores = [outcome.score for outcome in [*outcomes, *programs]]
+    groups = dict(replay_page.groups(scores))
+    assert list(groups) == ["synthetic", "real programs", "Linux 6.1", "Linux 6.12", "Linux 7.2"]
+    assert groups["synthetic"].cells == 12 * len(outcomes) and groups["real programs"].runs == 2
+    assert groups["Linux 7.2"].cells == 12
+    assert sum(groups[name].within for name in ("synthetic", "real programs")) == summarise(scores).within
+    page = replay_page.page(replay_page.EVIDENCE[0], scores)
+    assert "| real programs | 2 | " in page and "| Linux 7.2 | 1 | " in page
+
+
+def test_a_node_that_is_there_at_boot_is_simulated() -> None:
+    """Below 4 GiB, with its struct pages in memory of its own that no zone manages."""
+    recording = read_recording(EVIDENCE / "kinds" / "m_boot_node1_on")
+    assert there_at_boot(recording) and action_modes(recording) == {"zone": "normal", "memmap": "on_memory"}
+    assert first_sample(recording).managed[n.SLOW_NORMAL] == 225702
+    done = replay(recording)
+    assert done.memmap == 229376 // STRUCT_PAGES_PER_PAGE
+    errors = cell_errors(recording, done)
+    assert max(errors["page_tables"]) < 0.05 and max(errors["anon"]) < 0.05
+    assert not there_at_boot(read_recording(FITTED / ONE))
+    assert not there_at_boot(read_recording(FITTED / "v_memmap_on_memory_on"))
+
+
+def test_dimms_arrive_one_by_one() -> None:
+    """Struct pages of the second and third are on the node that the first has made, not in DRAM."""
+    recording = read_recording(EVIDENCE / "kinds" / "m_automovable_on")
+    assert [event["mib"] for event in arrivals(recording)] == [512, 512]
+    assert max(cell_errors(recording, replay(recording))["slab_unreclaim"]) < 0.05
+    assert arrivals(read_recording(FITTED / ONE)) == []
+
+
 @pytest.mark.parametrize("fault", ["empty", "missing", "column", "clock", "truncated", "counters"])
 def test_what_is_no_recording_is_refused_with_one_line(cli: Cli, fault: str, tmp_path: Path) -> None:
     """Exit code 2, the file and the column, no traceback."""
@@ -234,13 +321,57 @@ def test_what_is_no_recording_is_refused_with_one_line(cli: Cli, fault: str, tmp
     assert expected in done.err and "Traceback" not in done.err
 
 
-def test_a_workload_larger_than_the_model_is_refused() -> None:
+def commands(count: int, mb: int = 1) -> Recording:
+    """A run of the lab whose script starts so many commands at once, each smaller than the one before."""
     recording = read_recording(FITTED / ONE)
-    meta = dict(recording.meta) | {"guest_script": "\n".join(f"w anon name=n{i} mb=1" for i in range(20))}
-    event = type(recording.events[0])
-    events = [event(1.0, "phase:grow", f"name=n{i} pages=256") for i in range(20)]
-    with pytest.raises(UserError, match="processes; the model has 8"):
-        replay(type(recording)(recording.path, meta, recording.columns, events))
+    sizes = [mb * PAGES_PER_MIB * (count - i) // count for i in range(count)]
+    meta = dict(recording.meta) | {"guest_script": "\n".join(f"w anon name=n{i} mb={mb}" for i in range(count))}
+    events = [Event(1.0, "phase:grow", f"name=n{i} pages={size}") for i, size in enumerate(sizes)]
+    asked = np.interp(recording.t_s, [1.0, 3.0], [0, sum(sizes)]).astype(np.int64)
+    columns = dict(recording.columns) | {"w.anon_touched_pages": asked}
+    return Recording(recording.path, meta, columns, events)
+
+
+def test_nine_processes_and_more_are_folded_the_smallest_into_one() -> None:
+    """Their regions stay, the largest keep processes of their own, and a note says so."""
+    recording = commands(20, mb=4)
+    requests = read_requests(recording)
+    assert len(requests.processes) == N_PROCESSES
+    owners = {region.name: region.process for region in requests.regions if region.name.startswith("n")}
+    assert len(owners) == 20 and len({owners[f"n{i}"] for i in range(7)}) == 7
+    assert len({owners[f"n{i}"] for i in range(6, 20)}) == 1
+    done = replay(recording)
+    assert done.notes == ["20 processes, the model has 7: the 14 smallest are one"]
+    asked = int(recording.column("w.anon_touched_pages")[-1])
+    grown = done.pages[:, CLASSES.index("anon")].sum(axis=1)
+    assert asked <= grown.max() - grown[0] <= asked + 20 * 60  # and what every command has for itself
+
+
+def test_more_regions_than_the_model_has_are_joined_where_they_are_alike() -> None:
+    requests = read_requests(commands(70))
+    assert len(requests.regions) <= max(REGION_SIZES)
+    most = sum(region.target for region in requests.regions if region.process != SYSTEM)
+    assert np.max(most) == pytest.approx(commands(70).column("w.anon_touched_pages").max())
+
+
+def test_commands_that_overlap_are_read_apart() -> None:
+    """Processes and threads come and go beside a model that is looped over, and the recording ends amid them."""
+    recording = read_recording(EVIDENCE / "releases" / "k612_l_churn_file_on")
+    requests = read_requests(recording)
+    assert sorted({task.command for task in requests.tasks}) == ["llama", "procs", "threads"]
+    last = requests.tasks[-1]
+    assert last.shrink_s < recording.t_s[-1] and last.freed_s == np.inf
+    for series in [region.target for region in requests.regions] + list(requests.threads.values()):
+        assert np.isfinite(series).all() and (series >= 0).all()
+    share = given_back_share(recording.t_s, last)
+    assert share[0] == 1 and 0 < share[-2] < 1 and share[-1] == 0
+
+
+def test_page_cache_stays_that_was_read_in_a_command_s_last_moment() -> None:
+    """The command ends between two samples, 5,600 pages after the one before."""
+    recording = read_recording(EVIDENCE / "kinds" / "m_cache_llama_on")
+    (cache,) = [region for region in read_requests(recording).regions if region.name == "readfile cache"]
+    assert cache.target[-1] == 100 * PAGES_PER_MIB
 
 
 def test_what_the_spared_give_back_because_of_a_kill_comes_after_it():

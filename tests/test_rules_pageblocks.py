@@ -63,11 +63,12 @@ def test_user_pages_that_steal_kernel_blocks_boost_a_node_that_is_short():
 @pytest.mark.parametrize(("cls", "wakes"), [(n.PT_LEAF, 1), (n.SLAB_UNRECLAIM, 0)])
 def test_the_refill_of_the_kernel_list_steals_and_slab_wakes_nobody_for_it(cls, wakes):
     """rmqueue_bulk; allocate_slab (d_slab_on: a boost of 512 pages stands for ten seconds, kswapd has not run)."""
-    m = Lab(scenario(regions=[{"mib": 985, "grow_s": 0}])).ticks(1).m
+    machine = scenario(regions=[{"mib": 985, "grow_s": 0}], pcp_by_type="on", slab_steal_wakes="off")
+    m = Lab(machine).ticks(1).m
     spare = int(m["free_pages"][n.NORMAL]) - 400
     m["free_pages"][n.NORMAL] -= spare
     m["used_pages"][n.ANON, n.NORMAL] += spare
-    m["kernel_block_free"], m["pcp_kernel_pages"][n.NORMAL], m["pcp_by_type"] = 20, 10, 1
+    m["kernel_block_free"], m["pcp_kernel_pages"][n.NORMAL] = 20, 10
     fill_kernel_blocks(m, 10, cls)
     assert (m["kernel_block_free"], m["boost_pages"][n.NORMAL]) == (10, 0)
     m["pcp_kernel_pages"][n.NORMAL] = 30  # refilled, with 20 pages more than were left in the kernel's blocks

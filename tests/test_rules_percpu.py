@@ -1,5 +1,7 @@
 """Per-CPU lists: how much a refill moves, whom it helps, and what that does to the watermarks."""
 
+from typing import Any
+
 import pytest
 
 from tests.builders import Lab, assert_books_balance, scenario
@@ -50,13 +52,13 @@ def test_pages_freed_while_kswapd_works_take_a_batch_off_their_list(scale, taken
     """nr_pcp_high with ZONE_RECLAIM_ACTIVE, since 6.7. kvfree_rcu()'s spare pages are freed by the first run of kswapd,
     which finds nothing else: in recordings DRAM gains 308 to 310 pages by ten of them, with batches of 31."""
     stacks = {"threads": {"count": 1000, "start_s": 10, "grow_s": 250}}
-    lab = Lab(scenario(regions=[DATA], pools=stacks, pcp_batch_pages=0, pcp_scale=scale), modes={"zone": "movable"})
-    lab.ticks(1)
+    settings: dict[str, Any] = {"pcp_batch_pages": 0, "pcp_scale": scale, "rcu_cached_pages_per_cpu": 5, "cpus": 2}
+    machine = scenario(regions=[DATA], pools=stacks, **settings)
+    lab = Lab(machine, modes={"zone": "movable"}).ticks(1)
+    assert lab.m["rcu_cached_pages"] == lab.on(n.KERNEL_OTHER, n.FAST) == 10
     for field in ("pcp_pages", "pcp_idle_pages"):
         lab.m[field][n.NORMAL] += 2000
-    lab.m["free_pages"][n.NORMAL] -= 2010
-    lab.m["used_pages"][n.KERNEL_OTHER, n.NORMAL] += 10
-    lab.machines.records["rcu_cached_pages"][0] = 10
+    lab.m["free_pages"][n.NORMAL] -= 2000
     while lab.m["rcu_cached_pages"] > 0:
         assert lab.m["pcp_idle_pages"][n.NORMAL] == 2000
         lab.ticks(1)
@@ -80,13 +82,12 @@ def test_a_long_reclaim_leaves_four_batches_on_an_idle_list():
     assert_books_balance(lab.machines.records)
 
 
-@pytest.mark.parametrize("by_type", [0, 1])
+@pytest.mark.parametrize("by_type", ["off", "on"])
 def test_kernel_pages_come_off_lists_of_their_own(by_type):
     """rmqueue_pcplist: a list holds pages of one migrate type. Kernel pages come off theirs, and what user pages have
     left on the other helps them not."""
     stacks = {"threads": {"count": 100, "start_s": 1, "grow_s": 10}}
-    lab = Lab(scenario(pools=stacks, pcp_batch_pages=63)).ticks(1)
-    lab.machines.records["pcp_by_type"][0] = by_type
+    lab = Lab(scenario(pools=stacks, pcp_batch_pages=63, pcp_by_type=by_type)).ticks(1)
     before, listed = int(lab.m["pcp_pages"][n.NORMAL]), 800
     lab.m["pcp_pages"][n.NORMAL] += 2 * listed  # for user pages and for kernel pages
     lab.m["free_pages"][n.NORMAL] -= 2 * listed
@@ -96,8 +97,8 @@ def test_kernel_pages_come_off_lists_of_their_own(by_type):
     born = lab.on(n.KSTACK, n.FAST) + lab.on(n.SLAB_UNRECLAIM, n.FAST)
     assert 400 <= born < listed and lab.m["free_pages"][n.NORMAL] == free
     users = int(lab.m["pcp_pages"][n.NORMAL] - lab.m["pcp_idle_pages"][n.NORMAL])
-    assert (users == before + listed) == bool(by_type)
-    assert (lab.m["pcp_kernel_pages"][n.NORMAL] < listed) == bool(by_type)
+    assert (users == before + listed) == (by_type == "on")
+    assert (lab.m["pcp_kernel_pages"][n.NORMAL] < listed) == (by_type == "on")
     assert_books_balance(lab.machines.records)
 
 

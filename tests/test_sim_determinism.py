@@ -11,7 +11,7 @@ import numba
 import numpy as np
 import pytest
 
-from tests.builders import random_scenario
+from tests.builders import random_scenario, scenario
 from tiergym.env.actions import NVEC
 from tiergym.env.machines import PARALLEL_FROM, Machines
 from tiergym.sim.layout import REGION_SIZES
@@ -148,3 +148,16 @@ def test_a_perturbation_does_not_grow():
             throughput.append(machines.throughput.copy())
         seen.append(np.array(throughput))
     assert np.abs(seen[0] - seen[1]).max() < 1e-9
+
+
+def test_the_company_in_a_batch_does_not_matter():
+    """A neighbour with more regions gives every record more room; a scenario with drawn regions draws the same."""
+    drawn, crowded = load_scenario("llama-1to2"), scenario(regions=[{"mib": 1}] * (REGION_SIZES[0] + 1))
+    alone, together = Machines([drawn], 1), Machines([drawn, crowded], 2)
+    alone.reset(SEEDS[:1])
+    together.reset(SEEDS[:2])
+    for action in machine_actions(0, TICKS):
+        alone.step(action[None])
+        together.step(np.stack([action, action]))
+        assert np.array_equal(alone.obs[0], together.obs[0]) and alone.reward[0] == together.reward[0]
+        assert np.array_equal(alone.counters[0], together.counters[0])

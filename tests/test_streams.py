@@ -2,15 +2,13 @@
 
 import ast
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
 from tests.builders import Lab, scenario
+from tests.places import ROOT
 from tiergym.sim import streams
 from tiergym.sim.allocate import FEW_SLEEPS
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_no_two_uses_share_a_stream():

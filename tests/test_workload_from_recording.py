@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from tests.bad_recordings import BAD
 from tests.builders import Lab, scenario
 from tests.command_line import Cli
+from tests.made_recordings import grown, made
 from tests.places import FITTED
-from tiergym.recordings.format import Event, Recording, read_recording, write_recording
+from tiergym.recordings.format import read_recording
 from tiergym.recordings.heat import _from_accessed_bits
 from tiergym.recordings.piecewise import Curve, decompose, simplify, value_at
 from tiergym.recordings.request_curves import requests_of
@@ -75,22 +76,6 @@ def test_what_leaves_is_what_grew_as_one_of_that_size():
         (100, 2, 4),
         (500, 0, 0),
     ]
-
-
-def made(tmp_path: Path, columns: dict[str, Array], events: list[Event] | None = None, **meta: Any) -> Recording:
-    """A recording with the given requests on the machine of a real one."""
-    template = read_recording(FITTED / "e_phases_on")
-    samples = len(columns["t_s"])
-    machine: dict[str, Array] = {
-        name: np.resize(column[:1], samples) for name, column in template.columns.items() if name[:2] != "w."
-    }
-    requests: dict[str, Any] = {f"w.{name}": np.zeros(samples, np.int64) for name in REQUESTED}
-    asked: dict[str, Any] = {name if name == "t_s" else f"w.{name}": column for name, column in columns.items()}
-    write_recording(tmp_path / "made", {**template.meta, **meta}, {**machine, **requests, **asked}, events or [])
-    return read_recording(tmp_path / "made")
-
-
-REQUESTED = ("anon_touched_pages", "file_touched_pages", "sparse_leaf_tables", "threads", "procs")
 
 
 def simulated(text: str, seconds: float) -> tuple[Array, dict[str, Array], Array]:
@@ -157,8 +142,12 @@ def test_kinds_of_memory_are_told_apart(tmp_path: Path):
         "anon_touched_pages": up + 1000,
         "shmem_touched_pages": up // 2,
         "sparse_leaf_tables": np.minimum(up, 1000),
-        "file_touched_pages": up * 3,
         "file_rss_pages": up,
+        "procs": np.ones(len(t_s), np.int64),
+        "n0.nr_file_pages": grown("n0.nr_file_pages", up * 3 + up // 2),
+        "n0.nr_shmem": grown("n0.nr_shmem", up // 2),
+        "mi.Shmem": grown("mi.Shmem", up // 2, 4),
+        "mi.Mapped": grown("mi.Mapped", up + up // 2, 4),
     }
     regions = tomllib.loads(workload_toml(made(tmp_path, columns)))["regions"]
     mib: dict[str, float] = {}

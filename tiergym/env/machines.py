@@ -12,7 +12,7 @@ from tiergym.env.engine import reset_batch, step_batch
 from tiergym.env.observations import N_OBS
 from tiergym.env.step_results import N_COUNTS, N_FLOATS, STEP_RESULTS, views
 from tiergym.env.threads import on_threads
-from tiergym.sim.layout import WORD_BYTES, new_machines, parameter_names, parameter_words, tick_bytes
+from tiergym.sim.layout import WORD_BYTES, draw_numbers, new_machines, parameter_names, parameter_words, tick_bytes
 from tiergym.sim.parameters import REPEATED_SECTIONS, SCALAR_SECTIONS
 from tiergym.specs import Scenario, scenario_table
 
@@ -64,7 +64,7 @@ class Machines:
         self.num_envs = num_envs
         regions = max(s.regions for s in self.scenarios)
         self._tables = np.stack([scenario_table(s, regions) for s in self.scenarios])
-        self._places = np.stack([parameter_words(regions), _integer_parameters(regions)], axis=1)
+        self._places = np.stack([parameter_words(regions), _integer_parameters(regions), draw_numbers(regions)], axis=1)
         self._counts = np.array([s.counts for s in self.scenarios], dtype=np.int64)
         ahead = tick_bytes(regions, int(self._counts[:, 0].max()))
         self._options = np.array([noiseless, next_step, ahead], dtype=np.int64)

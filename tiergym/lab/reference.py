@@ -18,6 +18,7 @@ from tiergym.lab import metrics
 from tiergym.lab.citations import linked
 from tiergym.sim import names as n
 from tiergym.sim import parameters as p
+from tiergym.sim.releases import RELEASES, SWITCHES, defaults, version
 from tiergym.specs.distributions import allowed
 from tiergym.specs.reading import EVENT, MAX_REGIONS, OF_REGION, POOL, PROCESS, SCALARS, default_value
 from tiergym.specs.writing import value_toml
@@ -103,6 +104,8 @@ def scenario_page() -> str:
     parts = [_SCENARIO_TEXT]
     for section, fields in SCALARS.items():
         parts += [f"## `[{section}]`\n", f"{_SECTIONS[section]}\n", _fields(fields)]
+        if section == "kernel":
+            parts += [_RELEASES_TEXT, releases_table()]
     for title, text, entry_fields in (
         ("[[workload.processes]]", f"At most {p.N_PROCESSES}, each with a `name`. Without any there is one.", PROCESS),
         (
@@ -115,6 +118,16 @@ def scenario_page() -> str:
     ):
         parts += [f"## `{title}`\n", f"{text}\n", _fields(entry_fields)]
     return _page("Scenario files", *parts)
+
+
+def releases_table() -> str:
+    """What every release gives the fields that depend on it."""
+    columns = [defaults(version(release)) for release in RELEASES]
+    rows = [
+        (f"`{switch.field}`", *(f"`{value_toml(column[switch.field])}`" for column in columns), switch.fact)
+        for switch in SWITCHES
+    ]
+    return _table(("field", *RELEASES, "fact"), rows)
 
 
 def _fields(fields: dict[str, p.Field]) -> str:
@@ -173,6 +186,16 @@ Every number may be a distribution, drawn anew for each machine and episode:
 
 A scenario is refused before anything runs if some machine that it can draw is impossible: a slow tier smaller than a
 block, watermarks above DRAM, more work than unloaded DRAM could serve.
+"""
+
+_RELEASES_TEXT = """\
+### Releases of Linux
+
+These fields have no default of their own: `release` gives them the value of their column, unless a file or `--set`
+states another. A machine's file states what its author's kernel had, so its values stand only as long as the scenario
+names no release itself. Where a release is named, a value that its kernels cannot have yet is refused; what later
+kernels changed can be undone, as `--set kernel.release=7.2 --set kernel.movable_shares_min=on` does. Without a release,
+any of them can be tried alone. Which kernel function does what, and since when: [model.md](../model.md).
 """
 
 _SECTIONS = {

@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from tiergym.errors import UserError
 from tiergym.files import write_bytes, write_text
 from tiergym.recordings.csv_reading import read_rows, to_numbers
+from tiergym.recordings.kernel_release import Version, is_known, parse_version
 
 SAMPLES, EVENTS, META = "samples.csv", "workload.csv", "meta.json"
 
@@ -49,7 +50,8 @@ NODE_COUNTERS = (
     "nr_slab_reclaimable",
     "nr_slab_unreclaimable",
 )
-"""Required of `n0.*`, and of every other node that has any counter."""
+"""Required of `n0.*`, and of every other node that has any counter. A kernel newer than those known may lack all but
+the first: what they count is then not judged."""
 ZONE_COUNTERS = ("free", "min", "low", "high", "managed", "pcp_count")
 """Required of every zone that manages memory."""
 MACHINE_COUNTERS = ("oom_kill", "pgsteal_kswapd", "pgsteal_direct")
@@ -84,12 +86,14 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One run. `columns`: name -> array of shape (samples,), int64 or float64 (NaN: not there at that time)."""
+    """One run. `columns`: name -> array of shape (samples,), int64 or float64 (NaN: not there at that time). `absent`:
+    required columns that a kernel which is not known has not."""
 
     path: Path
     meta: Mapping[str, Any]
     columns: Mapping[str, Column]
     events: Sequence[Event]
+    absent: Sequence[str] = ()
 
     @property
     def name(self) -> str:
@@ -153,8 +157,8 @@ def read_recording(folder: Path) -> Recording:
         if name not in columns:
             columns[name] = np.full(len(rows), value)
             columns[name].flags.writeable = False
-    _check_columns(samples, columns)
-    return Recording(folder, meta, columns, _read_events(folder / EVENTS))
+    absent = _check_columns(samples, columns, parse_version(meta["kernel_release"]))
+    return Recording(folder, meta, columns, _read_events(folder / EVENTS), absent)
 
 
 def _read_meta(path: Path) -> dict[str, Any]:
@@ -211,13 +215,19 @@ def _zones(columns: Mapping[str, Column], node: int) -> tuple[str, ...]:
     return tuple(zone for zone, pages in managed.items() if pages is not None and np.nanmax(pages, initial=0) > 0)
 
 
-def _check_columns(path: Path, columns: Mapping[str, Column]) -> None:
-    """Refuse counters that replay needs and this recording lacks: another format, or a kernel that renamed them."""
+def _check_columns(path: Path, columns: Mapping[str, Column], version: Version | None) -> tuple[str, ...]:
+    """Refuse counters that replay needs and this recording lacks: another format, or a kernel that renamed them.
+
+    Returns those that a kernel which is not known does without.
+    """
     expected = [f"w.{name}" for name in REQUESTS]
+    dispensable = [f"vm.{name}" for name in MACHINE_COUNTERS]
     for node in sorted({0, *_nodes(columns)}):
-        expected += [f"n{node}.{name}" for name in NODE_COUNTERS]
+        expected.append(f"n{node}.{NODE_COUNTERS[0]}")
+        dispensable += [f"n{node}.{name}" for name in NODE_COUNTERS[1:]]
         expected += [f"z{node}.{zone}.{name}" for zone in _zones(columns, node) for name in ZONE_COUNTERS]
-    expected += [f"vm.{name}" for name in MACHINE_COUNTERS]
+    if version is None or is_known(version):
+        expected, dispensable = expected + dispensable, []
     missing = [name for name in expected if name not in columns]
     if missing:
         near = get_close_matches(missing[0], columns, n=1)
@@ -228,11 +238,12 @@ def _check_columns(path: Path, columns: Mapping[str, Column]) -> None:
         )
     if not _zones(columns, 0):
         raise UserError(f"{path}: no column 'z0.<zone>.managed' above 0 (as z0.DMA32.managed): which zones has node 0?")
-    for name in expected:
+    for name in [*expected, *(name for name in dispensable if name in columns)]:
         column = columns[name]
         # A zone that is not populated yet, or no longer, has no per-CPU lists: their sum is blank.
         if not name.endswith(".pcp_count") and np.isnan(column).any():
             raise UserError(f"{path}: line {int(np.argmax(np.isnan(column))) + 2}, column '{name}': no value")
+    return tuple(name for name in dispensable if name not in columns)
 
 
 def _read_events(path: Path) -> tuple[Event, ...]:

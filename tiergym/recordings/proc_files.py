@@ -94,9 +94,10 @@ def slabinfo(text: str) -> Values:
     """/proc/slabinfo (root only): `slab.<cache>.objs` in use and `slab.<cache>.pages`."""
     values = {}
     for line in text.splitlines()[2:]:
-        words = line.split()
         # name active_objs num_objs objsize objperslab pagesperslab : tunables ... : slabdata active num shared
-        if len(words) >= 15 and words[6] == ":":
+        objects, _, slabs = line.partition(": slabdata")
+        words, counts = objects.split(), slabs.split()
+        if len(words) >= 6 and len(counts) >= 2:
             values[f"slab.{words[0]}.objs"] = int(words[1])
-            values[f"slab.{words[0]}.pages"] = int(words[14]) * int(words[5])
+            values[f"slab.{words[0]}.pages"] = int(counts[1]) * int(words[5])
     return values

@@ -5,17 +5,17 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tiergym.recordings.page_cache import UPPER_TABLES
 from tiergym.recordings.proc_files import Values
 
 PAGE_KB = os.sysconf("SC_PAGE_SIZE") // 1024
 """A page of the machine that is recorded."""
 TABLE_PAGES = PAGE_KB * 1024 // 8
 """Entries of a leaf table, 8 bytes each: 2 MiB of 4 KiB pages."""
-UPPER_TABLES = 4
-"""Of one process, not counted as leaf tables: two PUD and two PMD pages, for the heap and for mmap and stack."""
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -82,24 +82,29 @@ def descendants(processes: dict[int, Process], root: int) -> list[Process]:
     return found
 
 
-def requests(tree: list[Process], mapped_files_kb: int, anon_kb: int) -> Values:
+def requests(tree: list[Process], machine: Values, touched_files_kb: Mapping[int, int]) -> Values:
     """What the tree has asked for by now, in pages, as `w.*`.
 
-    A page that several processes map counts once per process in their RSS. The machine's own totals of distinct
-    pages, `Mapped` and `AnonPages` of /proc/meminfo, bound the sums; a shared memory segment counts once, as the
-    largest that any process has touched. `sparse_leaf_tables` are those beyond what the touched pages would fill
-    if they lay densely; their pages are in `anon_touched_pages` already.
+    A page that several processes map counts once per process in their RSS. The `machine`'s totals of distinct pages in
+    /proc/meminfo bound the sums: `AnonPages`, and `Mapped` less the shared memory in it, which `shmem_rss_pages` is;
+    `shmem_touched_pages` is the most that one process has touched. `sparse_leaf_tables` are those beyond what the
+    touched pages would fill if they lay densely (of files those in `touched_files_kb`, by pid: reclaim frees no table);
+    their pages are in `anon_touched_pages` already.
     """
-    anon = min(sum(p.anon_kb for p in tree), anon_kb) + sum(p.swap_kb for p in tree)
-    mapped = min(sum(p.file_kb for p in tree), mapped_files_kb)
-    dense = sum(_tables(p.anon_kb + p.swap_kb + p.file_kb + p.shmem_kb) for p in tree)
+    anon = min(sum(p.anon_kb for p in tree), machine["mi.AnonPages"]) + sum(p.swap_kb for p in tree)
+    shmem = min(sum(p.shmem_kb for p in tree), machine.get("mi.Shmem", 0))
+    most_files = max((p.file_kb for p in tree), default=0)
+    mapped = min(sum(p.file_kb for p in tree), max(machine["mi.Mapped"] - shmem, most_files))
+    dense = sum(_tables(p.anon_kb + p.swap_kb + touched_files_kb.get(p.pid, p.file_kb) + p.shmem_kb) for p in tree)
     tables = sum(max(0, p.tables_kb // PAGE_KB - UPPER_TABLES) for p in tree)
     return {
         "w.anon_touched_pages": anon // PAGE_KB,
         "w.anon_mapped_pages": sum(p.data_kb for p in tree) // PAGE_KB,
         "w.file_rss_pages": mapped // PAGE_KB,
+        "w.shmem_rss_pages": shmem // PAGE_KB,
         "w.shmem_touched_pages": max((p.shmem_kb for p in tree), default=0) // PAGE_KB,
         "w.sparse_leaf_tables": max(0, tables - dense),
+        "w.tables_kb": sum(p.tables_kb for p in tree),
         "w.threads": sum(p.threads - 1 for p in tree),
         "w.procs": len(tree),
     }

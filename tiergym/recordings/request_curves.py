@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiergym.recordings.format import Recording
+from tiergym.recordings.machine_totals import from_process_tree, totals_of
 from tiergym.sim.units import PAGE_BYTES
 
 Sizes = NDArray[np.float64]
@@ -38,7 +39,8 @@ class RequestCurves:
 
 
 def requests_of(recording: Recording) -> RequestCurves:
-    """Curves from `w.*`.
+    """Curves from `w.*`; of a process tree, files and shared memory from the machine's totals, which count every page
+    once.
 
     A workload that reports its sparse touches as events (`phase:sparse_grow ... mode=write` or `read`) counts their
     pages apart from `anon_touched_pages`. The recorder of processes cannot: there they are part of it.
@@ -59,14 +61,21 @@ def requests_of(recording: Recording) -> RequestCurves:
     if not modes:
         sparse = np.minimum(sparse, anon)
         anon = anon - sparse
-    touched = pages("file_touched")
-    limit = "file_rss" if "w.file_rss_pages" in recording.columns else "file_mapped"
-    mapped = np.minimum(touched, pages(limit))
+    if from_process_tree(recording):
+        totals = totals_of(recording)
+        touched = np.maximum(totals.mapped, totals.files - totals.files[0])
+        # Page cache outlives its mapping; the same pages are not asked for again.
+        mapped = np.minimum(np.maximum.accumulate(totals.mapped), touched)
+        shmem = np.maximum(pages("shmem_touched"), totals.shmem - totals.shmem[0])
+    else:
+        touched = pages("file_touched")
+        mapped = np.minimum(touched, pages("file_mapped"))
+        shmem = pages("shmem_touched")
     return RequestCurves(
         anon=anon,
         sparse=sparse,
         kv=pages("kv_touched"),
-        shmem=pages("shmem_touched"),
+        shmem=shmem,
         mapped=mapped,
         cache=touched - mapped,
         threads=w("threads") + w("procs"),

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tiergym.errors import UserError
-from tiergym.recordings import proc_files, process_tree
+from tiergym.recordings import page_cache, proc_files, process_tree
+from tiergym.recordings.page_cache import CacheAsked, CacheCounts
 from tiergym.recordings.proc_files import Values
 
 NODES = "sys/devices/system/node"
@@ -77,6 +78,8 @@ class Sampler:
     parent: int | None
     referenced_s: float = 0.0
     first: Values = field(default_factory=dict)
+    files_kb: dict[int, int] = field(default_factory=dict)
+    cache: CacheAsked = field(default_factory=lambda: CacheAsked(process_tree.TABLE_PAGES))
     cleared_s: float | None = None
     look: int = 0
     referenced: int = 0
@@ -90,11 +93,13 @@ class Sampler:
             tree = [process for process in found.values() if process.pid != os.getpid()]
         else:
             tree = process_tree.descendants(found, self.parent)
-        values |= process_tree.requests(tree, values["mi.Mapped"], values["mi.AnonPages"])
-        state = self.machine.objects() | {"cache": _cache_asked_for(values)}
+        self.files_kb = {p.pid: max(p.file_kb, self.files_kb.get(p.pid, 0)) for p in tree}
+        values |= process_tree.requests(tree, values, self.files_kb)
+        state = self.machine.objects() | _totals(values)
         self.first = self.first or state
         grown = {name: max(0, state[name] - self.first[name]) for name in state.keys() & self.first.keys()}
-        values["w.file_touched_pages"] = max(values["w.file_rss_pages"], grown["cache"])
+        values["w.file_touched_pages"] = self._files(values, grown)
+        values["w.shmem_touched_pages"] = max(values["w.shmem_touched_pages"], grown["shmem"])
         for column, name in (("w.files", "inodes"), ("w.neg_lookups", "negative_dentries")):
             if name in grown:
                 values[column] = grown[name]
@@ -102,6 +107,25 @@ class Sampler:
             self._look_at_accessed_bits(t_s, tree)
             values |= {"w.referenced_pages": self.referenced, "w.referenced_age_ms": round(self.age_s * 1e3)}
         return values
+
+    def _files(self, values: Values, grown: Values) -> int:
+        """Page cache of files that the workload, or anything else on the machine, has read, written or mapped since the
+        first sample, in pages: each once, however often reclaim drops it."""
+
+        def under(prefix: str) -> page_cache.Counter:
+            return lambda name: float(values.get(prefix + name, 0))
+
+        tables = page_cache.tables_of_files(grown["tables"], grown["anon"], values["w.procs"], process_tree.TABLE_PAGES)
+        asked = self.cache.add(
+            CacheCounts(
+                page_cache.file_pages([under(node) for node in _nodes(values)]),
+                page_cache.dropped_files(under("vm.")),
+                page_cache.refaulted_files(under("vm.")),
+                float(values["w.file_rss_pages"]),
+                tables,
+            )
+        )
+        return max(values["w.file_rss_pages"], round(asked - self.cache.at_start))
 
     def _look_at_accessed_bits(self, t_s: float, tree: list[process_tree.Process]) -> None:
         """Look at the ages 1, 2 and 4 times `referenced_s` after the bits were cleared, and clear them at the last."""
@@ -118,13 +142,12 @@ class Sampler:
         self.cleared_s = t_s if last else self.cleared_s
 
 
-def _cache_asked_for(values: Values) -> int:
-    """Page cache of files that was filled since boot, in pages: what is there and what reclaim has taken since.
+def _totals(values: Values) -> Values:
+    """Pages over all nodes: page tables, anonymous and shared memory."""
+    counters = {"tables": "nr_page_table_pages", "anon": "nr_anon_pages", "shmem": "nr_shmem"}
+    prefixes = _nodes(values)
+    return {name: sum(values.get(node + of, 0) for node in prefixes) for name, of in counters.items()}
 
-    Pages that came back after reclaim (refaults) are counted once. Relative to the first sample this is what the
-    workload, or anything else on the machine, has read or written.
-    """
-    nodes = {match[1] for name in values if (match := re.match(r"(n\d+)\.nr_file_pages$", name))}
-    there = sum(values[f"{node}.nr_file_pages"] - values.get(f"{node}.nr_shmem", 0) for node in nodes)
-    refaults = values.get("vm.workingset_refault_file", values.get("vm.workingset_refault", 0))
-    return there + values.get("vm.pgsteal_file", 0) - refaults
+
+def _nodes(values: Values) -> list[str]:
+    return sorted({match[1] for name in values if (match := re.match(r"(n\d+\.)nr_file_pages$", name))})

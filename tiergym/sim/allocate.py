@@ -6,7 +6,7 @@ The pages got are left in `grant_pages`, per zone, for the caller to hand out.
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
-from tiergym.sim.kswapd import charge_reclaim, kswapd_run, wake_demotion_target, wake_kswapd
+from tiergym.sim.kswapd import charge_reclaim, forget_failures, kswapd_run, wake_demotion_target, wake_kswapd
 from tiergym.sim.oom import out_of_memory
 from tiergym.sim.pageblocks import fill_kernel_blocks, steal_kernel_blocks
 from tiergym.sim.pages import (
@@ -65,7 +65,7 @@ def direct_reclaim(m, want, cls, nodes, premature):
             freed += got
             seconds += spent
             if got > 0:
-                m.kswapd_failures[tier] = 0
+                forget_failures(m, tier)
     batches = max(want, CLUSTER_PAGES) // CLUSTER_PAGES
     seconds += throttle_s(m, batches, freed == 0)
     m.counters[n.C_ALLOCSTALL] += batches if freed > 0 else 1
@@ -87,7 +87,7 @@ def request(m, want, cls, nodes, slow_first, movable, direct, may_kill, restrict
     allowed = nodes
     if not movable and m.managed_pages[n.SLOW_NORMAL] == 0:
         nodes &= NODE_FAST  # gfp_zone: nothing above NORMAL, so no kswapd1 and no reclaim of what it could not use
-    left = want - take_from_zonelist(m, want, n.WMARK_LOW, nodes, slow_first, movable)
+    left = want - take_from_zonelist(m, want, n.WMARK_LOW, nodes, slow_first, movable, 1)
     if left == 0:
         return want
     premature = restricted and slow_free_above(m, n.WMARK_LOW) >= left
@@ -96,7 +96,7 @@ def request(m, want, cls, nodes, slow_first, movable, direct, may_kill, restrict
         wake_kswapd(m, n.FAST, cls, premature, left)
     if nodes & NODE_SLOW:
         wake_kswapd(m, n.SLOW, cls, False, left)
-    left -= take_from_zonelist(m, left, n.WMARK_MIN, nodes, slow_first, movable)
+    left -= take_from_zonelist(m, left, n.WMARK_MIN, nodes, slow_first, movable, 1)
     for _ in range(ROUNDS):
         if left == 0:
             return want
@@ -106,7 +106,7 @@ def request(m, want, cls, nodes, slow_first, movable, direct, may_kill, restrict
                 freed += kswapd_run(m, tier)
         if freed == 0:
             break
-        left -= take_from_zonelist(m, left, n.WMARK_MIN, nodes, slow_first, movable)
+        left -= take_from_zonelist(m, left, n.WMARK_MIN, nodes, slow_first, movable, 1)
     if not direct:
         return want - left
     for _ in range(MAX_PROGRESS_ROUNDS):
@@ -116,9 +116,9 @@ def request(m, want, cls, nodes, slow_first, movable, direct, may_kill, restrict
             break  # nothing changes between futile rounds of one tick: sixteen fail as one does
         # While there is progress the retries do not count (should_reclaim_retry).
         drain_pcp(m)
-        left -= take_from_zonelist(m, left, n.WMARK_MIN, nodes, slow_first, movable)
+        left -= take_from_zonelist(m, left, n.WMARK_MIN, nodes, slow_first, movable, 1)
     while left > 0 and may_kill and out_of_memory(m, left, cls, allowed):
-        left -= take_from_zonelist(m, left, n.WMARK_MIN, nodes, slow_first, movable)
+        left -= take_from_zonelist(m, left, n.WMARK_MIN, nodes, slow_first, movable, 1)
     return want - left
 
 
@@ -194,12 +194,31 @@ def allocate_kernel(m, cls, want, mempolicy):
 
 
 @jit
-def allocate_user(m, cls, want, mempolicy):
-    """GFP_HIGHUSER_MOVABLE pages by the region's mempolicy; returns the pages got."""
+def request_folios(m, want, mempolicy, unit):
+    """Of `want` pages of page cache, those that come as whole folios of `unit`: down to low, from any node of the list
+    that has one; nobody is woken for them (mm/readahead.c: ra_alloc_folio). What is left is asked for page by page.
+
+    Folios of interleaved memory take their turns as pages do.
+    """
+    if unit == 1 or mempolicy in (n.MPOL_INTERLEAVE, n.MPOL_WEIGHTED_INTERLEAVE):
+        return 0
+    nodes = NODE_BOTH
+    if mempolicy == n.MPOL_BIND_FAST:
+        nodes = NODE_FAST
+    elif mempolicy == n.MPOL_BIND_SLOW:
+        nodes = NODE_SLOW
+    return take_from_zonelist(m, want // unit * unit, n.WMARK_LOW, nodes, mempolicy == n.MPOL_PREFER_SLOW, True, unit)
+
+
+@jit
+def allocate_user(m, cls, want, mempolicy, unit):
+    """GFP_HIGHUSER_MOVABLE pages by the region's mempolicy, in folios of `unit` where that can be; returns the pages
+    got."""
     clear_grant(m)
     if want <= 0:
         return 0
-    got = request_by_policy(m, want, cls, mempolicy, True, False)
+    got = request_folios(m, want, mempolicy, unit)
+    got += request_by_policy(m, want - got, cls, mempolicy, True, False)
     hand_out(m, cls)
     if mempolicy == n.MPOL_DEFAULT:
         m.counters[n.C_USER_FALLBACK_SLOW] += on_tier(m.grant_pages, n.SLOW)
@@ -216,6 +235,6 @@ def allocate_huge(m, cls, want):
     clear_grant(m)
     for level in (n.WMARK_LOW, n.WMARK_MIN):
         got = on_tier(m.grant_pages, n.FAST)
-        take_from_zonelist(m, want - got, level, NODE_FAST, False, True)
+        take_from_zonelist(m, want - got, level, NODE_FAST, False, True, 1)
     hand_out(m, cls)
     return on_tier(m.grant_pages, n.FAST)

@@ -6,9 +6,11 @@ from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.demand import set_heat
 from tiergym.sim.layout import MAX_BLOCKS
-from tiergym.sim.pages import NODE_FAST, charge_class, clear_grant, take_from_zonelist
+from tiergym.sim.pages import NODE_FAST, charge_class, clear_grant, kernel_zone, take_from_zonelist
 from tiergym.sim.units import PAGEBLOCK_PAGES, PAGES_PER_MIB
 from tiergym.sim.watermarks import init_per_zone_wmark_min
+
+WEIGHTINESS = 32
 
 
 @jit
@@ -41,11 +43,36 @@ def build_blocks(m):
 
 @jit
 def boot_kernel(m):
-    """Kernel memory that is there before the workload: kernel_other, from DRAM while all of it is still free."""
+    """Kernel memory that is there before the workload: kernel_other, from DRAM while all of it is still free.
+
+    Beside it lies what kvfree_rcu() keeps ready (kernel/rcu/tree.c: rcu_min_cached_objs).
+    """
     clear_grant(m)
-    take_from_zonelist(m, int(m.boot_kernel_mib * PAGES_PER_MIB), n.WMARK_LOW, NODE_FAST, False, False)
+    cached = int(m.rcu_cached_pages_per_cpu * m.cpus)
+    take_from_zonelist(m, int(m.boot_kernel_mib * PAGES_PER_MIB) + cached, n.WMARK_LOW, NODE_FAST, False, False, 1)
     for z in range(n.FIRST_SLOW_ZONE):
         charge_class(m, n.KERNEL_OTHER, z, m.grant_pages[z])
+    m.rcu_cached_pages = min(cached, m.grant_pages[kernel_zone(m)])
+
+
+@jit
+def interleave_weight(m, tier):
+    """Weight of a node by its share of the bandwidth, out of 32, before the two are reduced (mm/mempolicy.c:
+    reduce_interleave_weights). The kernel has HMAT's, here that of reads stands for it."""
+    fast, slow = int(m.dram_read_gbps * 1000.0), int(m.slow_read_gbps * 1000.0)
+    own = fast if tier == n.FAST else slow
+    return max(WEIGHTINESS * own // (fast + slow), 1)
+
+
+@jit
+def set_interleave_weights(m):
+    """Weights that nobody has written (0) follow from bandwidth, since 6.16 [K-interleave-weights]."""
+    fast, slow = interleave_weight(m, n.FAST), interleave_weight(m, n.SLOW)
+    divisor = math.gcd(fast, slow)
+    if m.interleave_fast == 0.0:
+        m.interleave_fast = fast // divisor
+    if m.interleave_slow == 0.0:
+        m.interleave_slow = slow // divisor
 
 
 @jit
@@ -66,6 +93,7 @@ def build_workload(m):
         m.pool_turnover[k] = share_per_tick(m.pool_turnover_hz[k], m.dt_s)
     total = 0.0
     for q in range(m.processes):
+        m.bound_processes += 1 if m.process[q].mempolicy != n.MPOL_DEFAULT else 0
         total += m.process_seldom[q].work_share
     for q in range(m.processes):
         m.process[q].share = m.process_seldom[q].work_share / total if total > 0.0 else 1.0 / m.processes
@@ -83,5 +111,6 @@ def build(m, key, scenario, regions, processes):
     init_per_zone_wmark_min(m)
     build_blocks(m)
     build_workload(m)
+    set_interleave_weights(m)
     boot_kernel(m)
     m.throughput = 1.0

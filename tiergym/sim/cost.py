@@ -14,7 +14,7 @@ from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.curves import curve_piece, peak_bytes_per_s
 from tiergym.sim.pages import class_on_tier, node_managed, on_tier
-from tiergym.sim.regions import fast_pages, slow_pages
+from tiergym.sim.regions import fast_pages, mapped_whole, slow_pages
 from tiergym.sim.units import LINE_BYTES
 
 UPPER_WALK_MISS = 0.03  # upper levels mostly hit the paging-structure caches [K-page-walks]
@@ -52,7 +52,7 @@ def add_region(m, r):
     if slow > 0:
         add_accesses(m, n.SLOW, n.LOST_DATA_ON_SLOW, rate * slow, mlp, writes)
     walks = region.tlb * (fast + slow - min(region.huge, fast))  # huge pages are not walked to the leaf
-    if walks == 0.0:
+    if walks == 0.0 or mapped_whole(m, r):
         return
     leaf_fast = on_tier(region.leaf, n.FAST)
     leaf_slow = region.leaf[n.SLOW_NORMAL]

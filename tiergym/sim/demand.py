@@ -4,8 +4,25 @@ import math
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
-from tiergym.sim.pages import RELEASE_STEPS, class_on_tier, free_class, release_pages, release_zone
-from tiergym.sim.regions import fast_pages, leaf_tables_needed, resident_pages, trim_tables, unmap
+from tiergym.sim.pages import (
+    RELEASE_STEPS,
+    class_on_tier,
+    free_class,
+    release_pages,
+    release_zone,
+    swap_tables_needed,
+)
+from tiergym.sim.regions import (
+    fast_pages,
+    folio_pages,
+    forget_pages,
+    in_folios,
+    keeps_tables,
+    leaf_tables_needed,
+    resident_pages,
+    tables_alone,
+    trim_tables,
+)
 from tiergym.sim.slab import free_in_order, free_objects
 from tiergym.sim.units import PAGE_BYTES, PAGES_PER_MIB
 
@@ -17,6 +34,8 @@ FILE_SLAB_BYTES = 1320.0  # dentry 192 B + ext4_inode 1128 B
 XARRAY_BYTES_PER_PAGE = 584.0 / 63.0
 """Nodes of 64 slots over cached pages, and over nodes: 1/64 + 1/64^2 + ... = 1/63 node per page, 0.226 % of the bytes
 cached [K-object-sizes]."""
+XARRAY_BYTES_PER_PAGE_OF_FOLIOS = 584.0 / 64.0 / 63.0
+"""Folios of 64 pages and more are entries one level up: a node there covers 4,096 pages [K-large-folios]."""
 
 
 @jit
@@ -128,7 +147,7 @@ def region_target(m, r, now):
         region.low_share,
         region.period_s,
     )
-    return int(region.size_pages * share + 0.5)
+    return min(in_folios(int(region.size_pages * share + 0.5), folio_pages(m, r)), region.size_pages)
 
 
 @jit
@@ -139,10 +158,13 @@ def resize(m, r, target):
     out = max(have - target, 0)
     out = max(out, int(have * region.turnover))
     if out > 0:
-        unmap(m, r, out)
+        forget_pages(m, r, out)
+        if not keeps_tables(m, r):
+            trim_tables(m, r)
         have = resident_pages(m, r) + region.out_pages
     if have == 0:
-        trim_tables(m, r)  # what a killed process got in its last tick
+        if not keeps_tables(m, r) or m.process[int(region.process)].down_s > 0.0:
+            trim_tables(m, r)  # what a killed process got in its last tick
         region.since = m.tick
     region.huge = min(region.huge, fast_pages(m, r))  # those that left DRAM were split
     region.target_pages = target
@@ -153,8 +175,8 @@ def resize(m, r, target):
 def reread_evicted(m, r):
     """Of region r's evicted pages, those touched again in this tick are wanted back."""
     region = m.region[r]
-    again = region.reread if region.kind != n.KIND_ZERO else 0.0
-    asked = int(region.out_pages * again + 0.5)
+    again = region.reread if not tables_alone(m, r) else 0.0
+    asked = in_folios(int(region.out_pages * again + 0.5), folio_pages(m, r))
     region.refault = min(region.refault + asked, region.out_pages)
 
 
@@ -273,15 +295,19 @@ def demand_unreclaimable(m):
 
 
 @jit
-def xarray_entries(m):
-    """Pages of files, cached or once cached: a reclaimed page leaves a shadow entry, so its xarray node stays
-    (mm/workingset.c)."""
-    entries = 0
+def xarray_bytes(m):
+    """Xarray nodes of files' pages, cached or once cached: a reclaimed page leaves a shadow entry, so its node stays
+    (mm/workingset.c). Large folios need few."""
+    single, large = 0, 0
     for r in range(m.regions):
         region = m.region[r]
-        if region.kind != n.KIND_ANON and region.kind != n.KIND_ZERO:
-            entries += resident_pages(m, r) + region.out_pages
-    return entries
+        if region.kind != n.KIND_ANON and not tables_alone(m, r):
+            pages = resident_pages(m, r) + region.out_pages
+            if folio_pages(m, r) > 1:
+                large += pages
+            else:
+                single += pages
+    return single * XARRAY_BYTES_PER_PAGE + large * XARRAY_BYTES_PER_PAGE_OF_FOLIOS
 
 
 @jit
@@ -293,8 +319,16 @@ def demand_reclaimable(m):
     m.files_shrunk = min(m.files_shrunk, shrinkable)
     m.files_objects = shrinkable
     kill_at_random(m, n.SLAB_POOL_RECLAIM, m.pool_turnover[n.POOL_FILES])
-    nodes = xarray_entries(m) * XARRAY_BYTES_PER_PAGE / object_bytes(m)
-    demand_slab(m, n.SLAB_POOL_RECLAIM, files - m.files_shrunk + nodes)
+    demand_slab(m, n.SLAB_POOL_RECLAIM, files - m.files_shrunk + xarray_bytes(m) / object_bytes(m))
+
+
+@jit
+def free_swap_tables(m):
+    """Tables of swap slots go when the last of their slots does (mm/swapfile.c) [K-swap-table]."""
+    tables = swap_tables_needed(m, 0)
+    if m.swap_tables > tables:
+        free_kernel_pages(m, n.KERNEL_OTHER, m.swap_tables - tables)
+        m.swap_tables = tables
 
 
 @jit
@@ -303,7 +337,8 @@ def demand_pools(m):
     set_populations(m)
     stacks = m.pool_now[n.POOL_THREADS] * STACK_PAGES
     demand_kernel_pages(m, n.KSTACK, stacks, 0, m.pool_turnover[n.POOL_THREADS])
-    boot = int(m.boot_kernel_mib * PAGES_PER_MIB) + m.rcu_cached_pages
+    free_swap_tables(m)
+    boot = int(m.boot_kernel_mib * PAGES_PER_MIB) + m.rcu_cached_pages + m.swap_tables
     other = m.pool_now[n.POOL_BUFFERS] + boot
     demand_kernel_pages(m, n.KERNEL_OTHER, other, boot, m.pool_turnover[n.POOL_BUFFERS])
     demand_unreclaimable(m)

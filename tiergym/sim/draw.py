@@ -15,12 +15,12 @@ from tiergym.sim.streams import PARAMETER_STREAMS, RESET_TICK
 
 
 @jit_inline
-def draw_row(row, key, index):
-    """One value of parameter number `index` from its row, shape (8,)."""
+def draw_row(row, key, number):
+    """One value from its row, shape (ROW,); `number` tells the parameter from all others."""
     kind = int(row[0])
     if kind == n.DRAW_FIXED:
         return row[1]
-    u = uniform(key, RESET_TICK, PARAMETER_STREAMS * index)
+    u = uniform(key, RESET_TICK, PARAMETER_STREAMS * number)
     if kind == n.DRAW_UNIFORM:
         return row[1] + (row[2] - row[1]) * u
     if kind == n.DRAW_LOG_UNIFORM:
@@ -29,16 +29,16 @@ def draw_row(row, key, index):
         return row[2 + min(int(u * row[1]), int(row[1]) - 1)]
     # Box-Muller, clipped: the tails beyond the bounds become the bounds.
     radius = math.sqrt(-2.0 * math.log(1.0 - u))
-    angle = 2.0 * math.pi * uniform(key, RESET_TICK, PARAMETER_STREAMS * index + 1)
+    angle = 2.0 * math.pi * uniform(key, RESET_TICK, PARAMETER_STREAMS * number + 1)
     return min(max(row[1] + row[2] * radius * math.cos(angle), row[3]), row[4])
 
 
 @jit
 def draw_parameters(raw, places, table, key):
-    """Draw every row of `table` (parameters, 8) into its word of the record `raw`.
+    """Draw every row of `table` (parameters, ROW) into its word of the record `raw`.
 
-    `places` (parameters, 2): the number of that word, and 1 where a whole number is wanted.
+    `places` (parameters, 3): which word that is, 1 where a whole number is wanted, and the parameter's draw number.
     """
     for i in range(table.shape[0]):
-        x = draw_row(table[i], key, i)
+        x = draw_row(table[i], key, places[i, 2])
         raw[places[i, 0]] = np.floor(x + 0.5) if places[i, 1] == 1 else x

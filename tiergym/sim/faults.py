@@ -1,19 +1,25 @@
 """Phases 3 to 5: woken kswapds, user faults, kernel allocations and promotion interleave, in proportion, in
 sub-rounds, as they do on a machine where all of them run at once."""
 
+import math
+
 from tiergym.sim import names as n
 from tiergym.sim.allocate import allocate_huge, allocate_kernel, allocate_user
 from tiergym.sim.compile import jit
 from tiergym.sim.demand import tables_wanted
 from tiergym.sim.headroom import keep_headroom, wants_headroom
-from tiergym.sim.kswapd import end_writeback, kswapd_run, run_woken_kswapds, set_kswapd_pace
+from tiergym.sim.kswapd import end_writeback, expect_requests, kswapd_run, run_woken_kswapds, set_kswapd_pace
 from tiergym.sim.pageblocks import boost_at_random
 from tiergym.sim.pages import kernel_pages_in_zone, mark_pages, obtainable, on_tier, tier_of
 from tiergym.sim.promotion import anybody_promotes, promote_all
 from tiergym.sim.regions import (
+    folio_pages,
+    mapped_whole,
     region_class,
     resident_pages,
+    spans_needed,
     swap_backed,
+    tables_alone,
     unmapped,
     upper_tables_needed,
 )
@@ -30,6 +36,14 @@ def part(total, k, rounds):
     if total == 0 or rounds == 1:
         return total
     return total * (k + 1) // rounds - total * k // rounds
+
+
+@jit
+def part_in_folios(total, k, rounds, unit):
+    """The k-th of `rounds` parts in whole folios of `unit` pages; what makes none is in the first."""
+    if unit == 1:
+        return part(total, k, rounds)
+    return part(total // unit, k, rounds) * unit + (total % unit if k == 0 else 0)
 
 
 @jit
@@ -89,11 +103,12 @@ def touch_tables(m, r, pages):
     for z in range(n.N_ZONES):
         leaf += region.leaf[z]
         upper += region.upper[z]
-    need = tables_wanted(m, r, pages)
-    if need == 0:
+    need, whole = tables_wanted(m, r, pages), mapped_whole(m, r)
+    if need == 0 and not whole:
         return pages
     policy = int(m.process[int(region.process)].mempolicy)
-    need_upper = upper_tables_needed(leaf + need) - upper
+    spans = spans_needed(m, r, resident_pages(m, r) + region.out_pages + pages) if whole else leaf + need
+    need_upper = upper_tables_needed(spans) - upper
     if need_upper > 0:
         got = allocate_kernel(m, n.PT_UPPER, need_upper, policy)
         for z in range(n.N_ZONES):
@@ -187,11 +202,12 @@ def touch(m, r, new, again):
         kswapd_run(m, n.FAST)  # woken for a table, it works while the data faults come in
     if m.process[int(region.process)].down_s > 0.0:
         return new + again  # killed for its own page table
-    if region.kind == n.KIND_ZERO:
-        region.out_pages += mapped  # do_anonymous_page maps the shared zero page: a table entry, no page
+    if tables_alone(m, r):
+        region.out_pages += mapped  # a table entry, no page (do_anonymous_page, filemap_map_pages)
         return mapped
     huge = touch_huge(m, r, mapped)
-    got = huge + allocate_user(m, region_class(m, r), mapped - huge + again, int(region.mempolicy))
+    policy, unit = int(region.mempolicy), folio_pages(m, r)
+    got = huge + allocate_user(m, region_class(m, r), mapped - huge + again, policy, unit)
     for z in range(n.N_ZONES):
         region.pages[z] += m.grant_pages[z]
     charge_refaults(m, r, min(got, again))
@@ -200,7 +216,11 @@ def touch(m, r, new, again):
 
 @jit
 def bear_objects(m, pool, objects):
-    """New slab objects: holes of partial slabs first, then new pages by the class's placement mode."""
+    """New slab objects: holes of partial slabs first, then new pages by the class's placement mode.
+
+    New pages follow the mempolicy of whoever asks, in proportion to the work, until 7.0 (mm/slub.c: alloc_slab_page);
+    from then on they are asked for the CPU's node (`slab_follows_policy`) [K-sheaves].
+    """
     if objects <= 0.0:
         return
     cls = slab_class(pool)
@@ -208,9 +228,27 @@ def bear_objects(m, pool, objects):
     left = fill_holes(m, pool, objects, mode == n.PREFER_SLOW, mode != n.RESTRICT)
     if left < 1e-6:
         return
+    if m.bound_processes > 0 and m.slab_follows_policy == n.ON:
+        all_births = left
+        for q in range(m.processes):
+            process = m.process[q]
+            if process.mempolicy != n.MPOL_DEFAULT and process.down_s <= 0.0:
+                left -= all_births * process.share
+                grow_slab(m, pool, cls, all_births * process.share, int(process.mempolicy))
+    grow_slab(m, pool, cls, left, n.MPOL_DEFAULT)
+
+
+@jit
+def grow_slab(m, pool, cls, left, mempolicy):
+    """New pages for `left` objects of a slab pool, under a task's mempolicy; caches fetch whole bursts since 7.0
+    (mm/slub.c: refill_sheaf) [K-sheaves]."""
+    if left < 1e-6:
+        return
+    burst = m.slab_burst_objects
+    wanted = math.ceil(left / burst - 1e-9) * burst if burst > 1.0 else left
     per_page = int(m.slab_objects_per_page)
-    want = int((left + per_page - 1e-6) / per_page)
-    got = allocate_kernel(m, cls, want, n.MPOL_DEFAULT)
+    want = int((wanted + per_page - 1e-6) / per_page)
+    got = allocate_kernel(m, cls, want, mempolicy)
     if got == 0:
         return
     slow = on_tier(m.grant_pages, n.SLOW)
@@ -251,10 +289,12 @@ def handle_faults(m, r, k, rounds):
     Unserved ones stall their process (VM_FAULT_OOM retries).
     """
     region = m.region[r]
-    new, again = part(region.want, k, rounds), part(read_in_tick(m, r), k, rounds)
+    unit = folio_pages(m, r)
+    new = part_in_folios(region.want, k, rounds, unit)
+    again = part_in_folios(read_in_tick(m, r), k, rounds, unit)
     if new + again == 0:
         return
-    before_low = min(new, fast_room(m))
+    before_low = min(new, fast_room(m)) // unit * unit
     got = touch(m, r, before_low, again)
     if got == before_low + again:
         got += touch(m, r, new - before_low, 0)
@@ -284,20 +324,21 @@ def serve_round(m, k, rounds):
 
 
 @jit
-def begin_serving(m):
+def begin_serving(m, wanted):
     """The swap device has written, kswapds get their pace, nothing is promoted yet."""
     for r in range(m.regions):
         m.region[r].promoted = 0
     end_writeback(m)
     for tier in range(n.N_TIERS):
         set_kswapd_pace(m, tier)
+        expect_requests(m, tier, wanted)
 
 
 @jit
 def serve_demand(m):
     """All of this tick's faults and kernel allocations, beside reclaim and promotion."""
-    begin_serving(m)
     wanted = wanted_pages(m)
+    begin_serving(m, wanted)
     births = m.slab_births[n.SLAB_POOL_UNRECLAIM] + m.slab_births[n.SLAB_POOL_RECLAIM]
     if wanted == 0 and births <= 0.0:
         reclaim_in_background(m, 1.0)

@@ -2,7 +2,7 @@
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
-from tiergym.sim.kswapd import wake_demotion_target
+from tiergym.sim.kswapd import forget_failures, wake_demotion_target
 from tiergym.sim.pages import node_free, node_managed
 from tiergym.sim.reclaim import demotion_room, reclaim_node
 
@@ -30,7 +30,7 @@ def keep_headroom(m):
     freed, demoted, seconds = reclaim_node(m, n.FAST, want, False)
     wake_demotion_target(m)
     if freed > 0:
-        m.kswapd_failures[n.FAST] = 0
+        forget_failures(m, n.FAST)
     m.kswapd_budget[n.FAST] -= freed
     m.counters[n.C_PGDEMOTE_PROACTIVE] += demoted
     m.owed_s[n.LOST_MIGRATION] += seconds * min(1.0, m.workers / m.cpus)

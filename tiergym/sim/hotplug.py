@@ -48,7 +48,7 @@ def online_block(m, b, nodes):
     on_memory = m.action[n.A_MEMMAP] == n.MEMMAP_ON_MEMORY if added else m.block_memmap[b] > 0
     if added and not on_memory:
         clear_grant(m)
-        got = request(m, memmap, n.MEMMAP, nodes, False, False, True, False, False)
+        got = request(m, memmap, n.MEMMAP, nodes, True, False, True, False, False)
         hand_out(m, n.MEMMAP)
         if got < memmap:
             free_memmap(m, got)

@@ -54,10 +54,37 @@ def set_kswapd_pace(m, tier):
 
 
 @jit
+def expect_requests(m, tier, wanted):
+    """A tick begins in which `wanted` pages are asked for: how many of them come while this kswapd reclaims a page."""
+    m.kswapd_busy[tier] = 0.0
+    m.requests_per_page[tier] = wanted / max(m.kswapd_pages_per_tick[tier], 1.0)
+
+
+@jit
 def grant_time(m, tier, share):
     """Give this kswapd `share` of a tick of its CPU, in pages."""
     whole = m.kswapd_pages_per_tick[tier]
     m.kswapd_budget[tier] = min(m.kswapd_budget[tier] + share * whole, whole)
+
+
+@jit
+def forget_failures(m, tier):
+    """A node has seen progress: its kswapd, which gives up after 16 runs without, starts to count anew.
+
+    Since 7.0 only if that left the node balanced (mm/vmscan.c: kswapd_try_clear_hopeless) [K-hopeless].
+    """
+    if m.hopeless_reset != n.HOPELESS_BALANCE_OR_FREE or node_deficit(m, tier) == 0:
+        m.kswapd_failures[tier] = 0
+
+
+@jit
+def revive_by_frees(m):
+    """Since 6.18 freed pages that lift a zone of DRAM above high make its kswapd work again, where there is a further
+    node to fall back to (mm/page_alloc.c: free_frozen_page_commit) [K-hopeless]."""
+    if m.kswapd_failures[n.FAST] < MAX_RECLAIM_RETRIES or m.hopeless_reset == n.HOPELESS_PROGRESS:
+        return
+    if node_managed(m, n.SLOW) > 0 and node_deficit(m, n.FAST) == 0:
+        m.kswapd_failures[n.FAST] = 0
 
 
 @jit
@@ -161,7 +188,9 @@ def shrink_node(m, tier, want, boosted, premature):
         end_boost(m, tier)
     if tier == n.FAST:
         wake_demotion_target(m)
-    m.kswapd_budget[tier] -= max(m.reclaim_scanned, freed, MIN_BATCH_PAGES)
+    spent = max(m.reclaim_scanned, freed, MIN_BATCH_PAGES)
+    m.kswapd_budget[tier] -= spent
+    m.kswapd_busy[tier] += spent * m.requests_per_page[tier]
     m.counters[n.C_PGSTEAL_KSWAPD_FAST + tier] += freed
     m.counters[n.C_PGDEMOTE_KSWAPD] += demoted
     return freed, seconds
@@ -169,12 +198,15 @@ def shrink_node(m, tier, want, boosted, premature):
 
 @jit
 def end_empty_run(m, tier, requests, boosted):
-    """A run that found nothing counts against the node, unless only a boost woke it (kswapd_failures), and ends.
+    """A run that found nothing counts against the node (kswapd_failures), and ends.
 
     Every allocation that comes to the slow path wakes kswapd: the runs for the other `requests` that came before this
-    one find nothing either, up to the sixteenth.
+    one find nothing either, up to the sixteenth. A run for a boost counts as one of them, until 6.19
+    (`boosted_runs_fail`) [K-boosted-runs].
     """
-    runs = 0 if boosted else min(requests, MAX_RECLAIM_RETRIES - m.kswapd_failures[tier])
+    runs = min(1 if boosted else requests, MAX_RECLAIM_RETRIES - m.kswapd_failures[tier])
+    if boosted and m.boosted_runs_fail == n.OFF:
+        runs = 0
     m.kswapd_failures[tier] += runs
     m.kswapd_awake[tier] = 0
     m.counters[n.C_KSWAPD_RUNS_EMPTY] += runs
@@ -206,7 +238,7 @@ def kswapd_run(m, tier):
     if freed == 0:
         end_empty_run(m, tier, requests, boosted)
         return 0
-    m.kswapd_failures[tier] = 0
+    forget_failures(m, tier)
     # kswapd runs beside the workers: it costs them one CPU's share of its time.
     charge_reclaim(m, m.kswapd_class[tier], premature, freed, seconds * min(1.0, m.workers / m.cpus))
     if boosted or node_deficit(m, tier) == 0:
@@ -217,6 +249,7 @@ def kswapd_run(m, tier):
 @jit
 def run_woken_kswapds(m, share):
     """Phase 3: awake kswapds work for `share` of the tick, up to high; a sleeping one saves no time up."""
+    revive_by_frees(m)
     for tier in range(n.N_TIERS):
         if m.kswapd_awake[tier] == 0:
             m.kswapd_budget[tier] = 0.0

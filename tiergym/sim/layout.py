@@ -8,6 +8,7 @@ there is for more. Large batches wait for memory: `tick_bytes` says which part o
 
 from collections.abc import Sequence
 from functools import cache
+from zlib import crc32
 
 import numba
 import numpy as np
@@ -23,7 +24,7 @@ REGION_SIZES = (16, 32, 64)
 # Read when a machine is built, or when regions exchange their heat.
 _AT_RESET = """
     dram_mib dma_mib dma32_mib slow_mib block_mib boot_reserved_share watermark_scale_factor min_free_kib
-    movable_shares_min boost_factor pcp_batch_pages horizon_s event_at_s event_mib
+    movable_shares_min boost_factor pcp_batch_pages rcu_cached_pages_per_cpu horizon_s event_at_s event_mib
     region_mib region_turnover_hz region_drift_s region_access_hz region_misses_per_page_s region_tlb_misses_per_page_s
     process_work_share
 """
@@ -31,6 +32,8 @@ _AT_RESET = """
 _NOW_AND_THEN = """
     lru_window_s hot_threshold_ms swap_latency_us disk_latency_us scan_mib_per_s promote_limit_mib_per_s
     auto_movable_numa_aware auto_movable_ratio interleave_fast interleave_slow hint_fault_us
+    hopeless_reset boosted_runs_fail dontneed_frees_tables damon_falls_back swap_table_pages
+    slab_follows_policy slab_burst_objects region_released_by
     process_oom_score_adj process_restart_s process_lost_s
 """
 SELDOM = frozenset(f"{_AT_RESET} {_NOW_AND_THEN}".split())
@@ -140,7 +143,6 @@ def machine_dtype(regions: int) -> np.dtype:
         ("pcp_pages", count, (zones,)),
         ("kernel_block_free", count),  # free pages in the pageblocks of DRAM's kernel pages
         ("pcp_idle_pages", count, (zones,)),  # of these, on lists of CPUs that allocate nothing
-        ("pcp_by_type", count),  # 1: kernel pages come off lists of their own
         ("pcp_kernel_pages", count, (zones,)),  # on that list; a user page's request counts them as idle
         ("pcp_refill_pages", count, (zones,)),
         ("rcu_cached_pages", count),  # kernel pages of DRAM that the next reclaim gets back
@@ -162,6 +164,8 @@ def machine_dtype(regions: int) -> np.dtype:
         ("files_shrunk", f8),  # objects that shrinkers took and nobody has looked up again
         ("memmap_slow_share", f8),  # of the slow tier's struct pages, those in its own blocks
         ("swap_free_pages", count),
+        ("swap_tables", count),  # kernel pages of the slots in use
+        ("bound_processes", count),  # whose mempolicy is not the default
         ("writeback_pages", count, (zones,)),  # in the swap cache until the device has written them
         ("grant_pages", count, (zones,)),  # what the last request got, per zone
         ("events_done", count),
@@ -175,6 +179,8 @@ def machine_dtype(regions: int) -> np.dtype:
         ("kswapd_failures", count, (tiers,)),
         ("kswapd_pages_per_tick", f8, (tiers,)),  # of its CPU's time
         ("kswapd_budget", f8, (tiers,)),  # pages it may still reclaim in this tick
+        ("kswapd_busy", f8, (tiers,)),  # requests to come while it does what it has been charged for
+        ("requests_per_page", f8, (tiers,)),  # so many come while it reclaims one page
         ("reclaim_files_only", count),  # the present reclaim may neither demote nor swap what swap backs
         ("reclaim_scanned", wide),  # pages that the last reclaim looked at
         ("promote_credit", f8),
@@ -238,6 +244,15 @@ def parameter_words(regions: int) -> NDArray[np.int64]:
             record = _RECORDS.get(section)
             out += list(words[record + seldom][field.name] if record else words[prefix + field.name])
     return np.array(out, dtype=np.int64)
+
+
+@cache
+def draw_numbers(regions: int) -> NDArray[np.int64]:
+    """What tells each parameter's random draw from the others', shape (parameters,), in the order of `parameter_names`.
+
+    Made of its name alone: a machine draws the same whatever batch it is in, and a new parameter moves no other's draw.
+    """
+    return np.array([crc32(name.encode()) for name in parameter_names(regions)], np.int64)
 
 
 def tick_bytes(regions: int, used_regions: int) -> int:

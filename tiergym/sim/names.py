@@ -46,9 +46,14 @@ FIRST_KERNEL_CLASS = PT_LEAF
 
 # Kinds of regions: mapped anonymous memory, read-only mapped files (NUMA balancing never promotes
 # them), writable mapped files, page cache reached by read() and write() (no page tables), files of a tmpfs (page
-# cache that only swap can hold), and anonymous memory that was only read (the shared zero page: page tables alone).
-KINDS = ("anon", "file_ro", "file_rw", "cache", "shmem", "zero")
-KIND_ANON, KIND_FILE_RO, KIND_FILE_RW, KIND_CACHE, KIND_SHMEM, KIND_ZERO = range(len(KINDS))
+# cache that only swap can hold), and two that take page tables alone: anonymous memory that was only read (the shared
+# zero page), and the mapping of a file whose pages are another region's.
+KINDS = ("anon", "file_ro", "file_rw", "cache", "shmem", "zero", "mapping")
+KIND_ANON, KIND_FILE_RO, KIND_FILE_RW, KIND_CACHE, KIND_SHMEM, KIND_ZERO, KIND_MAPPING = range(len(KINDS))
+
+# How a region gives memory back: the range goes, or its pages alone.
+RELEASED_BY = ("munmap", "madv_dontneed")
+RELEASED_BY_MUNMAP, RELEASED_BY_MADV_DONTNEED = range(len(RELEASED_BY))
 
 # Memory policies (set_mempolicy(2) and mbind(2)).
 MEMPOLICIES = ("default", "bind_fast", "bind_slow", "prefer_slow", "interleave", "weighted_interleave")
@@ -64,6 +69,11 @@ MEMPOLICIES = ("default", "bind_fast", "bind_slow", "prefer_slow", "interleave",
 # Modes of NUMA balancing (/proc/sys/kernel/numa_balancing: 0, 1, 2).
 NUMA_BALANCING = ("off", "normal", "tiering")
 NUMA_BALANCING_OFF, NUMA_BALANCING_NORMAL, NUMA_BALANCING_TIERING = range(len(NUMA_BALANCING))
+
+# What makes a kswapd that has given up try again (mm/vmscan.c: kswapd_failures): any progress in its node; that, or
+# freed pages that lift a zone of DRAM above high; a node that progress leaves balanced, or such pages.
+HOPELESS_RESETS = ("progress", "progress_or_free", "balance_or_free")
+HOPELESS_PROGRESS, HOPELESS_PROGRESS_OR_FREE, HOPELESS_BALANCE_OR_FREE = range(len(HOPELESS_RESETS))
 
 # Loaded-latency curves of DRAM, and of the slow tier: CXL's by knee and ceiling, or another socket's DRAM as measured.
 DRAM_CURVES = ("spr", "graviton3", "skylake", "cascade_lake")

@@ -44,7 +44,7 @@ def boost_at_random(m):
 @jit
 def is_slab(cls):
     """Whether a class is slab, whose first try, of a high order, neither reclaims nor wakes kswapd (mm/slub.c:
-    allocate_slab clears __GFP_RECLAIM). Replays follow it (`pcp_by_type`); a scenario's slabs are single pages."""
+    allocate_slab clears __GFP_RECLAIM). So it does where `slab_steal_wakes` is off."""
     return cls in (n.SLAB_UNRECLAIM, n.SLAB_RECLAIM)
 
 
@@ -57,7 +57,7 @@ def fill_kernel_blocks(m, pages, cls):
     """
     z = kernel_zone(m)
     m.kernel_block_free -= pages
-    listed = m.pcp_kernel_pages[z] if m.pcp_by_type == 1 else 0
+    listed = m.pcp_kernel_pages[z] if m.pcp_by_type == n.ON else 0
     if m.kernel_block_free >= listed:
         return
     blocks = (listed - m.kernel_block_free + PAGEBLOCK_PAGES - 1) // PAGEBLOCK_PAGES
@@ -65,7 +65,7 @@ def fill_kernel_blocks(m, pages, cls):
         m.kernel_block_free += blocks * PAGEBLOCK_PAGES
         return
     m.kernel_block_free = listed
-    boost_watermark(m, z, m.pcp_by_type == 0 or not is_slab(cls))
+    boost_watermark(m, z, m.slab_steal_wakes == n.ON or not is_slab(cls))
 
 
 @jit

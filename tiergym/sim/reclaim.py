@@ -9,16 +9,18 @@ shrink_folio_list). A page leaves DRAM for the slow tier if demotion may and fin
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.pages import (
+    SLOTS_PER_TABLE,
     charge_class,
     class_on_tier,
     free_class,
     mark_pages,
     slow_free_above,
+    swap_tables_needed,
     take_from_zone,
 )
-from tiergym.sim.regions import fast_pages, leave_swap_cache, region_class, slow_pages, swap_backed
+from tiergym.sim.regions import fast_pages, folio_pages, leave_swap_cache, region_class, slow_pages, swap_backed
 from tiergym.sim.slab import free_in_order, free_objects
-from tiergym.sim.units import PAGE_BYTES
+from tiergym.sim.units import PAGE_BYTES, PAGES_PER_MIB
 
 WRITEBACK_US = 12.0  # writing one dirty file page back, amortised over its batch
 REFERENCED_SCANS = 8  # looks at a referenced page until priority has risen so far that it goes all the same
@@ -60,11 +62,34 @@ def demote(m, r, z, pages):
 
 
 @jit
+def slots_with_tables(m, pages):
+    """Of `pages` to be swapped, those whose slots have a table, after taking the tables that are missing from any node
+    (mm/swapfile.c: swap_cluster_alloc_table, __GFP_HIGH).
+
+    A swapper asks for each table when the slots of the last are used up, with half of min and what it has freed by then
+    before it. Here it asks for all at once, so whatever is free serves.
+    """
+    left = swap_tables_needed(m, pages) - m.swap_tables
+    for step in range(2):
+        for z in range(n.NORMAL, -1, -1) if step == 0 else range(n.SLOW_NORMAL, n.SLOW_NORMAL + 1):
+            if left <= 0:
+                break
+            got = take_from_zone(m, z, left, 0)
+            charge_class(m, n.KERNEL_OTHER, z, got)
+            m.swap_tables += got
+            left -= got
+    room = m.swap_tables * SLOTS_PER_TABLE - (int(m.swap_mib * PAGES_PER_MIB) - m.swap_free_pages)
+    return min(pages, max(room, 0))
+
+
+@jit
 def evict(m, r, z, pages, premature):
     """Drop file pages or swap anonymous pages of region r from zone z; returns how many went."""
     region = m.region[r]
     if swap_backed(m, r):
         pages = min(pages, m.swap_free_pages)
+        if m.swap_table_pages == n.ON:
+            pages = slots_with_tables(m, pages)
         m.swap_free_pages -= pages
         m.counters[n.C_PSWPOUT] += pages
     else:
@@ -104,9 +129,13 @@ def evictable(m, r, tier, room):
 
 @jit
 def take_from_region(m, r, tier, pages, premature):
-    """Reclaim `pages` of region r from a tier, its zones in proportion. Returns (demoted, evicted)."""
+    """Reclaim `pages` of region r from a tier, its zones in proportion. Returns (demoted, evicted).
+
+    A folio goes as a whole, so a region with large ones may lose more than was asked for.
+    """
     total = fast_pages(m, r) if tier == n.FAST else slow_pages(m, r)
-    pages = min(pages, total)
+    unit = folio_pages(m, r)
+    pages = min((pages + unit - 1) // unit * unit if unit > 1 else pages, total)
     demoted, evicted = 0, 0
     for step in range(2):  # first every zone's share, then the remainder where it can be had
         for z in range(n.FIRST_ZONE[tier], n.LAST_ZONE[tier] + 1):

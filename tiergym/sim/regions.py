@@ -15,6 +15,9 @@ from tiergym.sim.pages import (
 )
 from tiergym.sim.units import LEAF_SPAN_PAGES, PAGE_BYTES, TABLE_ENTRIES
 
+XARRAY_SLOTS = 64
+"""Cached pages that a leaf node of the page cache has entries for."""
+
 
 @jit
 def region_class(m, r):
@@ -32,6 +35,41 @@ def swap_backed(m, r):
 def unmapped(m, r):
     """Whether nobody maps region r: page cache of read() and write(), which has no page tables and no owner's RSS."""
     return m.region[r].kind == n.KIND_CACHE or m.region[r].kind == n.KIND_SHMEM
+
+
+@jit
+def folio_pages(m, r):
+    """Pages per folio of region r: page cache of a disk's files comes in folios as large as readahead makes them
+    (mm/readahead.c: page_cache_ra_order, since 6.16 on ext4), tmpfs and anonymous memory in single pages
+    [K-large-folios].
+
+    Folios below 64 pages count as single pages: readahead begins with those and grows by two orders a round, orders up
+    to 3 go through per-CPU lists, and each takes its own entries in page tables and xarray all the same.
+    """
+    kind = m.region[r].kind
+    of_disk = kind == n.KIND_FILE_RO or kind == n.KIND_FILE_RW or kind == n.KIND_CACHE
+    return int(m.file_folio_pages) if of_disk and m.file_folio_pages >= XARRAY_SLOTS else 1
+
+
+@jit
+def in_folios(pages, unit):
+    """`pages` of a file as readahead brings them: whole folios of `unit`, where the file has one."""
+    return pages if unit == 1 or pages < unit else (pages + unit - 1) // unit * unit
+
+
+@jit
+def mapped_whole(m, r):
+    """Whether folios of 2 MiB lie under region r's whole mapping: an entry of the level above maps each of them, and
+    no leaf table is needed (mm/memory.c: do_set_pmd; mm/filemap.c: filemap_map_pmd) [K-large-folios]."""
+    kind = m.region[r].kind
+    of_file = kind == n.KIND_FILE_RO or kind == n.KIND_FILE_RW or kind == n.KIND_MAPPING
+    return of_file and m.file_folio_pages >= LEAF_SPAN_PAGES and m.region[r].density >= 1.0
+
+
+@jit
+def tables_alone(m, r):
+    """Whether region r has no pages of its own: what it touches takes table entries only."""
+    return m.region[r].kind == n.KIND_ZERO or m.region[r].kind == n.KIND_MAPPING
 
 
 @jit
@@ -56,11 +94,10 @@ def slow_pages(m, r):
 
 
 @jit
-def leaf_tables_needed(m, r, touched):
-    """Leaf page tables for `touched` pages of region r: one per 2 MiB of address space with a touched page.
+def spans_needed(m, r, touched):
+    """Ranges of 2 MiB of address space with one of `touched` pages of region r.
 
-    Resident, swapped and dropped pages count alike: demotion, swap and MADV_DONTNEED free no table. Anonymous
-    THP deposits its table all the same (mm/huge_memory.c: pgtable_trans_huge_deposit).
+    Resident, swapped and dropped pages count alike: demotion, swap and MADV_DONTNEED free no table.
     """
     if touched <= 0 or unmapped(m, r):
         return 0
@@ -69,11 +106,20 @@ def leaf_tables_needed(m, r, touched):
 
 
 @jit
-def upper_tables_needed(leaf):
-    """PMD, PUD and PGD pages above `leaf` leaf tables of one region: one per TABLE_ENTRIES, and two for the path."""
-    if leaf <= 0:
+def leaf_tables_needed(m, r, touched):
+    """Leaf page tables for `touched` pages of region r: one per range, where its folios are not mapped as a whole.
+
+    Anonymous THP deposits its table all the same (mm/huge_memory.c: pgtable_trans_huge_deposit).
+    """
+    return 0 if mapped_whole(m, r) else spans_needed(m, r, touched)
+
+
+@jit
+def upper_tables_needed(spans):
+    """PMD, PUD and PGD pages above so many ranges of 2 MiB: one per TABLE_ENTRIES, and two for the path."""
+    if spans <= 0:
         return 0
-    return (leaf + TABLE_ENTRIES - 1) // TABLE_ENTRIES + 2
+    return (spans + TABLE_ENTRIES - 1) // TABLE_ENTRIES + 2
 
 
 @jit
@@ -154,8 +200,8 @@ def forget_evicted(m, r, pages):
 
 
 @jit
-def unmap(m, r, pages):
-    """munmap of `pages` touched pages of region r: resident and evicted ones in proportion, then its tables."""
+def forget_pages(m, r, pages):
+    """`pages` touched pages of region r are given back, resident and evicted ones in proportion; its tables stay."""
     resident = resident_pages(m, r)
     touched = resident + m.region[r].out_pages
     pages = min(pages, touched)
@@ -165,7 +211,20 @@ def unmap(m, r, pages):
     from_memory = max(from_memory, pages - m.region[r].out_pages)
     free_resident(m, r, from_memory)
     forget_evicted(m, r, pages - from_memory)
+
+
+@jit
+def unmap(m, r, pages):
+    """munmap of `pages` touched pages of region r, and of its tables."""
+    forget_pages(m, r, pages)
     trim_tables(m, r)
+
+
+@jit
+def keeps_tables(m, r):
+    """Whether region r gives pages back and keeps the tables: MADV_DONTNEED frees none before 6.14, and from then on
+    the leaf tables that it empties (mm/pt_reclaim.c: try_to_free_pte) [K-dontneed]."""
+    return m.region_seldom[r].released_by == n.RELEASED_BY_MADV_DONTNEED and m.dontneed_frees_tables == n.OFF
 
 
 @jit
@@ -182,7 +241,7 @@ def trim_tables(m, r):
     if have > need:
         free_leaf(m, r, have - need)
         have = need
-    need_upper = upper_tables_needed(have)
+    need_upper = upper_tables_needed(spans_needed(m, r, touched) if mapped_whole(m, r) else have)
     if upper > need_upper:
         free_upper(m, r, upper - need_upper)
 

@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 
 from tiergym.sim import demand
 from tiergym.sim import names as n
-from tiergym.sim.units import LEAF_SPAN_PAGES, PAGES_PER_MIB
+from tiergym.sim.regions import folio_pages, in_folios
+from tiergym.sim.units import LEAF_SPAN_PAGES, PAGEBLOCK_PAGES, PAGES_PER_MIB
 from tiergym.sim.watermarks import PCPTYPES, init_per_zone_wmark_min
 
 LONG = 1_000_000_000  # ticks
-RCU_CACHED_PAGES_PER_CPU = 5
-"""What kvfree_rcu() keeps ready (kernel/rcu/tree.c: rcu_min_cached_objs): in recordings of two CPUs the first run of
-kswapd that scans frees ten pages, the others none."""
 UPPER_TABLES_AT_START = 2
 LEAST_DENSITY = 1 / LEAF_SPAN_PAGES
 
@@ -105,6 +103,9 @@ def install(record: Any, state: State) -> None:
     memmap = record["used_pages"][n.MEMMAP].copy()
     record["used_pages"][:] = 0
     record["used_pages"][n.MEMMAP] = memmap
+    # Not recorded: what the kernel has left of its last pageblock. As boot and the blocks' own struct pages leave it.
+    fast_memmap = int(memmap[: n.FIRST_SLOW_ZONE].sum())
+    record["kernel_block_free"] = (PAGEBLOCK_PAGES // 2 - fast_memmap) % PAGEBLOCK_PAGES
     room = _Room(record, state, memmap)
     for node in range(n.N_TIERS):
         for region, cls, where, pages in state.data:
@@ -133,7 +134,6 @@ def _fill_lists(record: Any, state: State) -> None:
         # Every CPU holds its part, per migrate type; a workload uses one CPU's lists at a time.
         listed = state.pcp[z] // (int(record["cpus"]) * PCPTYPES)
         record["pcp_idle_pages"][z], record["pcp_kernel_pages"][z] = state.pcp[z] - listed, listed
-    record["pcp_by_type"] = 1
 
 
 def _call_the_rest_kernel(record: Any, left: Sequence[int]) -> None:
@@ -144,7 +144,8 @@ def _call_the_rest_kernel(record: Any, left: Sequence[int]) -> None:
             record["free_pages"][z] += left[z]
         else:
             used[n.KERNEL_OTHER, z] += left[z]
-    cached = min(RCU_CACHED_PAGES_PER_CPU * int(record["cpus"]), int(used[n.KERNEL_OTHER, : n.FIRST_SLOW_ZONE].max()))
+    kept = int(record["rcu_cached_pages_per_cpu"] * record["cpus"])
+    cached = min(kept, int(used[n.KERNEL_OTHER, : n.FIRST_SLOW_ZONE].max()))
     record["rcu_cached_pages"] = cached
     record["boot_kernel_mib"] = (int(used[n.KERNEL_OTHER].sum()) - cached) / PAGES_PER_MIB
 
@@ -154,7 +155,7 @@ def ask(record: Any, asked: Asked) -> None:
     record["dt_s"] = asked.dt_s
     region, heat = record["region"], record["region_seldom"]["access_hz"]
     for r, (pages, hz, density) in enumerate(zip(asked.size_pages, asked.access_hz, asked.density, strict=True)):
-        region["size_pages"][r] = pages
+        region["size_pages"][r] = in_folios(pages, folio_pages(record, r))
         if density is not None:
             region["density"][r] = max(density, LEAST_DENSITY)
         if hz != heat[r]:

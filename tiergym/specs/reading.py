@@ -2,7 +2,8 @@
 
 A scenario names a machine and a workload, or gives them as tables; a table starts from its `base`, without one
 from the fields' defaults. A workload's file may have a base too. Kernel and cost settings come from the fields'
-defaults, then the machine's file, then the scenario. What this module returns refers to no file any more.
+defaults, then the machine's file, then the scenario, and some of the kernel's from a release of Linux
+(`tiergym.specs.kernel`). What this module returns refers to no file any more.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +16,9 @@ from tiergym.paths import envs_dir
 from tiergym.sim import names as n
 from tiergym.sim import parameters as p
 from tiergym.sim.layout import REGION_SIZES
+from tiergym.sim.releases import RELEASE_FIELD
 from tiergym.specs.distributions import parse
+from tiergym.specs.kernel import check_release, settle
 
 Table = dict[str, Any]
 
@@ -30,6 +33,7 @@ def toml_fields(fields: Iterable[p.Field]) -> dict[str, p.Field]:
 
 
 SCALARS = {section: toml_fields(fields) for section, fields in p.SCALAR_SECTIONS}
+SCALARS["kernel"] = {RELEASE_FIELD.name: RELEASE_FIELD, **SCALARS["kernel"]}
 PROCESS, REGION, POOL, EVENT = (toml_fields(fields) for fields in (p.PROCESS, p.REGION, p.POOL, p.EVENT))
 OF_REGION = {name: field for name, field in REGION.items() if name != "process"}
 """A region's fields except its owner, which TOML gives by name."""
@@ -63,23 +67,27 @@ def preset_names(kind: str) -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in (envs_dir() / kind).glob("*.toml")))
 
 
-def complete_sections(document: Table, file: str, folder: Path) -> Table:
+def complete_sections(document: Table, file: str, folder: Path, machine_kernel: Table | None = None) -> Table:
     """The whole scenario, every field with a value, validated field by field.
 
     Sections: "description"; the scalar sections of `parameters.SCALAR_SECTIONS` by TOML name; "processes" and
-    "regions", lists of tables with a "name" and every field; "pools", a table per pool; "events", a list.
-    `file` names the document in errors, `folder` is where its relative paths start. Raises `UserError`.
+    "regions", lists of tables with a "name" and every field; "pools", a table per pool; "events", a list; "origins",
+    where the fields that depend on the release have their values from (`tiergym.specs.kernel`). `file` names the
+    document in errors, `folder` is where its relative paths start; `machine_kernel` is what a machine's file said of
+    [kernel] where the document has the machine without its file. Raises `UserError`.
     """
     _check_keys(document, ("description", "machine", *SETTINGS, "workload", "events"), file, "")
     machine, settings = _machine(document, file, folder)
+    if machine_kernel:
+        settings["kernel"] = machine_kernel
     workload = _workload_of_scenario(document, file, folder)
-    for section in SETTINGS:
-        given = _fields(document.get(section, {}), SCALARS[section], file, section)
-        settings[section] = _complete(settings.get(section, {}) | given, SCALARS[section])
+    given = {section: _fields(document.get(section, {}), SCALARS[section], file, section) for section in SETTINGS}
+    kernel, origins = settle(settings.get("kernel", {}), given["kernel"], file)
+    settings = {section: settings.get(section, {}) | given[section] for section in SETTINGS} | {"kernel": kernel}
     return {
         "description": _description(document, file),
         "machine": _complete(machine, SCALARS["machine"]),
-        **{section: settings[section] for section in SETTINGS},
+        **{section: _complete(settings[section], SCALARS[section]) for section in SETTINGS},
         "workload": _complete(workload["workload"], SCALARS["workload"]),
         "processes": [{"name": name} | _complete(given, PROCESS) for name, given in workload["processes"].items()],
         "regions": [
@@ -88,6 +96,7 @@ def complete_sections(document: Table, file: str, folder: Path) -> Table:
         ],
         "pools": {pool: _complete(workload["pools"].get(pool, {}), POOL) for pool in n.POOLS},
         "events": _events(document.get("events", []), file),
+        "origins": origins,
     }
 
 
@@ -104,6 +113,7 @@ def _machine(document: Table, file: str, folder: Path) -> tuple[Table, Table]:
     _description(base, name)
     fields = _fields(base, SCALARS["machine"], name, "", also=("description", "kernel", "costs"))
     settings = {key: _fields(base.get(key, {}), SCALARS[key], name, key) for key in ("kernel", "costs")}
+    check_release(settings["kernel"], name)
     return fields | own, settings
 
 

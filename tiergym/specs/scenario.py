@@ -16,6 +16,7 @@ from tiergym.sim.units import PAGES_PER_MIB
 from tiergym.specs.assignments import assignments_text
 from tiergym.specs.distributions import highest, parse
 from tiergym.specs.feasibility import check
+from tiergym.specs.kernel import OF_MACHINE, OF_SCENARIO
 from tiergym.specs.reading import SCALARS, Table, complete_sections, preset_names, preset_path, refuse
 from tiergym.specs.table import build_table
 from tiergym.specs.writing import complete_toml
@@ -26,7 +27,8 @@ class Scenario:
     """A validated scenario.
 
     sections: every field's value as TOML spells it, bases resolved: "machine", "kernel", "costs", "episode",
-    "weights", "workload" by name; "processes", "regions" and "events" as lists; "pools" by name.
+    "weights", "workload" by name; "processes", "regions" and "events" as lists; "pools" by name; "origins" of the
+    fields that depend on the release.
     regions: the smallest of `layout.REGION_SIZES` that holds its regions.
     table: float64 (parameters, ROW) in the order of `layout.parameter_names(regions)`.
     counts: how many regions and processes it has.
@@ -57,7 +59,7 @@ def override(scenario: Scenario, changes: Mapping[str, Any], how: str = "overrid
     "workload.workers", "workload.region.weights.mib", "workload.process.main.restart_s",
     "workload.pools.threads.count". `how` stands beside the scenario's name in errors. Raises `UserError`.
     """
-    document = _document(scenario)
+    document, machine_kernel = _document(scenario)
     file = f"{scenario.name}, {how}"
     for name, value in changes.items():
         *parents, last = name.split(".")
@@ -69,7 +71,7 @@ def override(scenario: Scenario, changes: Mapping[str, Any], how: str = "overrid
             if not isinstance(table, dict):
                 raise refuse(file, name, value, f"fields of tables, and {'.'.join(parents[: i + 1])} is none")
         table[last] = value
-    changed = _scenario(document, scenario.name, file, Path())
+    changed = _scenario(document, scenario.name, file, Path(), machine_kernel)
     return replace(changed, changes=scenario.changes | dict(changes))
 
 
@@ -143,15 +145,21 @@ def _path(kind: str, name_or_path: str | Path) -> Path:
     return preset_path(kind, name_or_path, kind, "name", Path())
 
 
-def _document(scenario: Scenario) -> Table:
-    """The scenario in the shape of its file, with nothing left to look up."""
+def _document(scenario: Scenario) -> tuple[Table, Table]:
+    """The scenario in the shape of its file, with nothing left to look up, and what its machine says of [kernel].
+
+    What the release gives is in neither, so that it follows another release.
+    """
     s = deepcopy(scenario.sections)
     workload = s["workload"] | {key: s.pop(key) for key in ("processes", "regions", "pools")}
-    return s | {"workload": workload}
+    origins, kernel = s.pop("origins"), s["kernel"]
+    machine = {name: kernel[name] for name, origin in origins.items() if origin == OF_MACHINE}
+    stated = {name: value for name, value in kernel.items() if origins.get(name, OF_SCENARIO) == OF_SCENARIO}
+    return s | {"workload": workload, "kernel": stated}, machine
 
 
-def _scenario(document: Table, name: str, file: str, folder: Path) -> Scenario:
-    sections = complete_sections(document, file, folder)
+def _scenario(document: Table, name: str, file: str, folder: Path, machine_kernel: Table | None = None) -> Scenario:
+    sections = complete_sections(document, file, folder, machine_kernel)
     check(sections, file)
     count = len(sections["regions"])
     regions = min(size for size in REGION_SIZES if size >= count)

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from tiergym.sim.parameters import Field
+from tiergym.specs.kernel import unstated
 from tiergym.specs.reading import (
     EVENT,
     OF_REGION,
@@ -19,13 +20,15 @@ from tiergym.specs.reading import (
 def complete_toml(sections: Table) -> str:
     """TOML of a scenario's sections.
 
-    Scalars are all written, with their meaning; an entry of a list only where it differs from the fields'
-    defaults, which stand in a comment before the list.
+    Scalars are all written, with their meaning, those that the release gives as comments; an entry of a list only where
+    it differs from the fields' defaults, which stand in a comment before the list.
     """
-    out = [f"description = {value_toml(sections['description'])}"]
+    out, by_release = [f"description = {value_toml(sections['description'])}"], unstated(sections)
     for section in ("machine", *SETTINGS, "workload"):
         out += ["", f"[{section}]"]
-        out += [f"{_assign(key, sections[section][key])}  # {field.doc}" for key, field in SCALARS[section].items()]
+        for key, field in SCALARS[section].items():
+            note = "# " if section == "kernel" and key in by_release else ""
+            out.append(f"{note}{_assign(key, sections[section][key])}  # {field.doc}")
     out += _entries("[[workload.processes]]", sections["processes"], PROCESS)
     out += _entries("[[workload.regions]]", sections["regions"], OF_REGION)
     out += _defaults("[workload.pools.NAME]", POOL)

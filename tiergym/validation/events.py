@@ -14,13 +14,15 @@ from tiergym.validation.recorded_machine import (
     action_modes,
     first_sample,
     sections,
+    there_at_boot,
 )
 from tiergym.validation.replay import CLASSES, Replay
-from tiergym.validation.score import Row, kill_samples, measured_pages
-from tiergym.validation.tasks import details, offline_tests
+from tiergym.validation.requests import is_program
+from tiergym.validation.score import Row, measured_pages
+from tiergym.validation.tasks import details, kill_samples, offline_tests
 
-TOUCHED = ("anon_touched_pages", "kv_touched_pages", "file_touched_pages", "sparse_leaf_tables", "threads")
-"""What counts as touched at a kill."""
+TOUCHED_BY_SCRIPT = ("anon_touched_pages", "kv_touched_pages", "file_touched_pages", "sparse_leaf_tables", "threads")
+"""What counts as touched at a kill, of a lab's script, whose counters keep their last value."""
 TOUCHED_TOLERANCE = 0.10
 DEMOTED_FACTOR = 1.5
 DEMAND_PAGES = 1000
@@ -47,14 +49,15 @@ def _machine_rows(recording: Recording, replay: Replay) -> Iterator[Row]:
     init_per_zone_wmark_min runs at boot and with every block that comes online: without one, marks are boot's.
     """
     start = first_sample(recording)
-    recomputed = sum(start.managed[zone] for zone in (n.SLOW_NORMAL, n.SLOW_MOVABLE)) > 0
+    slow = sum(start.managed[zone] for zone in (n.SLOW_NORMAL, n.SLOW_MOVABLE))
+    recomputed = slow > 0 and not there_at_boot(recording)
     for zone in range(n.N_ZONES):
         if start.managed[zone]:
             marks = " ".join(str(start.marks[zone][mark]) for mark in ("min", "low", "high"))
             simulated = " ".join(str(mark) for mark in replay.marks[zone][1:])
             yield _same(f"marks of {n.ZONES[zone]}: min low high", marks, simulated, required=recomputed)
-    slow = sum(start.managed[zone] for zone in (n.SLOW_NORMAL, n.SLOW_MOVABLE))
-    yield _same("managed pages of node 1", slow, sum(replay.marks[zone][0] for zone in (n.SLOW_NORMAL, n.SLOW_MOVABLE)))
+    ours = sum(replay.marks[zone][0] for zone in (n.SLOW_NORMAL, n.SLOW_MOVABLE))
+    yield _same("managed pages of node 1", slow, ours, required=recomputed or slow == 0)
     listed = [line for line in recording.meta.get("guest_report", []) if line.startswith("memblocks ")]
     if listed:
         yield _same("blocks of node 1 online", len(re.findall(r":online:1:", listed[0])), replay.blocks)
@@ -124,9 +127,16 @@ def _oom_rows(recording: Recording, replay: Replay) -> Iterator[Row]:
         yield _same("request that failed", requests[0], ours.request)
     if constraints:
         yield _same("OOM constraint", constraints[0], ours.constraint)
-    touched = int(sum(float(recording.column(f"w.{name}")[kills[0]]) for name in TOUCHED))
+    touched = _touched(recording, replay, kills[0])
     close = abs(touched - ours.touched) <= TOUCHED_TOLERANCE * touched
     yield Row("touched at the kill", str(touched), str(ours.touched), f"{TOUCHED_TOLERANCE:.0%}", close)
+
+
+def _touched(recording: Recording, replay: Replay, kill: int) -> int:
+    """Pages touched at the first kill. A process tree loses the victim's, so the last sample before it counts."""
+    if is_program(recording):
+        return int(replay.touched[max(kill - 1, 0)])
+    return int(sum(float(recording.column(f"w.{name}")[kill]) for name in TOUCHED_BY_SCRIPT))
 
 
 def _reclaim_rows(recording: Recording, replay: Replay) -> Iterator[Row]:

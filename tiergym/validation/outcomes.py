@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,14 +11,17 @@ from pathlib import Path
 
 from tiergym.errors import UserError
 from tiergym.recordings.format import Recording, list_recordings, read_recording
+from tiergym.recordings.kernel_release import parse_version, spelled
+from tiergym.recordings.machine_totals import from_process_tree
 from tiergym.validation.events import event_rows
+from tiergym.validation.recorded_machine import machine_notes
 from tiergym.validation.replay import Replay, replay
+from tiergym.validation.requests import is_program
 from tiergym.validation.score import (
     CELLS_WITHIN,
     Score,
     base_name,
     cell_errors,
-    failed_score,
     replicate_spread,
 )
 
@@ -32,8 +37,9 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Counts over runs: cells within their tolerance and above the limit, required rows missed, runs that failed."""
+    """Counts over `runs`: cells within their tolerance and above the limit, required rows missed, runs that failed."""
 
+    runs: int
     cells: int
     within: int
     above: int
@@ -62,16 +68,40 @@ def validate(recordings: Iterable[Recording], say: Callable[[str], None] = lambd
     outcomes = []
     for recording in recordings:
         say(recording.name)
-        try:
-            simulated = replay(recording)
-            rows = event_rows(recording, simulated)
-        except UserError as error:
-            outcomes.append(Outcome(recording, None, failed_score(recording.name, str(error))))
-            continue
-        spread = replicate_spread(families[base_name(recording.name)])
-        score = Score(recording.name, cell_errors(recording, simulated), spread, rows)
-        outcomes.append(Outcome(recording, simulated, score))
+        outcomes.append(_judge(recording, families[base_name(recording.name)]))
     return outcomes
+
+
+def _judge(recording: Recording, family: Sequence[Recording]) -> Outcome:
+    """One run, simulated and scored; whatever goes wrong is its failure alone."""
+    version = parse_version(recording.meta["kernel_release"])
+    release = spelled(version) if version else recording.meta["kernel_release"]
+    program = from_process_tree(recording)
+    try:
+        program = is_program(recording)
+        simulated = replay(recording)
+        score = Score(
+            recording.name,
+            cell_errors(recording, simulated),
+            replicate_spread(family),
+            event_rows(recording, simulated),
+            release,
+            program,
+            notes=[*machine_notes(recording), *simulated.notes],
+        )
+    except Exception as error:  # a defect of ours, too, ends this run only
+        return Outcome(recording, None, Score(recording.name, {}, {}, (), release, program, _why(error)))
+    return Outcome(recording, simulated, score)
+
+
+def _why(error: Exception) -> str:
+    """What a failed row says: the message of bad input; of a defect of ours its class and place besides."""
+    if isinstance(error, UserError):
+        return str(error)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    ours = [f for f in traceback.extract_tb(error.__traceback__) if f"{os.sep}tiergym{os.sep}" in f.filename]
+    place = (ours or [frame])[-1]
+    return f"defect: {type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno}, in {place.name})"
 
 
 def summarise(scores: Sequence[Score]) -> Summary:
@@ -81,6 +111,7 @@ def summarise(scores: Sequence[Score]) -> Summary:
     above = sum(score.errors[name][node] > score.limit(name, node) for score, name, node in cells)
     required = [row for score in scores for row in score.rows if row.required]
     return Summary(
+        len(scores),
         len(cells),
         within,
         above,

@@ -14,23 +14,32 @@ from typing import Any
 
 from tiergym.errors import UserError
 from tiergym.recordings.format import Recording
+from tiergym.recordings.kernel_release import Version, is_known, known_release, parse_version, spelled
 from tiergym.sim import names as n
-from tiergym.sim.units import KIB_PER_MIB, LEAST_BLOCK_MIB, PAGES_PER_MIB
+from tiergym.sim.parameters import EPISODE, N_EVENTS
+from tiergym.sim.releases import RELEASES, defaults
+from tiergym.sim.units import KIB_PER_MIB, LEAST_BLOCK_MIB, PAGES_PER_MIB, STRUCT_PAGES_PER_PAGE
+from tiergym.specs.kernel import RELEASE
+from tiergym.validation.recorded_cache import folio_pages
 
 ZONE_OF = {
     (0, "DMA"): n.DMA,
     (0, "DMA32"): n.DMA32,
     (0, "Normal"): n.NORMAL,
+    (1, "DMA"): n.SLOW_NORMAL,
+    (1, "DMA32"): n.SLOW_NORMAL,
     (1, "Normal"): n.SLOW_NORMAL,
     (1, "Movable"): n.SLOW_MOVABLE,
 }
-"""(node, name in /proc/zoneinfo) of the zones that the model has."""
+"""(node, name in /proc/zoneinfo) -> zone of the model. Of node 1 all zones that kernel pages may be in are one: a node
+that is there at boot can lie below 4 GiB."""
 
-MOVABLE_KEEPS_OUT_SINCE = (6, 2)
-"""Recordings of 6.1 give ZONE_MOVABLE its share of min_free_kbytes, those of 6.12 do not; the release between them that
-changed it was not looked up [K-movable-min]."""
 PCP_SCALES_SINCE = (6, 7)
 """First kernel whose per-CPU lists refill by more the more they are used (nr_pcp_alloc) [K-per-cpu-lists]."""
+
+RCU_CACHED_PAGES_PER_CPU = 5
+"""kernel/rcu/tree.c: rcu_min_cached_objs. In recordings of two CPUs the first run of kswapd that scans frees ten pages,
+the others none."""
 
 EMULATED_KSWAPD_PAGES_PER_S = 17000
 """Pages kswapd drops per second under QEMU's software emulation, where a workload touches 25,000 a second. The speed of
@@ -43,6 +52,9 @@ swap."""
 EMULATED_SWAP_IN_US = 1200
 """A thread's wait for a page from there, readahead included: two threads had 6,700 back in 4.0 s, in the same one."""
 
+TICK_S = next(field.default for field in EPISODE if field.name == "dt_s")
+"""A tick before the recorded times begin."""
+
 LEAST_MANAGED = 0.65
 """Below this share of managed pages the size in meta.json is not the size that the kernel works with."""
 
@@ -53,9 +65,9 @@ TIERING_VALUE = {0: "off", 1: "normal", 2: "tiering", 3: "tiering"}
 class Start:
     """Pages in the first sample. Arrays over nodes (0: DRAM, 1: slow): `classes` by name of a class of the model.
 
-    `free` and `pcp` are per zone of the model. `unevictable` pages are on no list that reclaim looks at (mlock);
-    `mapped` counts file pages that some process maps. `generations`: the multi-generational LRU is on; `balancing`:
-    NUMA balancing is.
+    `free` and `pcp` are per zone of the model. `shmem`: of `file`, what only swap can hold (tmpfs). `unevictable` pages
+    are on no list that reclaim looks at (mlock); `mapped` counts file pages that some process maps. `generations`: the
+    multi-generational LRU is on; `balancing`: NUMA balancing is.
     """
 
     managed: Mapping[int, int]
@@ -68,6 +80,7 @@ class Start:
     stacks: tuple[int, int]
     slab_unreclaim: tuple[int, int]
     slab_reclaim: tuple[int, int]
+    shmem: int
     unevictable: int
     mapped: int
     active_anon: int
@@ -75,13 +88,31 @@ class Start:
     balancing: bool
 
 
-def kernel_version(recording: Recording) -> tuple[int, int]:
+def kernel_version(recording: Recording) -> Version:
     """(6, 12) of "6.12.95+deb12-amd64"."""
     release = recording.meta["kernel_release"]
-    match = re.match(r"(\d+)\.(\d+)", release)
-    if match is None:
+    version = parse_version(release)
+    if version is None:
         raise UserError(f"{recording.path}/meta.json: kernel_release is {release!r}; expected as 6.12.95")
-    return int(match[1]), int(match[2])
+    return version
+
+
+def machine_notes(recording: Recording) -> list[str]:
+    """What is said of a machine whose kernel is not known: as which it is read, and which counters it lacks."""
+    version, notes = kernel_version(recording), []
+    if not is_known(version):
+        notes.append(f"Linux {spelled(version)} is not known, it is read as {spelled(known_release(version))}")
+    if recording.absent:
+        notes.append(f"no counter {', '.join(recording.absent)}: what it counts is not judged")
+    return notes
+
+
+def release_of(recording: Recording) -> dict[str, Any]:
+    """The kernel's release as [kernel] says it; of one that the table of releases does not name, its fields."""
+    at = kernel_version(recording)
+    name = f"{at[0]}.{at[1]}"
+    fields = {RELEASE: name} if name in RELEASES else dict(defaults(at))
+    return fields | {"file_folio_pages": folio_pages(recording, at)}
 
 
 def command_line(recording: Recording) -> dict[str, str]:
@@ -116,8 +147,29 @@ def slow_is_lower_tier(recording: Recording) -> bool:
     return bool(tiers) and not any("-" in words[-1] or "," in words[-1] for words in tiers)
 
 
+def memmap_on_node_1(recording: Recording) -> bool:
+    """Whether node 1's struct pages are its own memory, which its zones then do not manage."""
+    if command_line(recording).get("memory_hotplug.memmap_on_memory", "0") in ("1", "Y", "y"):
+        return True
+    present, managed = (
+        sum(_first(recording, f"z1.{zone}.{pages}") for zone in recording.zones(1)) for pages in ("present", "managed")
+    )
+    return present - managed > present // STRUCT_PAGES_PER_PAGE // 2
+
+
+def there_at_boot(recording: Recording) -> bool:
+    """Whether node 1 was there when the kernel booted: then no block came online, and its memmap was set up first."""
+    if recording.meta.get("cxl_attach") == "boot" or {"DMA", "DMA32"}.intersection(recording.zones(1)):
+        return True
+    on_memory = command_line(recording).get("memory_hotplug.memmap_on_memory", "0") in ("1", "Y", "y")
+    return memmap_on_node_1(recording) and not on_memory
+
+
 def zone_mode(recording: Recording) -> str:
-    """Mode of the action `zone`: what memhp_default_state and online_policy make of hot-added memory."""
+    """Mode of the action `zone`: what memhp_default_state and online_policy make of hot-added memory; memory that was
+    there at boot is in the zones that it is in."""
+    if there_at_boot(recording):
+        return "movable" if recording.zones(1) == ("Movable",) else "normal"
     state = str(recording.meta["memhp_default_state"])
     if state == "online_movable":
         return "movable"
@@ -131,8 +183,24 @@ def zone_mode(recording: Recording) -> str:
 
 def action_modes(recording: Recording) -> dict[str, str]:
     """The action in force: an untouched Linux with this command line."""
-    on_memory = command_line(recording).get("memory_hotplug.memmap_on_memory", "0") in ("1", "Y", "y")
-    return {"zone": zone_mode(recording), "memmap": "on_memory" if on_memory else "dram"}
+    return {"zone": zone_mode(recording), "memmap": "on_memory" if memmap_on_node_1(recording) else "dram"}
+
+
+def arrivals(recording: Recording) -> list[dict[str, Any]]:
+    """Events of a scenario: the DIMMs of node 1 behind the first, as they arrive one by one, a tick each.
+
+    Each finds what those before it have brought: where they are ZONE_NORMAL, its memmap can be theirs.
+    """
+    dimms = int(recording.meta.get("cxl_dimms") or 1)
+    blocks = int(float(recording.meta["cxl_mib"]) / LEAST_BLOCK_MIB)
+    later = min(max(dimms - 1, 0), N_EVENTS)
+    if there_at_boot(recording) or blocks < dimms or later == 0:
+        return []
+    each = blocks // dimms
+    sizes = [each] * (later - 1) + [each * (dimms - later)]
+    return [
+        {"kind": "hot_add", "at_s": i * TICK_S, "mib": size * LEAST_BLOCK_MIB} for i, size in enumerate(sizes, start=1)
+    ]
 
 
 def swap_mib(recording: Recording) -> float:
@@ -141,7 +209,10 @@ def swap_mib(recording: Recording) -> float:
 
 
 def sections(recording: Recording) -> dict[str, Any]:
-    """`machine` and `kernel` of a scenario in TOML's names. Raises `UserError` for a machine that the model lacks."""
+    """`machine`, `kernel`, `costs` and `events` of a scenario in TOML's names.
+
+    Raises `UserError` for a machine that the model lacks.
+    """
     start = first_sample(recording)
     fast = sum(start.managed[zone] for zone in range(n.FIRST_SLOW_ZONE))
     settings, command = switches(recording), command_line(recording)
@@ -159,10 +230,12 @@ def sections(recording: Recording) -> dict[str, Any]:
         "boot_kernel_mib": 0,
         "cpus": int(recording.meta["smp"]),
     }
-    kernel = {
-        "movable_shares_min": "on" if kernel_version(recording) < MOVABLE_KEEPS_OUT_SINCE else "off",
+    kernel: dict[str, Any] = release_of(recording) | {
         "pcp_batch_pages": 0,
         "pcp_scale": 5 if kernel_version(recording) >= PCP_SCALES_SINCE else 0,
+        "pcp_by_type": "on",
+        "slab_steal_wakes": "off",
+        "rcu_cached_pages_per_cpu": RCU_CACHED_PAGES_PER_CPU,
         "thp": "off" if settings.get("thp", "never") == "never" else "on",
         "demotion": "on" if settings.get("demotion") in ("true", "1") else "off",
         "numa_balancing": TIERING_VALUE.get(int(settings.get("numa_balancing", "0")), "off"),
@@ -179,7 +252,7 @@ def sections(recording: Recording) -> dict[str, Any]:
         kernel["swap_out_us"] = EMULATED_SWAP_OUT_US
         kernel["swap_latency_us"] = EMULATED_SWAP_IN_US
         kernel["demote_wait_us"] = EMULATED_DEMOTE_US
-    return {"machine": machine, "kernel": kernel, "costs": costs}
+    return {"machine": machine, "kernel": kernel, "costs": costs, "events": arrivals(recording)}
 
 
 def first_sample(recording: Recording) -> Start:
@@ -191,12 +264,12 @@ def first_sample(recording: Recording) -> Start:
             zone = ZONE_OF.get((node, name))
             if zone is None:
                 raise UserError(f"{recording.path}: zone {name} of node {node} is not in the model (it has 0 and 1)")
-            managed[zone] = _first(recording, f"z{node}.{name}.managed")
-            free[zone] = _first(recording, f"z{node}.{name}.free")
-            pcp[zone] = _first(recording, f"z{node}.{name}.pcp_count")
-            marks[zone] = {mark: _first(recording, f"z{node}.{name}.{mark}") for mark in ("min", "low", "high")}
-            if f"z{node}.{name}.promo" in recording.columns:
-                marks[zone]["promo"] = _first(recording, f"z{node}.{name}.promo")
+            managed[zone] += _first(recording, f"z{node}.{name}.managed")
+            free[zone] += _first(recording, f"z{node}.{name}.free")
+            pcp[zone] += _first(recording, f"z{node}.{name}.pcp_count")
+            for mark in ("min", "low", "high", "promo"):
+                if f"z{node}.{name}.{mark}" in recording.columns:
+                    marks[zone][mark] = marks[zone].get(mark, 0) + _first(recording, f"z{node}.{name}.{mark}")
 
     def nodes(counter: str, scale: float = 1.0) -> tuple[int, int]:
         low, high = (int(_first(recording, f"n{node}.{counter}") * scale) for node in (0, 1))
@@ -213,6 +286,7 @@ def first_sample(recording: Recording) -> Start:
         stacks=nodes("nr_kernel_stack", 0.25),
         slab_unreclaim=nodes("nr_slab_unreclaimable"),
         slab_reclaim=nodes("nr_slab_reclaimable"),
+        shmem=min(sum(nodes("nr_shmem")), sum(nodes("nr_file_pages"))),
         unevictable=nodes("nr_unevictable")[0],
         mapped=sum(nodes("nr_mapped")),
         active_anon=sum(nodes("nr_active_anon")),

@@ -15,15 +15,22 @@ from tiergym.errors import UserError
 from tiergym.recordings.format import Recording
 from tiergym.sim import demand
 from tiergym.sim import names as n
-from tiergym.sim import parameters as p
 from tiergym.sim.layout import REGION_SIZES
 from tiergym.sim.replaying import Asked, State, ask, begin, install, start_khugepaged
 from tiergym.sim.units import PAGE_BYTES
 from tiergym.specs import Scenario
 from tiergym.specs.reading import complete_sections
 from tiergym.specs.table import build_table
-from tiergym.validation.recorded_machine import Start, action_modes, first_sample, sections, thp_came_late
-from tiergym.validation.requests import SLEEPING_TEXT, SYSTEM, Requests, between_samples, read_requests
+from tiergym.validation.recorded_machine import (
+    Start,
+    action_modes,
+    arrivals,
+    first_sample,
+    sections,
+    thp_came_late,
+)
+from tiergym.validation.request_series import SLEEPING_TEXT, SYSTEM, Requests, between_samples
+from tiergym.validation.requests import read_requests
 
 CLASSES = ("page_tables", "kernel_stacks", "slab_unreclaim", "slab_reclaim", "anon", "file")
 """Classes that are scored, as the kernel counts them per node."""
@@ -57,7 +64,8 @@ class Replay:
 
     pages: int64 (samples, classes of `CLASSES`, 2 nodes). free, pcp: int64 (samples, 2). counters: int64
     (samples, N_COUNTERS), since the start. marks: zone -> (managed, min, low, high) after the blocks came online.
-    refill: pages that a per-CPU list of DRAM takes at once.
+    refill: pages that a per-CPU list of DRAM takes at once. touched: what processes that can be killed had asked for,
+    (samples,). notes: what was asked otherwise than recorded.
     """
 
     pages: NDArray[np.int64]
@@ -68,14 +76,14 @@ class Replay:
     blocks: int
     memmap: int
     refill: int
+    touched: NDArray[np.float64]
     kills: list[Kill] = field(default_factory=list)
     offline: dict[str, tuple[int, int]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def scenario_of(recording: Recording, requests: Requests) -> Scenario:
     """The machine and the workload's regions as a scenario; sizes are set at every tick of the replay."""
-    if len(requests.processes) > p.N_PROCESSES:
-        raise UserError(f"{recording.path}: {len(requests.processes)} processes; the model has {p.N_PROCESSES}")
     if len(requests.regions) > max(REGION_SIZES):
         raise UserError(f"{recording.path}: {len(requests.regions)} regions; the model has {max(REGION_SIZES)}")
     always = {"start_s": 0, "grow_s": 0, "hold_s": 1e6, "low_share": 1}
@@ -123,11 +131,12 @@ def replay(recording: Recording) -> Replay:
     record, action = machines.records[0], from_modes(action_modes(recording))[None]
     late = thp_came_late(recording)
     begin(record, bool(record["thp"]) and not late)
-    machines.step(action)  # the blocks come online
+    for _ in range(1 + len(arrivals(recording))):
+        machines.step(action)  # the blocks come online, one DIMM after another
     if late:
         start_khugepaged(record)
     marks = {
-        zone: tuple(int(record[f"{name}_pages"][zone]) for name in ("managed", "min", "low", "high"))
+        zone: (int(record["managed_pages"][zone]), *record["wmark_pages"][: n.WMARK_PROMO, zone].tolist())
         for zone in range(n.N_ZONES)
     }
     install(record, state_of(start, requests))
@@ -141,6 +150,8 @@ def replay(recording: Recording) -> Replay:
         int((record["block_state"] >= n.BLOCK_NORMAL).sum()),
         int(record["used_pages"][n.MEMMAP].sum() + record["block_memmap"].sum()),
         int(record["pcp_refill_pages"][: n.FIRST_SLOW_ZONE].max()),
+        recorded.touched(),
+        notes=recorded.notes,
     )
     _note(out, 0, record, np.zeros(n.N_COUNTERS, np.int64))
     for step in range(1, len(requests.t_s)):
@@ -178,14 +189,16 @@ def state_of(start: Start, requests: Requests) -> State:
 
 
 def _regions_at_start(requests: Requests, start: Start, node: int) -> list[tuple[int, int, int]]:
-    """(region, class, pages) of what the first sample holds on a node; locked and mapped files count as DRAM's."""
+    """(region, class, pages) of what the first sample holds on a node; files fill DRAM in the order of the regions."""
     found, left = [], start.file[node]
+    elsewhere = start.file[n.FAST] if node == n.SLOW else 0
     for r, region in enumerate(requests.regions):
         if region.name == "system":
             found.append((r, n.ANON, start.anon[node]))
-        elif region.process == SYSTEM and region.kind == "shmem":
-            pages = min(int(region.target[0]), left) if node == 0 else 0
-            pages = left if node == 1 and region.name == "tmpfs" else pages
+        elif region.process == SYSTEM and region.kind in ("shmem", "cache"):
+            before = min(int(region.target[0]), elsewhere)
+            elsewhere -= before
+            pages = min(int(region.target[0]) - before, left)
             found.append((r, n.FILE, pages))
             left -= pages
     return found
@@ -200,7 +213,7 @@ def asked_at(record: Any, start: Start, requests: Requests, k: int, others: int)
     names = list(requests.processes)
     sizes, density, hz, sleeping_text = [], [], [], []
     for r, region in enumerate(requests.regions):
-        spared = region.process != SYSTEM and not requests.is_killed(region.process)
+        spared = region.process != SYSTEM and region.process not in requests.killed
         at = others if spared else k
         sizes.append(int(max(region.target[at], region.target[k]) + 0.5))
         density.append(None if region.left is None else region.density * float(region.left[at]))
@@ -276,6 +289,6 @@ def _kill(sample: int, k: int, others: int, before: Any, record: Any, requests: 
     for r, region in enumerate(requests.regions):
         if region.process != SYSTEM:
             had = int(before["region"]["pages"][r].sum() + before["region"]["out_pages"][r])
-            asked = region.target[k] if requests.is_killed(region.process) else max(region.target[[k, others]])
+            asked = region.target[k] if region.process in requests.killed else max(region.target[[k, others]])
             touched += (had + asked) / 2
     return Kill(sample, request, constraint, int(touched))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,15 @@ SHORT = {
     "file": "file",
 }
 CELL_HEADINGS = ("run", *(f"{SHORT[name]} {node}" for name in CLASSES for node in ("fast", "slow")))
+GROUP_HEADINGS = (
+    "group",
+    "runs",
+    "cells within tolerance",
+    "share",
+    "above the limit",
+    "required events met",
+    "failed",
+)
 EVENT_HEADINGS = ("run", "event", "measured", "simulated", "tolerance", "verdict")
 
 
@@ -37,6 +47,23 @@ def summary(counts: Summary) -> str:
         f"replicates (required {CELLS_WITHIN:.0%}), {counts.above} above {CELL_LIMIT:.0%}; "
         f"{counts.rows - counts.missed} of {counts.rows} required events met{failed}"
     )
+
+
+def groups(scores: Sequence[Score]) -> list[tuple[str, Summary]]:
+    """Synthetic runs, real programs, and the releases of Linux: those that there are, each with its counts."""
+    members = [
+        ("synthetic", [score for score in scores if not score.program]),
+        ("real programs", [score for score in scores if score.program]),
+    ]
+    releases = sorted({score.release for score in scores}, key=lambda name: [int(n) for n in re.findall(r"\d+", name)])
+    members += [(f"Linux {name}", [score for score in scores if score.release == name]) for name in releases]
+    return [(name, summarise(some)) for name, some in members if some]
+
+
+def _group_row(name: str, counts: Summary) -> list[str]:
+    share = f"{counts.within / counts.cells:.1%}" if counts.cells else ""
+    within, met = f"{counts.within} of {counts.cells}", f"{counts.rows - counts.missed} of {counts.rows}"
+    return [name, str(counts.runs), within, share, str(counts.above), met, str(counts.failed)]
 
 
 def cell(score: Score, name: str, node: int) -> tuple[str, str]:
@@ -54,7 +81,7 @@ def verdict(row: Row) -> str:
 
 
 def report(scores: Sequence[Score]) -> RenderableType:
-    """Run x class, then every event of every run."""
+    """Run x class, then every event of every run, what was read otherwise than recorded, and the groups."""
     cells = new_table("Error of each class and node, % of its peak", "bold: out of tolerance; red: above the limit")
     for heading in CELL_HEADINGS:
         cells.add_column(heading, justify="left" if heading == "run" else "right", no_wrap=heading == "run")
@@ -66,12 +93,23 @@ def report(scores: Sequence[Score]) -> RenderableType:
         if score.failure:
             events.add_row(escape(score.run), "simulation", "", escape(score.failure), "", "FAILED", style="bold red")
             continue
-        texts = [cell(score, name, node) for name in CLASSES for node in (0, 1)]
+        texts = [_cell(score, name, node) for name in CLASSES for node in (0, 1)]
         cells.add_row(escape(score.run), *(f"[{styles[v]}]{t}[/]" if styles[v] else t for t, v in texts))
         for row in score.rows:
             style = {"met": "", "MISSED": "bold red", "shown": "dim"}[verdict(row)]
             events.add_row(escape(score.run), *map(escape, _texts(row)), verdict(row), style=style)
-    return Group(cells, events, summary(summarise(scores)))
+    table_of_groups = new_table("Groups")
+    for heading in GROUP_HEADINGS:
+        table_of_groups.add_column(heading, justify="left" if heading == "group" else "right")
+    for name, counts in groups(scores):
+        table_of_groups.add_row(*_group_row(name, counts))
+    notes = [f"{escape(score.run)}: {escape(note)}" for score in scores for note in score.notes]
+    return Group(cells, events, *notes, table_of_groups, summary(summarise(scores)))
+
+
+def _cell(score: Score, name: str, node: int) -> tuple[str, str]:
+    """A cell, or a dash where the recording has no counter of the class."""
+    return cell(score, name, node) if name in score.errors else ("-", "")
 
 
 def document(scores: Sequence[Score]) -> dict[str, Any]:
@@ -86,15 +124,28 @@ def document(scores: Sequence[Score]) -> dict[str, Any]:
         "events_required": counts.rows,
         "events_missed": counts.missed,
         "runs_failed": counts.failed,
+        "groups": [
+            {
+                "group": name,
+                "runs": group.runs,
+                "cells": group.cells,
+                "cells_within": group.within,
+                "cells_above_limit": group.above,
+                "events_required": group.rows,
+                "events_missed": group.missed,
+                "runs_failed": group.failed,
+            }
+            for name, group in groups(scores)
+        ],
         "runs": [_run(score) for score in scores],
     }
 
 
 def _run(score: Score) -> dict[str, Any]:
+    of = {"run": score.run, "release": score.release, "program": score.program, "notes": list(score.notes)}
     if score.failure:
-        return {"run": score.run, "failure": score.failure}
-    return {
-        "run": score.run,
+        return of | {"failure": score.failure}
+    return of | {
         "cells": [
             {
                 "class": name,
@@ -154,6 +205,25 @@ EVIDENCE = (
         "Recorded after the last change of the model that recordings led to, and scored once: nothing was changed\n"
         "afterwards, and no run was left out.",
     ),
+    Evidence(
+        "programs",
+        "validation-programs.md",
+        "Recordings of real programs",
+        "llama.cpp, redis, sqlite, memcached and a thread pool, read by their process trees and the machine's totals,\n"
+        "as any program that `tiergym record` watches. What is missed here is what the model does not do yet.",
+    ),
+    Evidence(
+        "releases",
+        "validation-releases.md",
+        "Recordings of newer releases",
+        "The workloads that [shaped the model](validation.md) on Linux 7.2 and 6.18, and some on 6.12 beside them.",
+    ),
+    Evidence(
+        "kinds",
+        "validation-kinds.md",
+        "Recordings of kinds that the model missed",
+        "Kinds of runs on which the model was known to be wrong, in other sizes than those that showed it.",
+    ),
 )
 """What docs/ shows of recordings; `python -m tiergym.validation docs` writes the pages."""
 
@@ -183,15 +253,22 @@ def page(evidence: Evidence, scores: Sequence[Score]) -> str:
     marks = {"": "", "off": " *", "far": " **"}
     cells = []
     for score in scores:
-        texts = [cell(score, name, node) for name in score.errors for node in (0, 1)]
-        if texts:
+        texts = [_cell(score, name, node) for name in CLASSES for node in (0, 1)]
+        if score.errors:
             cells.append([score.run, *(text + marks[verdict] for text, verdict in texts)])
     events = [[score.run, *_texts(row), verdict(row)] for score in scores for row in score.rows]
     events += [[score.run, "simulation", "", score.failure, "", "FAILED"] for score in scores if score.failure]
     head = _HEAD.format(
         title=evidence.title, lead=evidence.lead, folder=evidence.folder, summary=summary(summarise(scores))
     )
-    return f"{head}\n## Cells\n\n{table(CELL_HEADINGS, cells)}\n\n## Events\n\n{table(EVENT_HEADINGS, events)}\n"
+    notes = [f"- {score.run}: {note}" for score in scores for note in score.notes]
+    parts = [
+        head,
+        f"## Groups\n\n{table(GROUP_HEADINGS, [_group_row(*group) for group in groups(scores)])}\n",
+        f"## Cells\n\n{table(CELL_HEADINGS, cells)}\n",
+        f"## Events\n\n{table(EVENT_HEADINGS, events)}\n",
+    ]
+    return "\n".join([*parts, *([("## Notes\n\n" + "\n".join(notes) + "\n")] if notes else [])])
 
 
 def _texts(row: Row) -> tuple[str, str, str, str]:

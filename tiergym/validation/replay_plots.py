@@ -13,7 +13,8 @@ from tiergym import files
 from tiergym.policy.extras import require
 from tiergym.validation.outcomes import Outcome
 from tiergym.validation.replay import CLASSES
-from tiergym.validation.score import kill_samples, measured_pages, scored_samples
+from tiergym.validation.score import measured_pages, scored_samples
+from tiergym.validation.tasks import kill_samples
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

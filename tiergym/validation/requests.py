@@ -1,373 +1,74 @@
-"""What a recorded workload asks of the model at each sample: regions, processes, stacks, slab, blocks on and off.
-
-Made of the requests alone: the `w.*` columns, the phases, and the guest script's mempolicies. What was measured enters
-only as the state in the first sample.
-"""
+"""The requests of any recording: of a lab's script by its commands, of any other program by its process tree."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tiergym.recordings.format import Recording
-from tiergym.sim.demand import STACK_PAGES
-from tiergym.sim.units import LEAF_SPAN_BYTES, LEAF_SPAN_PAGES, PAGE_BYTES, PAGE_KIB, PAGES_PER_MIB
-from tiergym.validation.recorded_machine import Start, first_sample
-from tiergym.validation.task_progress import alive, given_back_share, task_progress
-from tiergym.validation.tasks import Task, details, offline_tests, read_tasks
-
-Series = NDArray[np.float64]
-SYSTEM = "system"
-SLEEPING_TEXT = "tmpfs_mapped"
-"""Region of the text that programs map which do not run."""
-
-# A small process beside what it touches, as /proc/<pid>/status shows it for a static program: page tables of its text,
-# data, stack and kernel-shared top level; anonymous pages of an exec'd image, and those of a forked child.
-IMAGE_TABLES = 9  # beside the top levels, which every region counts for itself
-FORKED_TABLES = 11
-SHELL_SHARE = 0.5  # of an image: what a forked shell writes to it has for itself
-IMAGE_PAGES = 15
-FORKED_PAGES = 5
-HEAP_PAGES_PER_S = 1.0  # stack and heap of a process that runs (estimate)
-PROCESS_SLAB_BYTES = 8192  # mm_struct, files_struct, sighand, signal, about twenty vm_area_structs
-SHMEM_FILE_SLAB_BYTES = 880  # shmem_inode_cache, which is not reclaimable (mm/shmem.c), with its security blob
-DENTRY_BYTES = 195  # 192, 21 to a page
-NEGATIVE_DENTRY_BYTES = 256  # with a name of its own (kmalloc-rcl-64), as names longer than 40 bytes have
-DISK_FILE_SLAB_BYTES = 1320
-MOUNT_SLAB_UNRECLAIM_BYTES = 22 * PAGE_BYTES  # an ext4 mount: superblock, journal, group descriptors
-MOUNT_SLAB_RECLAIM_BYTES = 18 * PAGE_BYTES
-MOUNT_CACHE_PAGES = 100
-DISK_FILES_PER_CACHE_PAGE = 16  # inodes of 256 bytes in the inode table
-TEST_PROCESSES = 4
-TEST_SYSFS_BYTES = 8 * PAGE_BYTES  # dentries and inodes of the files under /sys/devices/system/memory
-RUNNING_TEXT_PAGES = 40  # text of the sampler and its shell, which stays however long reclaim goes on (recordings)
-STACKS_PER_TABLE = 64  # user stacks of 32 KiB
-POLICIES = {("bind", 0): "bind_fast", ("bind", 1): "bind_slow", ("pref", 1): "prefer_slow"}
+from tiergym.recordings.machine_totals import from_process_tree
+from tiergym.sim.layout import REGION_SIZES
+from tiergym.sim.parameters import N_PROCESSES
+from tiergym.validation.program_requests import program_requests
+from tiergym.validation.request_series import SYSTEM, RegionRequest, Requests
+from tiergym.validation.script_requests import script_requests
+from tiergym.validation.tasks import read_tasks
 
 
-@dataclass(slots=True)
-class RegionRequest:
-    """One region: `target`, pages at each sample; `process` is a name of `Requests.processes`.
-
-    `left`: share not given back yet by the one munmap that ends it, which frees page tables last (free_pgtables).
-    """
-
-    name: str
-    process: str
-    target: Series
-    kind: str = "anon"
-    density: float = 1.0
-    mempolicy: str = "default"
-    mlocked: bool = False
-    access_hz: Series | None = None
-    left: Series | None = None
-
-
-@dataclass(slots=True)
-class Requests:
-    """Everything at the sample times `t_s`.
-
-    `threads` are by process; `slab_*` are bytes beyond threads and cached pages; dentries of a tmpfs are pinned.
-
-    `blocks` lists (sample, what, tag): one block of node 1 is to go "offline", or all are to come "online".
-    """
-
-    t_s: Series
-    tasks: list[Task]
-    processes: dict[str, dict[str, object]]
-    regions: list[RegionRequest]
-    threads: dict[str, Series]
-    slab_unreclaim: Series
-    slab_reclaim: Series
-    slab_pinned: Series
-    blocks: list[tuple[int, str, str]] = field(default_factory=list)
-
-    def is_killed(self, process: str) -> bool:
-        """Whether the recorded OOM killer took a process."""
-        return process != SYSTEM and self.tasks[int(process[1:])].killed
-
-
-def between_samples(requests: Requests, steps: int) -> Requests:
-    """The requests at `steps` times from one sample to the next, in straight lines between them."""
-    samples = np.arange(len(requests.t_s))
-    ticks = np.arange((len(samples) - 1) * steps + 1) / steps
-
-    def finer(series: Series) -> Series:
-        return np.interp(ticks, samples, series)
-
-    return replace(
-        requests,
-        t_s=finer(requests.t_s),
-        regions=[
-            replace(
-                region,
-                target=finer(region.target),
-                access_hz=None if region.access_hz is None else finer(region.access_hz),
-                left=None if region.left is None else finer(region.left),
-            )
-            for region in requests.regions
-        ],
-        threads={name: finer(series) for name, series in requests.threads.items()},
-        slab_unreclaim=finer(requests.slab_unreclaim),
-        slab_reclaim=finer(requests.slab_reclaim),
-        slab_pinned=finer(requests.slab_pinned),
-        blocks=[(sample * steps, what, tag) for sample, what, tag in requests.blocks],
-    )
-
-
-def mempolicy(task: Task) -> str:
-    """The policy that a command's `pol=` and `node=` name."""
-    policy = task.arguments.get("pol", "none")
-    node = int(task.arguments.get("node", "0"))
-    return "interleave" if policy == "ileave" else POLICIES.get((policy, node), "default")
+def is_program(recording: Recording) -> bool:
+    """Whether a run is read by its process tree and totals: its `w.*` are a tree's, or no command of the lab ran."""
+    return from_process_tree(recording) or not read_tasks(recording)
 
 
 def read_requests(recording: Recording) -> Requests:
-    """The requests of a run, resampled at its sample times."""
-    t_s, start = recording.t_s, first_sample(recording)
-    tasks = read_tasks(recording) or _tasks_of_counters(recording)
-    zero = np.zeros(len(t_s))
-    requests = Requests(
-        t_s,
-        tasks,
-        {SYSTEM: {"oom_score_adj": -1000}},
-        _system_regions(t_s, start, tasks),
-        {SYSTEM: zero + sum(start.stacks) // STACK_PAGES},
-        zero.copy(),
-        zero.copy(),
-        zero.copy(),
-    )
-    for i, task in enumerate(tasks):
-        requests.processes[f"p{i}"] = {
-            "oom_score_adj": int(task.arguments.get("adj", "0")),
-            "mempolicy": mempolicy(task) if task.command == "sparse" else "default",
-            "work_share": 0,
-        }
-    for counter in dict.fromkeys(task.counter for task in tasks):
-        group = [i for i, task in enumerate(tasks) if task.counter == counter]
-        column = recording.column(f"w.{counter}").astype(np.float64)
-        sizes = [float(tasks[i].size) for i in group]
-        for i, touched in zip(group, task_progress(t_s, column, [tasks[i] for i in group], sizes), strict=True):
-            _add_task(requests, f"p{i}", tasks[i], touched)
-    _add_second_regions(requests, recording, tasks)
-    _add_processes(requests, tasks)
-    _add_files(requests, recording)
-    _add_offline_tests(requests, recording)
-    requests.blocks = _block_requests(recording)
-    return requests
+    """The requests of a run, resampled at its sample times, in as many processes and regions as the model has."""
+    if is_program(recording):
+        return program_requests(recording)
+    return fold(script_requests(recording, read_tasks(recording)))
 
 
-def _tasks_of_counters(recording: Recording) -> list[Task]:
-    """A recording without phases: one process per counter that moves."""
-    found = []
-    for command, counter in (
-        ("anon", "anon_touched_pages"),
-        ("readfile", "file_touched_pages"),
-        ("sparse", "sparse_leaf_tables"),
-        ("threads", "threads"),
-        ("procs", "procs"),
-    ):
-        column = recording.column(f"w.{counter}")
-        if column.max() > 0:
-            found.append(Task(command, {}, False, 0.0, int(column.max())))
-    return found
+def fold(requests: Requests) -> Requests:
+    """The smallest processes become one where there are more than the model has, and a note says so.
 
-
-def _system_regions(t_s: Series, start: Start, tasks: list[Task]) -> list[RegionRequest]:
-    """What is there in the first sample, and the images of the workload's processes."""
-    zero = np.zeros(len(t_s))
-    anon, files = sum(start.anon), sum(start.file)
-    locked_anon = min(start.unevictable, anon)
-    locked_files = min(start.unevictable - locked_anon, files)
-    mapped_files = max(0, min(start.mapped, files) - locked_files)
-    running = min(RUNNING_TEXT_PAGES, mapped_files)
-    # The classic LRU keeps what is on its active list, and an initramfs is; generations go by age alone.
-    active_files = 0.0 if start.generations or not start.active_anon else 1.0
-    # Pages that NUMA balancing has unmapped for a hint fault have no accessed bit; beside them text looks referenced.
-    text_hz = 1.0 if active_files or start.balancing else 0.0
-    per_table = max(anon, 1) / max(sum(start.tables) - 2, 1)
-    images = process_count(t_s, tasks, shell=SHELL_SHARE) * IMAGE_PAGES
-    heaps = zero.copy()
-    for task in tasks:
-        heaps += np.maximum(t_s - task.start_s, 0.0) * HEAP_PAGES_PER_S * alive(t_s, task)
-    return [
-        RegionRequest(
-            "system", SYSTEM, zero + anon, density=min(per_table / LEAF_SPAN_PAGES, 1.0), mlocked=2 * locked_anon > anon
-        ),
-        RegionRequest(
-            "tmpfs", SYSTEM, zero + files - locked_files - mapped_files, kind="shmem", access_hz=zero + active_files
-        ),
-        # Text and libraries, which an initramfs keeps in a tmpfs: of the programs that run, and of those that sleep.
-        RegionRequest("tmpfs_running", SYSTEM, zero + running, kind="shmem", access_hz=zero + 1.0),
-        RegionRequest(SLEEPING_TEXT, SYSTEM, zero + mapped_files - running, kind="shmem", access_hz=zero + text_hz),
-        RegionRequest("tmpfs_locked", SYSTEM, zero + locked_files, kind="shmem", mlocked=True),
-        RegionRequest(
-            "images", SYSTEM, images, density=IMAGE_PAGES / IMAGE_TABLES / LEAF_SPAN_PAGES, access_hz=zero + 1.0
-        ),
-        RegionRequest("heaps", SYSTEM, heaps, access_hz=zero + 1.0),
-    ]
-
-
-def _add_task(requests: Requests, process: str, task: Task, touched: Series) -> None:
-    """The region, threads or files that a command's own counter counts."""
-    name = f"{task.name}"
-    if task.counter == "file_touched_pages":
-        # Page cache outlives who read it; a mapping's page tables do not.
-        cached = np.maximum.accumulate(touched)
-        requests.regions.append(RegionRequest(f"{name} cache", SYSTEM, cached, kind="cache"))
-        if task.command == "llama":
-            requests.regions.append(RegionRequest(name, process, touched, kind="zero"))
-    elif task.command in ("llama", "anon"):
-        left = given_back_share(requests.t_s, task)
-        requests.regions.append(RegionRequest(name, process, touched, mempolicy=mempolicy(task), left=left))
-    elif task.command == "sparse":
-        kind = "zero" if task.arguments.get("mode", "read") == "read" else "anon"
-        per_table = max(1, LEAF_SPAN_BYTES // int(task.arguments.get("step", LEAF_SPAN_BYTES)))
-        density = per_table / LEAF_SPAN_PAGES
-        requests.regions.append(
-            RegionRequest(name, process, touched, kind=kind, density=density, mempolicy=mempolicy(task))
-        )
-    elif task.command == "threads":
-        requests.threads[process] = touched
-        requests.regions.append(RegionRequest(name, process, touched, density=STACKS_PER_TABLE / LEAF_SPAN_PAGES))
-    elif task.command == "procs":
-        pages = int(task.arguments.get("kb", "64")) // PAGE_KIB + FORKED_PAGES
-        requests.threads[process] = touched
-        requests.slab_unreclaim += touched * PROCESS_SLAB_BYTES
-        requests.regions.append(
-            RegionRequest(name, process, touched * pages, density=min(pages / FORKED_TABLES / LEAF_SPAN_PAGES, 1.0))
-        )
-
-
-def _add_second_regions(requests: Requests, recording: Recording, tasks: list[Task]) -> None:
-    """The KV region of each llama."""
-    llamas = [task for task in tasks if task.command == "llama"]
-    column = recording.column("w.kv_touched_pages").astype(np.float64)
-    if not llamas or not column.any():
-        return
-    sizes = [float(int(task.arguments.get("kv", "64")) * PAGES_PER_MIB) for task in llamas]
-    for task, touched in zip(llamas, task_progress(recording.t_s, column, llamas, sizes), strict=True):
-        requests.regions.append(RegionRequest(f"{task.name} kv", f"p{tasks.index(task)}", touched))
-        _add_heat(requests, recording, task)
-
-
-def _add_heat(requests: Requests, recording: Recording, task: Task) -> None:
-    """References per page and second of a llama's model and KV: every `ratio`-th access to the model, one to KV."""
-    t_s = requests.t_s
-    running = np.gradient(recording.column("w.page_accesses").astype(np.float64), t_s) * alive(t_s, task)
-    ratio = float(task.arguments.get("ratio", "4"))
-    for region in requests.regions:
-        if region.process == f"p{requests.tasks.index(task)}" or region.name == f"{task.name} cache":
-            share = 1 / (ratio + 1) if region.name.endswith(" kv") else ratio / (ratio + 1)
-            region.access_hz = np.where(region.target > 0, running * share / np.maximum(region.target, 1), 0.0)
-
-
-def _add_processes(requests: Requests, tasks: list[Task]) -> None:
-    """Stacks and slab of the processes themselves."""
-    count = process_count(requests.t_s, tasks)
-    requests.threads[SYSTEM] += count
-    requests.slab_unreclaim += count * PROCESS_SLAB_BYTES
-
-
-def _add_offline_tests(requests: Requests, recording: Recording) -> None:
-    """A test of offlining runs programs that read sysfs block by block: processes while it lasts, objects for good."""
-    for _, begin, end in offline_tests(recording):
-        during = (requests.t_s >= begin) & (requests.t_s <= end)
-        requests.threads[SYSTEM] += during * TEST_PROCESSES
-        requests.slab_unreclaim += during * TEST_PROCESSES * PROCESS_SLAB_BYTES
-        requests.slab_pinned += (requests.t_s >= begin) * TEST_SYSFS_BYTES
-
-
-def process_count(t_s: Series, tasks: list[Task], shell: float = 1.0) -> Series:
-    """Processes of the workload beyond those of the first sample.
-
-    A command is two: the one that works and the one that waits for it; behind `&` a shell is a third. The script
-    itself is either within a command or sleeps, and its sleep is a process that the first sample has. A shell
-    behind `&` counts as `shell` of one.
+    The largest decide who is killed and when; what the small ones ask for together stays as it is.
     """
-    count, foreground = np.zeros(len(t_s)), np.zeros(len(t_s), np.bool_)
-    for task in tasks:
-        count += alive(t_s, task) * (2.0 + task.background * shell)
-        foreground |= alive(t_s, task) & (not task.background)
-    return count - foreground
+    names = [name for name in requests.processes if name != SYSTEM]
+    surplus = len(names) - (N_PROCESSES - 1)
+    if surplus <= 0:
+        return requests
+    held = {name: _peak([region for region in requests.regions if region.process == name]) for name in names}
+    small = sorted(names, key=lambda name: held[name])[: surplus + 1]
+    one = small[-1]
+    inside = [replace(region, process=one) for region in requests.regions if region.process in small]
+    regions = [region for region in requests.regions if region.process not in small]
+    if len(inside) + len(regions) > max(REGION_SIZES):
+        inside = _joined(inside)
+    threads = {name: series for name, series in requests.threads.items() if name not in small}
+    threads[one] = sum(
+        (requests.threads[name] for name in small if name in requests.threads), np.zeros(len(requests.t_s))
+    )
+    return replace(
+        requests,
+        processes={name: values for name, values in requests.processes.items() if name not in small[:-1]},
+        regions=[*regions, *inside],
+        threads=threads,
+        killed=frozenset(one if name in small else name for name in requests.killed),
+        notes=[*requests.notes, f"{len(names)} processes, the model has {N_PROCESSES - 1}: the {len(small)} smallest "
+               "are one"],
+    )  # fmt: skip
 
 
-def _add_files(requests: Requests, recording: Recording) -> None:
-    """Inodes and dentries: of tmpfs until they are deleted, of a disk's file system and negative ones until dropped."""
-    t_s = requests.t_s
-    script = str(recording.meta.get("guest_script", ""))
-    tmpfs = tuple(re.findall(r"mount -t tmpfs .*?tmpfs (/\S+)", script))
-    kept, disk_files = np.ones(len(t_s)), np.zeros(len(t_s))
-    for event in recording.events:
-        if event.event == "drop_caches":
-            kept *= t_s < event.t_s
-    for task in requests.tasks:
-        if task.command != "dentry":
-            continue
-        column = recording.column("w.files").astype(np.float64)
-        files = task_progress(t_s, column, [other for other in requests.tasks if other.command == "dentry"],
-                              [float(o.size) for o in requests.tasks if o.command == "dentry"])  # fmt: skip
-        order = [other for other in requests.tasks if other.command == "dentry"].index(task)
-        made = np.maximum.accumulate(files[order])
-        folder = task.arguments.get("dir", "/")
-        made = made * _not_deleted(recording, folder)
-        if folder.startswith(tmpfs) and tmpfs:
-            requests.slab_unreclaim += made * SHMEM_FILE_SLAB_BYTES
-            requests.slab_pinned += made * DENTRY_BYTES
-        else:
-            requests.slab_reclaim += made * DISK_FILE_SLAB_BYTES * kept
-            disk_files += made
-    mounted = _mounted(recording)
-    requests.slab_unreclaim += mounted * MOUNT_SLAB_UNRECLAIM_BYTES
-    requests.slab_pinned += mounted * MOUNT_SLAB_RECLAIM_BYTES
-    if mounted.any():
-        pages = mounted * MOUNT_CACHE_PAGES + disk_files / DISK_FILES_PER_CACHE_PAGE
-        requests.regions.append(
-            RegionRequest("disk metadata", SYSTEM, pages, kind="shmem", access_hz=np.ones(len(t_s)))
-        )
-    requests.slab_reclaim += recording.column("w.neg_lookups") * NEGATIVE_DENTRY_BYTES * kept
-    for region in requests.regions:
-        if region.kind == "cache":
-            region.target = region.target * kept
+def _peak(regions: list[RegionRequest]) -> float:
+    return float(np.sum([region.target for region in regions], axis=0).max()) if regions else 0.0
 
 
-def _mounted(recording: Recording) -> Series:
-    """1 from the time on when a disk is mounted."""
-    times = [event.t_s for event in recording.events if event.event == "mounted"]
-    return (recording.t_s >= min(times, default=np.inf)).astype(np.float64)
-
-
-def _not_deleted(recording: Recording, folder: str) -> Series:
-    """Share of the files in `folder` that an `rm -rf` of the script has left, between the phases around it."""
-    share = np.ones(len(recording.t_s))
-    lines = [line.strip() for line in re.split(r"[\n;]", str(recording.meta.get("guest_script", "")))]
-    for i, line in enumerate(lines):
-        if line != f"rm -rf {folder}":
-            continue
-        marks = [match[1] for before in lines[:i] if (match := re.search(r"gt event 'phase (\w+)'", before))]
-        begin = next((e.t_s for e in recording.events if marks and e.event == f"phase:{marks[-1]}"), None)
-        if begin is None:
-            continue
-        slept, rest = (
-            0.0,
-            [float(m[1]) for after in lines[i + 1 : i + 2] if (m := re.match(r"/gt sleep ([\d.]+)", after))],
-        )
-        slept = sum(rest)
-        end = next((e.t_s for e in recording.events if e.t_s > begin), recording.t_s[-1]) - slept
-        share *= np.clip((end - recording.t_s) / max(end - begin, 0.1), 0.0, 1.0)
-    return share
-
-
-def _block_requests(recording: Recording) -> list[tuple[int, str, str]]:
-    """When a block of node 1 was to go offline (in a test, by tag) or all online again: the first sample after it."""
-    found = []
-    for event in recording.events:
-        if event.event == "offline_block":
-            found.append((event.t_s, "offline", details(event.detail).get("tag", "")))
-        elif event.event == "reonline":
-            found.append((event.t_s, "online", ""))
-    last = len(recording.t_s) - 1
-    return [(min(int(np.searchsorted(recording.t_s, when)), last), what, tag) for when, what, tag in found]
+def _joined(regions: list[RegionRequest]) -> list[RegionRequest]:
+    """Regions that differ in size alone, as one; those that are referenced stay apart."""
+    alike: dict[tuple[object, ...], RegionRequest] = {}
+    for i, region in enumerate(regions):
+        apart = None if region.access_hz is None else i
+        key = (region.process, region.kind, region.density, region.mempolicy, region.mlocked, apart)
+        first = alike.get(key)
+        alike[key] = region if first is None else replace(first, target=first.target + region.target, left=None)
+    return list(alike.values())

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tiergym.recordings.format import Recording
 from tiergym.validation.replay import CLASSES, Replay
-from tiergym.validation.tasks import offline_tests
+from tiergym.validation.tasks import kill_samples, offline_tests
 
 COUNTERS: Mapping[str, tuple[str, float]] = {
     "page_tables": ("nr_page_table_pages", 1.0),
@@ -54,13 +54,20 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One run. `spread` is what replicates of it differ by; `failure` says why it could not be simulated."""
+    """One run of Linux `release` (as "6.12"), of a real `program` or of the lab's commands.
+
+    `spread` is what replicates of it differ by; `failure` says why it could not be simulated, `notes` what was read
+    otherwise than recorded.
+    """
 
     run: str
     errors: Cells
     spread: Cells
     rows: Sequence[Row]
+    release: str
+    program: bool
     failure: str = ""
+    notes: Sequence[str] = ()
 
     def tolerance(self, name: str, node: int) -> float:
         """What a cell may be off: 5 %, or as much as replicates of the run."""
@@ -71,11 +78,6 @@ class Score:
         return max(CELL_LIMIT, self.spread[name][node])
 
 
-def failed_score(run: str, why: str) -> Score:
-    """The score of a run that could not be simulated."""
-    return Score(run, {}, {}, (), why)
-
-
 def measured_pages(recording: Recording) -> NDArray[np.float64]:
     """Pages per sample, class and node, float64 (samples, classes, 2)."""
     out = np.zeros((len(recording.t_s), len(CLASSES), 2))
@@ -84,13 +86,6 @@ def measured_pages(recording: Recording) -> NDArray[np.float64]:
         for node in (0, 1):
             out[:, c, node] = np.nan_to_num(recording.column(f"n{node}.{counter}").astype(np.float64)) * scale
     return out
-
-
-def kill_samples(recording: Recording) -> list[int]:
-    """The first sample that counts each OOM kill."""
-    count = recording.column("vm.oom_kill").astype(np.int64)
-    kills = int(count[-1] - count[0])
-    return [int(np.argmax(count - count[0] > i)) for i in range(kills)]
 
 
 def scored_samples(recording: Recording) -> NDArray[np.bool_]:
@@ -110,11 +105,18 @@ def class_peaks(recording: Recording) -> NDArray[np.float64]:
     return np.maximum(measured_pages(recording).max(axis=(0, 2)), LEAST_PEAK_PAGES)
 
 
+def judged_classes(recording: Recording) -> list[str]:
+    """The classes that the recording has counters of."""
+    absent = {name.partition(".")[2] for name in recording.absent}
+    return [name for name in CLASSES if COUNTERS[name][0] not in absent]
+
+
 def cell_errors(recording: Recording, replay: Replay) -> Cells:
     """Error of every class on both nodes."""
     keep, peaks = scored_samples(recording), class_peaks(recording)
     off = np.abs(replay.pages[keep] - measured_pages(recording)[keep]).mean(axis=0) / peaks[:, None]
-    return {name: (float(off[c, 0]), float(off[c, 1])) for c, name in enumerate(CLASSES)}
+    judged = judged_classes(recording)
+    return {name: (float(off[c, 0]), float(off[c, 1])) for c, name in enumerate(CLASSES) if name in judged}
 
 
 def base_name(run: str) -> str:

@@ -21,11 +21,17 @@ SLOPE_S = 1.0
 
 
 def task_progress(t_s: Series, column: Series, tasks: Sequence[Task], sizes: Sequence[float]) -> list[Series]:
-    """Units touched by each of `tasks` at each sample, from their common counter `column`, both of shape (samples,).
+    """Units that each of `tasks` has at each sample, from their common counter `column`, both of shape (samples,): what
+    `task_totals` says, and given back linearly between the phases `shrink` and `freed`."""
+    totals = task_totals(t_s, column, tasks, sizes)
+    return [total * given_back_share(t_s, task) for total, task in zip(totals, tasks, strict=True)]
+
+
+def task_totals(t_s: Series, column: Series, tasks: Sequence[Task], sizes: Sequence[float]) -> list[Series]:
+    """Units touched by each of `tasks` up to each sample, whatever it has given back.
 
     The counter's growth goes to the first process that has started and is not complete; what it loses, to the first
-    that has begun to give back. Given back: linearly between the phases `shrink` and `freed`. A killed process
-    goes on at its last pace for two seconds.
+    that has begun to give back. A killed process goes on at its last pace for two seconds.
     """
     done = [0.0] * len(tasks)
     returned = [False] * len(tasks)
@@ -52,7 +58,6 @@ def task_progress(t_s: Series, column: Series, tasks: Sequence[Task], sizes: Seq
     for i, task in enumerate(tasks):
         if task.killed and done[i] < sizes[i]:
             _go_on(t_s, out[i], task, sizes[i])
-        out[i] *= given_back_share(t_s, task)
     return out
 
 
@@ -64,6 +69,8 @@ def given_back_share(t_s: Series, task: Task) -> Series:
         return (t_s < end).astype(np.float64)
     if task.shrink_s >= end:
         return (t_s < end).astype(np.float64)
+    if np.isinf(end):  # the recording ended in the middle of it
+        end = max(float(t_s[-1]), task.shrink_s + EARLY_S)
     return np.clip((end - t_s) / (end - task.shrink_s), 0.0, 1.0)
 
 

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from tiergym.recordings.format import Event, Recording
 from tiergym.sim.units import PAGES_PER_MIB
 
@@ -154,3 +156,23 @@ def _end(tasks: Iterable[Task], event: Event, found: Mapping[str, str]) -> None:
     for task in (by_pid or alive)[:1]:
         task.exit_s = event.t_s
         task.killed = found.get("signal") == "9"
+
+
+def block_requests(recording: Recording) -> list[tuple[int, str, str]]:
+    """(sample, what, tag): when a block of node 1 was to go "offline" (in a test, by tag) or all "online" again: the
+    first sample after it."""
+    found = []
+    for event in recording.events:
+        if event.event == "offline_block":
+            found.append((event.t_s, "offline", details(event.detail).get("tag", "")))
+        elif event.event == "reonline":
+            found.append((event.t_s, "online", ""))
+    last = len(recording.t_s) - 1
+    return [(min(int(np.searchsorted(recording.t_s, when)), last), what, tag) for when, what, tag in found]
+
+
+def kill_samples(recording: Recording) -> list[int]:
+    """The first sample that counts each OOM kill."""
+    count = recording.column("vm.oom_kill").astype(np.int64)
+    kills = int(count[-1] - count[0])
+    return [int(np.argmax(count - count[0] > i)) for i in range(kills)]

@@ -1,0 +1,239 @@
+"""Recordings of any program: what is read as its requests, never where the kernel put it."""
+
+import tomllib
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import pytest
+
+from tests.made_recordings import Array, grown, made, program
+from tests.places import EVIDENCE
+from tiergym.recordings.format import Recording, read_recording
+from tiergym.recordings.machine_totals import totals_of
+from tiergym.recordings.workload import workload_toml
+from tiergym.sim.units import LEAF_SPAN_PAGES, PAGES_PER_MIB
+from tiergym.validation.events import event_rows
+from tiergym.validation.recorded_machine import first_sample
+from tiergym.validation.replay import CLASSES, replay
+from tiergym.validation.request_series import RegionRequest, Requests
+from tiergym.validation.requests import is_program, read_requests
+from tiergym.validation.score import measured_pages
+
+PROGRAMS = EVIDENCE / "programs"
+T_S = np.arange(0, 8, 0.25)
+MODEL_MIB = 876
+"""Of the file that the recorded llama.cpp maps."""
+
+
+def ramp(*points: tuple[float, float]) -> Array:
+    """Pages at `T_S`, straight lines between (seconds, pages)."""
+    times, pages = zip(*points, strict=True)
+    return np.interp(T_S, times, pages).round().astype(np.int64)
+
+
+def region(requests: Requests, name: str) -> RegionRequest:
+    (found,) = [region for region in requests.regions if region.name == name]
+    return found
+
+
+def simulated(recording: Recording, name: str) -> Array:
+    """Pages of a class over both nodes at each sample."""
+    return np.asarray(replay(recording).pages[:, CLASSES.index(name)].sum(axis=1))
+
+
+def test_what_processes_give_back_is_given_back(tmp_path: Path):
+    held = ramp((1, 0), (3, 20000), (5, 20000), (6, 4000))
+    recording = program(tmp_path, T_S, anon=held)
+    assert (region(read_requests(recording), "anon").target == held).all()
+    measured = measured_pages(recording)[:, CLASSES.index("anon")].sum(axis=1)
+    assert np.abs(simulated(recording, "anon") - measured).max() <= 4
+
+
+def test_stacks_and_slab_are_those_of_the_threads_that_run(tmp_path: Path):
+    """300 threads more, with 2 slab pages each; the first sample's are there all the time."""
+    threads = ramp((1, 0), (3, 300), (5, 300), (6, 0))
+    recording = program(
+        tmp_path,
+        T_S,
+        n0__nr_kernel_stack=grown("n0.nr_kernel_stack", threads, 16),
+        n0__nr_slab_unreclaimable=grown("n0.nr_slab_unreclaimable", threads * 2),
+    )
+    measured = measured_pages(recording).sum(axis=2)
+    for name in ("kernel_stacks", "slab_unreclaim"):
+        assert np.abs(simulated(recording, name) - measured[:, CLASSES.index(name)]).max() <= 8, name
+
+
+def test_mapped_files_have_page_tables_while_they_are_mapped(tmp_path: Path):
+    """A file of 40 MiB is mapped for two seconds: its tables go with the mapping, its pages stay."""
+    mapped = ramp((1, 0), (3, 10240), (5, 10240), (5.25, 0))
+    recording = program(
+        tmp_path, T_S, mapped=mapped, cached=ramp((5, 0), (5.25, 10240)), tables=-(-mapped // LEAF_SPAN_PAGES)
+    )
+    tables = simulated(recording, "page_tables")
+    assert np.abs(tables - measured_pages(recording)[:, 0].sum(axis=1)).max() <= 3  # upper levels come with the first
+    files = simulated(recording, "file")
+    assert files[-1] - files[0] == 10240
+    kept = region(read_requests(recording), "mapped files")
+    assert kept.access_hz is not None
+    assert kept.target[-1] == 10240 and kept.access_hz[-1] == 0 < kept.access_hz[T_S == 4]
+
+
+def test_dropped_pages_are_asked_for_once_and_deleted_ones_no_more(tmp_path: Path):
+    """8,000 pages are written, 3,000 of them dropped; then all are deleted."""
+    cached = ramp((1, 0), (3, 8000), (4, 5000), (6, 5000), (6.25, 0))
+    stolen = ramp((3, 0), (4, 3000))
+    recording = program(tmp_path, T_S, cached=cached, vm__pgsteal_file=grown("vm.pgsteal_file", stolen))
+    written = region(read_requests(recording), "files").target
+    assert written.max() == written[T_S == 5] == 8000 and written[-1] == 0
+
+
+def test_shared_memory_is_as_large_as_it_is_not_as_one_process_of_it(tmp_path: Path):
+    """Twenty processes touch a twentieth of a segment of 10,000 pages each."""
+    segment = ramp((1, 0), (4, 10000))
+    recording = program(
+        tmp_path,
+        T_S,
+        cached=segment,
+        shmem_touched_pages=segment // 20,
+        n0__nr_shmem=grown("n0.nr_shmem", segment),
+        mi__Shmem=grown("mi.Shmem", segment, 4),
+        mi__Mapped=grown("mi.Mapped", segment + 200, 4),
+        file_rss_pages=np.full(len(T_S), 20 * 200),
+        procs=np.full(len(T_S), 20),
+    )
+    assert region(read_requests(recording), "shmem").target.max() == 10000
+    assert totals_of(recording).mapped.max() <= 200
+    mib = {r["name"].split("-")[0]: r["mib"] for r in tomllib.loads(workload_toml(recording))["regions"]}
+    assert mib["shmem"] == pytest.approx(10000 / PAGES_PER_MIB, rel=0.02)
+
+
+def test_swapped_pages_are_asked_for(tmp_path: Path):
+    """Of 12,000 pages of a process and 5,000 of shared memory, 4,000 and 1,000 are swapped."""
+    anon, out = ramp((1, 0), (3, 12000)), ramp((4, 0), (6, 4000))
+    shmem, shmem_out = ramp((1, 0), (2, 5000)), ramp((4, 0), (6, 1000))
+    swap = np.full(len(T_S), 1 << 20)
+    recording = program(
+        tmp_path,
+        T_S,
+        anon=anon - out,
+        anon_touched_pages=anon,
+        cached=shmem - shmem_out,
+        n0__nr_shmem=grown("n0.nr_shmem", shmem - shmem_out),
+        mi__SwapTotal=swap,
+        mi__SwapFree=swap - 4 * (out + shmem_out),
+        mi__SwapCached=0 * swap,
+    )
+    totals = totals_of(recording)
+    assert (totals.anon - totals.anon[0] == anon).all() and (totals.shmem - totals.shmem[0] == shmem).all()
+
+
+def test_pages_that_processes_share_after_fork_count_once(tmp_path: Path):
+    """Both have all 9,000 pages in their RSS, and the machine has them once."""
+    pages = ramp((1, 0), (3, 9000))
+    recording = program(tmp_path, T_S, anon=pages, anon_touched_pages=pages + ramp((4, 0), (4.25, 9000)))
+    assert (region(read_requests(recording), "anon").target == pages).all()
+
+
+def test_who_else_is_on_the_machine_is_not_the_program(tmp_path: Path):
+    """The rest of the machine grows by 500 pages, and cannot be killed."""
+    pages = ramp((1, 0), (3, 9000))
+    recording = program(tmp_path, T_S, anon=pages + ramp((5, 0), (6, 500)), anon_touched_pages=pages)
+    requests = read_requests(recording)
+    assert region(requests, "anon").target.max() == 9000
+    others = region(requests, "anon of others")
+    assert others.target.max() == 500 and requests.processes[others.process]["oom_score_adj"] == -1000
+
+
+@pytest.fixture
+def killed(tmp_path: Path) -> Recording:
+    """A process that has grown to 55,000 pages is killed at 4 s; another, of 5,000 pages, stays."""
+    anon = ramp((0.5, 0), (1, 5000), (3.75, 60000), (4, 5000))
+    return program(
+        tmp_path,
+        T_S,
+        {"dmesg": ["Out of memory: Killed process 9 (x) total-vm:9kB, anon-rss:220000kB, file-rss:0kB, shmem-rss:0kB"]},
+        anon=anon,
+        vm__oom_kill=grown("vm.oom_kill", T_S >= 4),
+    )
+
+
+def test_touched_at_a_kill_is_what_the_victim_had_before(killed: Recording):
+    requests = read_requests(killed)
+    victim, rest = region(requests, "anon").target, region(requests, "anon of others").target
+    before = int(np.flatnonzero(T_S >= 4)[0]) - 1
+    assert victim[before] == pytest.approx(55000, abs=1) and rest[before] == pytest.approx(5000, abs=1)
+    assert requests.touched()[before] == victim[before] + region(requests, "page tables").target[before]
+    assert requests.killed == {"p0"}
+
+
+def test_a_victim_would_have_gone_on(killed: Recording):
+    """For two seconds, so that a model that kills later can: then the request is what was recorded."""
+    victim = region(read_requests(killed), "anon").target
+    assert victim[T_S == 5.75] > victim[T_S == 4] > victim[T_S == 3.75] > 50000
+    assert victim[T_S == 6.25] < 5000
+
+
+def test_the_node_where_pages_lie_is_never_an_input(tmp_path: Path):
+    """The same totals, split otherwise after the first sample, ask for the same."""
+    one = read_recording(PROGRAMS / "p_redis_fill_on")
+    columns = {name: column.copy() for name, column in one.columns.items()}
+    for name in [name for name in columns if name.startswith("n0.") and f"n1{name[2:]}" in columns]:
+        fast, slow = columns[name], columns[f"n1{name[2:]}"]
+        fast[1:], slow[1:] = slow[1:].copy(), fast[1:].copy()
+    other = Recording(one.path, one.meta, MappingProxyType(columns), one.events)
+    assert (measured_pages(one) != measured_pages(other)).any()
+    first, second = read_requests(one), read_requests(other)
+    for a, b in zip(first.regions, second.regions, strict=True):
+        assert a.name == b.name and (a.target == b.target).all()
+    assert (first.slab_unreclaim == second.slab_unreclaim).all() and (first.slab_pinned == second.slab_pinned).all()
+
+
+@pytest.mark.parametrize("run", ["p_llama_on", "p_llama_mov", "p_llama_dem_mov", "p72_llama_ra128_mov"])
+def test_one_file_is_one_file(run: str):
+    """Read once or twice, dropped, demoted or read back on another node: a model of 876 MiB, and libraries."""
+    recording = read_recording(PROGRAMS / run)
+    totals = totals_of(recording)
+    assert MODEL_MIB < (totals.files - totals.files[0]).max() / PAGES_PER_MIB < MODEL_MIB * 1.07
+    mib = {"mapped": 0.0, "cache": 0.0}
+    for made_region in tomllib.loads(workload_toml(recording))["regions"]:
+        kind = made_region["name"].split("-")[0]
+        mib[kind] = mib.get(kind, 0.0) + made_region["mib"]
+    assert MODEL_MIB < mib["mapped"] < MODEL_MIB * 1.05 and mib["mapped"] + mib["cache"] < MODEL_MIB * 1.15
+
+
+def test_a_recorded_kill_is_simulated_with_what_was_touched():
+    recording = read_recording(PROGRAMS / "p_redis_fill_mov")
+    rows = {row.name: row for row in event_rows(recording, replay(recording))}
+    assert rows["OOM kill"].ok and rows["touched at the kill"].ok
+    assert 90_000 < int(rows["touched at the kill"].measured) < 100_000
+
+
+def test_a_run_without_phases_is_a_program_whoever_reports_it(tmp_path: Path):
+    """`w.*` without a process tree and without commands of the lab."""
+    pages = ramp((1, 0), (3, 9000))
+    recording = made(
+        tmp_path,
+        {"t_s": T_S, "anon_touched_pages": pages, "n0.nr_anon_pages": grown("n0.nr_anon_pages", pages)},
+    )
+    assert is_program(recording)
+    assert region(read_requests(recording), "anon").target.max() == 9000
+
+
+def test_what_the_first_sample_holds_is_installed_whole(tmp_path: Path):
+    """A machine that was in use: 2,000 pages of files on either node, and shared memory that only swap can hold."""
+    two = np.full(len(T_S), 2000)
+    recording = program(
+        tmp_path,
+        T_S,
+        cached=two,
+        n1__nr_file_pages=two,
+        n1__nr_anon_pages=two // 2,
+        n0__nr_shmem=two // 4,
+        z1__Normal__free=grown("z1.Normal.free", -2 * two),
+    )
+    start, pages = first_sample(recording), replay(recording).pages[0]
+    assert tuple(pages[CLASSES.index("file")]) == start.file and start.file[1] == 2000
+    assert tuple(pages[CLASSES.index("anon")]) == start.anon
+    kinds = {region.kind for region in read_requests(recording).regions if region.target[0] > 0}
+    assert kinds == {"anon", "shmem", "cache"}

@@ -1,0 +1,180 @@
+"""What a recorded program asks for, whatever it is: its process tree's `w.*` columns and the machine's totals.
+
+Totals over all nodes are requests wherever reclaim cannot change them: who touches a page, forks, starts a thread or
+maps a file asks for it, on whichever node it lands. Of what reclaim takes, counters say how much was asked for. Where
+anything was put is never looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tiergym.recordings.format import Recording
+from tiergym.recordings.heat import HeatClass, heat_of
+from tiergym.recordings.machine_totals import Totals, totals_of
+from tiergym.recordings.request_curves import requests_of
+from tiergym.sim import demand
+from tiergym.sim.units import LEAF_SPAN_PAGES, PAGE_BYTES, PAGE_KIB
+from tiergym.validation.recorded_machine import first_sample
+from tiergym.validation.request_series import (
+    FILES_AT_START,
+    SYSTEM,
+    RegionRequest,
+    Requests,
+    Series,
+    start_regions,
+)
+from tiergym.validation.script_requests import NEGATIVE_DENTRY_BYTES
+from tiergym.validation.task_progress import AFTER_KILL_S, SLOPE_S
+from tiergym.validation.tasks import Task, block_requests, kill_samples
+
+PROGRAM = "p0"
+UNUSED = ("page tables", "files")
+"""Regions that nobody references again: tables are no pages, and a file that was read or written is not read again by
+itself."""
+
+
+def program_requests(recording: Recording) -> Requests:
+    """The requests of a run of any program, at its sample times: growth beyond the first sample.
+
+    One process holds what the tree has touched; where the kernel killed one, what that one had. Memory that processes
+    hold is as warm as the recording says, else as warm as a scenario's regions are by default.
+    """
+    t_s, start, totals = recording.t_s, first_sample(recording), totals_of(recording)
+    kills = kill_samples(recording)
+    anon, others = _anonymous(recording, totals, kills)
+    regions = start_regions(t_s, start)
+    regions[0].target = regions[0].target + np.minimum(others, 0.0)
+    others = np.maximum(others, 0.0)
+    mapped, unmapped = _files(totals, regions)
+    tables = _tables(totals, anon, others)
+    heat = heat_of(recording, requests_of(recording)).classes
+    for region in (
+        RegionRequest("anon", PROGRAM, anon),
+        RegionRequest("anon of others", SYSTEM, others),
+        RegionRequest("page tables", PROGRAM, tables, kind="zero", density=1 / LEAF_SPAN_PAGES),
+        RegionRequest("shmem", SYSTEM, _growth(totals.shmem), kind="shmem"),
+        mapped,
+        unmapped,
+    ):
+        regions += [region] if region.name in UNUSED else _by_heat(region, heat)
+    threads = totals.threads
+    unreclaim = (totals.slab_unreclaim - totals.slab_unreclaim[0]) * PAGE_BYTES
+    requests = Requests(
+        t_s,
+        [Task("program", {}, False, 0.0, 0, exit_s=float(t_s[k]), killed=True) for k in kills[:1]],
+        {SYSTEM: {"oom_score_adj": -1000}, PROGRAM: {"work_share": 0}},
+        regions,
+        {SYSTEM: threads},
+        unreclaim - (threads - threads[0]) * demand.THREAD_SLAB_BYTES,
+        *_reclaimable_slab(recording, totals),
+        block_requests(recording),
+        killed=frozenset([PROGRAM] if kills else []),
+    )
+    if kills:
+        for region in regions:
+            if region.process == PROGRAM:
+                region.target = _gone_on(t_s, region.target, kills[0])
+    return requests
+
+
+def _growth(series: Series) -> Series:
+    """What was added since the first sample."""
+    return np.maximum(series - series[0], 0.0)
+
+
+def _anonymous(recording: Recording, totals: Totals, kills: list[int]) -> tuple[Series, Series]:
+    """Anonymous pages of the program's processes, and of the rest of the machine beyond the first sample (negative:
+    below it).
+
+    A sum over processes counts pages that they share after fork several times, so the machine's own growth bounds it.
+    """
+    touched = np.zeros(len(recording.t_s))
+    for name in ("anon_touched_pages", "kv_touched_pages"):
+        touched += np.nan_to_num(recording.column(f"w.{name}").astype(np.float64))
+    grown = totals.anon - totals.anon[0]
+    tree = np.clip(touched - touched[0], 0.0, np.maximum(grown, 0.0))
+    if kills:
+        tree = tree * _share_of_victim(recording, float(tree[max(kills[0] - 1, 0)]))
+    return tree, grown - tree
+
+
+def _share_of_victim(recording: Recording, pages: float) -> float:
+    """Share of the tree's anonymous `pages` that the first process killed had, by the kernel's log; 1 if it is mute."""
+    for line in recording.meta.get("dmesg", []):
+        if match := re.search(r"Killed process \d+ .*anon-rss:(\d+)kB", str(line)):
+            return min(1.0, int(match[1]) / PAGE_KIB / max(pages, 1.0))
+    return 1.0
+
+
+def _tables(totals: Totals, *anon: Series) -> Series:
+    """Leaf tables beyond those that anonymous memory takes in the model when it lies densely."""
+    rest = _growth(totals.tables)
+    for pages in anon:
+        leaf = np.ceil(pages / LEAF_SPAN_PAGES)
+        rest = rest - leaf - _upper(leaf)
+    return np.maximum(rest - _upper(rest), 0.0)
+
+
+def _upper(leaf: Series) -> Series:
+    """Tables above the leaves of one region (tiergym.sim.regions.upper_tables_needed)."""
+    return np.where(leaf > 0, np.ceil(leaf / LEAF_SPAN_PAGES) + 2, 0.0)
+
+
+def _files(totals: Totals, regions: list[RegionRequest]) -> tuple[RegionRequest, RegionRequest]:
+    """Page cache beyond the first sample's: what is or was mapped, in use as far as it is, and what is only read or
+    written. Less than in the first sample: files of then were deleted."""
+    grown = totals.files - totals.files[0]
+    for region in regions:
+        if region.name == FILES_AT_START:
+            region.target = np.maximum(region.target + np.minimum(grown, 0.0), 0.0)
+    grown = np.maximum(grown, 0.0)
+    kept = np.minimum(np.maximum.accumulate(totals.mapped), grown)
+    in_use = np.minimum(totals.mapped / np.maximum(kept, 1.0), 1.0)
+    return (
+        RegionRequest("mapped files", SYSTEM, kept, kind="cache", access_hz=in_use),
+        RegionRequest("files", SYSTEM, grown - kept, kind="cache"),
+    )
+
+
+def _by_heat(region: RegionRequest, classes: Sequence[HeatClass]) -> list[RegionRequest]:
+    """A region that is in use, or the share of it that `access_hz` gives, as one region per class of heat."""
+    used = np.ones(len(region.target)) if region.access_hz is None else region.access_hz
+    return [
+        replace(
+            region,
+            name=f"{region.name} {of.name}".strip(),
+            target=region.target * of.share,
+            access_hz=used * of.access_hz,
+        )
+        for of in classes
+    ]
+
+
+def _reclaimable_slab(recording: Recording, totals: Totals) -> tuple[Series, Series]:
+    """Bytes of slab that shrinkers can free, and that they cannot; nodes of cached pages are the model's own.
+
+    What shrinkers took was asked for, too: slab that leaves while they scan counts on.
+    """
+    slab, scanned = totals.slab_reclaim, np.nan_to_num(recording.column("vm.slabs_scanned").astype(np.float64))
+    change = np.diff(slab, prepend=slab[0])
+    shrunk = np.where(np.diff(scanned, prepend=scanned[0]) > 0, np.minimum(change, 0.0), 0.0)
+    asked = (slab - slab[0] - np.cumsum(shrunk)) * PAGE_BYTES
+    files = np.nan_to_num(recording.column("w.files").astype(np.float64)) * demand.FILE_SLAB_BYTES
+    files += np.nan_to_num(recording.column("w.neg_lookups").astype(np.float64)) * NEGATIVE_DENTRY_BYTES
+    nodes = (totals.files - totals.files[0] + totals.shmem - totals.shmem[0]) * demand.XARRAY_BYTES_PER_PAGE
+    shrinkable = np.clip(files - files[0], 0.0, np.maximum(asked, 0.0))
+    return shrinkable, asked - nodes - shrinkable
+
+
+def _gone_on(t_s: Series, target: Series, kill: int) -> Series:
+    """A request that would have gone on at its last pace, had its process not been killed at sample `kill`."""
+    last = max(kill - 1, 0)
+    first = min(int(np.searchsorted(t_s, t_s[last] - SLOPE_S)), max(last - 1, 0))
+    pace = max(0.0, float((target[last] - target[first]) / max(t_s[last] - t_s[first], 1e-3)))
+    after = (t_s > t_s[last]) & (t_s < t_s[kill] + AFTER_KILL_S)
+    return np.where(after, target[last] + pace * (t_s - t_s[last]), target)
