@@ -42,7 +42,7 @@ MOVABLE = {"zone": "movable"}
 """Modes that online CXL as ZONE_MOVABLE and leave the rest to Linux."""
 PASSING_HOG = {"kind": "anon", "mib": 1000, "access_hz": 0.01, "grow_s": 2, "hold_s": 4, "shrink_s": 0.25}
 """A region that fills DRAM and leaves at 6.25 s."""
-KERNEL_PLACES = tuple(f"place.{name}" for name in n.CLASSES[n.FIRST_KERNEL_CLASS : n.MEMMAP])
+KERNEL_PLACES = n.ACTIONS[: n.N_PLACEMENTS]
 
 
 def everywhere(mode: str) -> dict[str, str]:

@@ -1,9 +1,12 @@
-"""Every constant of `tiergym.sim.names` is spelled like the name that it indexes, and none is left over."""
+"""Every constant of `tiergym.sim.names` is spelled like the name that it indexes, and none is left over; letters of
+the model's loops mean one thing each."""
 
+import ast
 import re
 
 import pytest
 
+from tests.places import ROOT
 from tiergym.env.actions import ENTRIES
 from tiergym.sim import names as n
 
@@ -108,3 +111,23 @@ def test_counters_of_both_tiers_stand_beside_each_other():
     """Compiled code adds the tier to the index of the fast one."""
     fast = [i for i, name in enumerate(n.COUNTERS) if name.endswith("_fast")]
     assert [n.COUNTERS[i + n.SLOW] for i in fast] == [f"{n.COUNTERS[i].removesuffix('_fast')}_slow" for i in fast]
+
+
+@pytest.mark.parametrize(
+    ("letter", "over"),
+    [
+        ("r", r"m\.regions|asked\.touched_\w+"),
+        ("q", r"m\.processes"),
+        ("z", r"\w*ZONE\w*|NORMAL"),
+        ("b", r"m\.blocks"),
+        ("e", r"m\.event_kind"),
+        ("c", r"N_CAUSES"),
+        ("k", r"N_POOLS|rounds"),
+    ],
+)
+def test_a_letter_runs_over_one_thing(letter, over):
+    """As the package's docstring says."""
+    trees = [ast.parse(path.read_text()) for path in sorted((ROOT / "tiergym" / "sim").glob("*.py"))]
+    loops = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.For)]
+    seen = [ast.unparse(loop.iter) for loop in loops if isinstance(loop.target, ast.Name) and loop.target.id == letter]
+    assert seen and all(re.search(over, text) for text in seen)

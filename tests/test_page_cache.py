@@ -5,8 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from tiergym.recordings.page_cache import CacheAsked, CacheCounts, Counter, dropped_files, refaulted_files
-
-TABLE_PAGES = 512
+from tiergym.sim.units import LEAF_SPAN_PAGES
 
 
 def counter(values: Mapping[str, float]) -> Counter:
@@ -35,7 +34,7 @@ def test_refaults_have_had_two_names():
 
 def asked(*samples: tuple[float, ...]) -> list[float]:
     """What is asked for beyond the first sample, of (there, dropped, refaults, mapped, tables) at each."""
-    cache = CacheAsked(TABLE_PAGES)
+    cache = CacheAsked(LEAF_SPAN_PAGES)
     totals = [cache.add(CacheCounts(*sample)) for sample in samples]
     return [round(total - cache.at_start) for total in totals]
 

@@ -12,7 +12,7 @@ from tests.places import EVIDENCE
 from tiergym.recordings.format import Recording, read_recording
 from tiergym.recordings.machine_totals import totals_of
 from tiergym.recordings.workload import workload_toml
-from tiergym.sim.units import PAGES_PER_MIB
+from tiergym.sim.units import LEAF_SPAN_PAGES, PAGES_PER_MIB
 from tiergym.validation.events import event_rows
 from tiergym.validation.recorded_cache import node_bytes_per_page
 from tiergym.validation.recorded_machine import first_sample, sections
@@ -68,7 +68,9 @@ def test_stacks_and_slab_are_those_of_the_threads_that_run(tmp_path: Path):
 def test_mapped_files_have_page_tables_while_they_are_mapped(tmp_path: Path):
     """A file of 40 MiB is mapped for two seconds: its tables go with the mapping, its pages stay."""
     mapped = ramp((1, 0), (3, 10240), (5, 10240), (5.25, 0))
-    recording = program(tmp_path, T_S, mapped=mapped, cached=ramp((5, 0), (5.25, 10240)), tables=-(-mapped // 512))
+    recording = program(
+        tmp_path, T_S, mapped=mapped, cached=ramp((5, 0), (5.25, 10240)), tables=-(-mapped // LEAF_SPAN_PAGES)
+    )
     tables = simulated(recording, "page_tables")
     assert np.abs(tables - measured_pages(recording)[:, 0].sum(axis=1)).max() <= 3  # upper levels come with the first
     files = simulated(recording, "file")

@@ -16,7 +16,7 @@ from tiergym.recordings.format import Event, Recording, read_recording
 from tiergym.sim import names as n
 from tiergym.sim.layout import REGION_SIZES
 from tiergym.sim.parameters import N_PROCESSES
-from tiergym.sim.units import PAGES_PER_MIB
+from tiergym.sim.units import PAGES_PER_MIB, STRUCT_PAGES_PER_PAGE
 from tiergym.validation import replay_page, replay_plots
 from tiergym.validation import requests as requests_module
 from tiergym.validation.outcomes import Outcome, read_all, summarise, validate
@@ -281,7 +281,7 @@ def test_a_node_that_is_there_at_boot_is_simulated() -> None:
     assert there_at_boot(recording) and action_modes(recording) == {"zone": "normal", "memmap": "on_memory"}
     assert first_sample(recording).managed[n.SLOW_NORMAL] == 225702
     done = replay(recording)
-    assert done.memmap == 229376 // 64
+    assert done.memmap == 229376 // STRUCT_PAGES_PER_PAGE
     errors = cell_errors(recording, done)
     assert max(errors["page_tables"]) < 0.05 and max(errors["anon"]) < 0.05
     assert not there_at_boot(read_recording(FITTED / ONE))

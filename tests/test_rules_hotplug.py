@@ -44,7 +44,7 @@ def test_memmap_on_memory_takes_it_from_the_block():
 def test_a_later_range_takes_its_struct_pages_from_its_own_node(regions: list[dict[str, object]]):
     """[K-memmap]: a second range finds the first one online as NORMAL, and asks its own node first."""
     lab = Lab(scenario(regions=regions, events=[add(1024)])).ticks(20)
-    assert lab.on(n.MEMMAP, n.SLOW) == 4096
+    assert lab.on(n.MEMMAP, n.SLOW) == 1024 * PAGES_PER_MIB // STRUCT_PAGES_PER_PAGE
     assert lab.m["memmap_slow_share"] == pytest.approx(0.5, abs=0.02)
     movable = Lab(scenario(regions=regions, events=[add(1024)]), modes=MOVABLE).ticks(20)
     assert movable.on(n.MEMMAP, n.SLOW) == 0

@@ -7,7 +7,8 @@ import pytest
 from tests.builders import Lab, scenario
 from tiergym.sim import names as n
 from tiergym.sim.kswapd import forget_failures, revive_by_frees
-from tiergym.sim.pages import NODE_BOTH, NODE_FAST, take_from_zonelist
+from tiergym.sim.pages import NODE_BOTH, NODE_FAST, SLOTS_PER_TABLE, take_from_zonelist
+from tiergym.sim.units import LEAF_SPAN_PAGES, PAGES_PER_MIB
 
 MOVABLE = {"zone": "movable"}
 CACHE = {"kind": "cache", "mib": 1200, "grow_s": 8, "access_hz": 0}
@@ -86,25 +87,25 @@ def test_tmpfs_anonymous_and_sparse_mappings_keep_their_tables_and_nodes() -> No
         {"kind": "shmem", "mib": 64, "grow_s": 0},
         {"kind": "mapping", "mib": 64, "grow_s": 0},
     ]
-    lab = Lab(scenario(regions=regions, file_folio_pages=512)).ticks(4)
+    lab = Lab(scenario(regions=regions, file_folio_pages=LEAF_SPAN_PAGES)).ticks(4)
     assert [lab.leaf_on(r, n.FAST) for r in range(4)] == [32, 64, 0, 0]
     assert lab.on(n.SLAB_RECLAIM, n.FAST) > 30  # the nodes of 64 MiB of tmpfs
 
 
 def test_large_folios_leave_dram_as_soon_as_none_fits_above_low() -> None:
     """No per-CPU list blurs the mark, nobody is woken, and DRAM keeps what does not make a folio."""
-    lab = Lab(scenario(regions=[CACHE], file_folio_pages=512, pcp_batch_pages=63)).ticks(60)
+    lab = Lab(scenario(regions=[CACHE], file_folio_pages=LEAF_SPAN_PAGES, pcp_batch_pages=63)).ticks(60)
     free, low = lab.free(n.FAST), int(lab.m["wmark_pages"][n.WMARK_LOW, n.NORMAL])
-    assert low <= free < low + 512
-    assert lab.region_on(0, n.FAST) % 512 == 0 == lab.region_on(0, n.SLOW) % 512
+    assert low <= free < low + LEAF_SPAN_PAGES
+    assert lab.region_on(0, n.FAST) % LEAF_SPAN_PAGES == 0 == lab.region_on(0, n.SLOW) % LEAF_SPAN_PAGES
     assert lab.total("kswapd_wakeups_fast") == 0
 
 
 def test_large_folios_are_reclaimed_whole() -> None:
     stacks = {"threads": {"count": 1000, "start_s": 9, "grow_s": 4}}
-    lab = Lab(scenario(regions=[CACHE], pools=stacks, file_folio_pages=512), modes=MOVABLE).ticks(60)
+    lab = Lab(scenario(regions=[CACHE], pools=stacks, file_folio_pages=LEAF_SPAN_PAGES), modes=MOVABLE).ticks(60)
     assert lab.total("file_dropped") > 0
-    assert lab.total("file_dropped") % 512 == 0
+    assert lab.total("file_dropped") % LEAF_SPAN_PAGES == 0
 
 
 # When kswapd gives up [K-hopeless] [K-boosted-runs]
@@ -202,9 +203,9 @@ def test_swapped_pages_take_a_kernel_page_per_512_slots(tables: str) -> None:
     hog, other = {"mib": 600, "grow_s": 1, "access_hz": 0}, {"mib": 700, "start_s": 3, "grow_s": 2, "access_hz": 1}
     fields: dict[str, Any] = {"slow_mib": 0, "swap_mib": 1024, "swap_table_pages": tables}
     lab = Lab(scenario(regions=[hog, other], **fields)).ticks(24)
-    swapped = 1024 * 256 - int(lab.m["swap_free_pages"])
+    swapped = 1024 * PAGES_PER_MIB - int(lab.m["swap_free_pages"])
     assert swapped > 50000
-    wanted = (swapped + 511) // 512 if tables == "on" else 0
+    wanted = -(-swapped // SLOTS_PER_TABLE) if tables == "on" else 0
     assert wanted <= lab.on(n.KERNEL_OTHER, n.FAST) <= wanted + 1
     lab.machines.records["region"]["size_pages"] = 0
     lab.ticks(4)
@@ -254,5 +255,5 @@ def test_weights_that_nobody_wrote_follow_from_bandwidth(fields: dict[str, Any],
     data = {"mib": 400, "grow_s": 1, "mempolicy": "weighted_interleave"}
     lab = Lab(scenario(regions=[data], **({"interleave_fast": 0, "interleave_slow": 0} | fields))).ticks(8)
     assert (lab.m["interleave_fast"], lab.m["interleave_slow"]) == weights
-    share = lab.region_on(0, n.SLOW) / (400 * 256)
+    share = lab.region_on(0, n.SLOW) / (400 * PAGES_PER_MIB)
     assert share == pytest.approx(weights[1] / sum(weights), abs=0.01)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from tiergym.kernel_lab import kernels
 from tiergym.kernel_lab.initramfs import archive, modules
-from tiergym.kernel_lab.runs import BLOCK_MIB, Run, lab_folder
+from tiergym.kernel_lab.runs import Run, lab_folder
+from tiergym.sim.units import LEAST_BLOCK_MIB
 
 CONSOLE, SAMPLES, ROOT = "console.log", "samples.raw", "root.img"
 BUSYBOX = Path("/bin/busybox")
@@ -48,7 +49,7 @@ class Booted:
 
 def guest_scripts(run: Run) -> tuple[str, str]:
     """setup.sh and run.sh: the guest's shell reads both. Setup waits for node 1 and mounts the Debian root first."""
-    blocks = (run.dram_mib + run.cxl_mib) // BLOCK_MIB
+    blocks = (run.dram_mib + run.cxl_mib) // LEAST_BLOCK_MIB
     wait = WAIT_FOR_NODE1.format(blocks=blocks) if run.cxl_mib else ""
     root = "TREE=1\nmountroot\n" if run.programs else ""
     return f"HZ={run.hz}\n{wait}{root}{run.setup}\n", run.script

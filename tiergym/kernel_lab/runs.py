@@ -11,10 +11,10 @@ from tiergym.errors import UserError, suggest
 from tiergym.files import read_toml
 from tiergym.kernel_lab.kernels import RELEASE, SUITES
 from tiergym.paths import experiments_dir
+from tiergym.sim.units import LEAST_BLOCK_MIB
 
 POLICIES = {"online": "on", "online_movable": "mov"}
 """memhp_default_state, and how a run's name ends."""
-BLOCK_MIB = 128
 RUNS, PROGRAMS = "runs.toml", "programs.toml"
 """Workloads of the guest's own program, and real programs in a Debian root, recorded by their process tree."""
 DEFAULT_RUNS = ("a_llama_anon_on", "a_llama_anon_mov", "e_phases_on", "e_phases_mov")
@@ -99,8 +99,8 @@ def _value(file: Path, name: str, key: str, value: Any) -> Any:
 def _check(file: Path, run: Run) -> None:
     for key in ("dram_mib", "cxl_mib"):
         size: int = getattr(run, key)
-        if size % BLOCK_MIB:
-            raise UserError(f"{file}: {run.name}.{key} = {size}; allowed: whole memory blocks of {BLOCK_MIB} MiB")
+        if size % LEAST_BLOCK_MIB:
+            raise UserError(f"{file}: {run.name}.{key} = {size}; allowed: whole memory blocks of {LEAST_BLOCK_MIB} MiB")
     if run.disk_mib and run.swap_mib:
         raise UserError(f"{file}: {run.name}: disk_mib and swap_mib; allowed: one of them, they are both /dev/vda")
     if run.disk_mib and run.programs:

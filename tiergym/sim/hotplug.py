@@ -142,9 +142,9 @@ def movable_inside(m, b, z):
     """User pages in a block: they fill the zone's blocks from the lowest up, beside the kernel pages
     there [F-pinned-blocks]."""
     below = 0
-    for k in range(b):
-        if m.block_state[k] == m.block_state[b]:
-            below += m.block_pages - m.block_memmap[k] - m.block_unmovable[k]
+    for lower in range(b):
+        if m.block_state[lower] == m.block_state[b]:
+            below += m.block_pages - m.block_memmap[lower] - m.block_unmovable[lower]
     usable = m.block_pages - m.block_memmap[b] - m.block_unmovable[b]
     return min(max(movable_used(m, z) - below, 0), usable)
 

@@ -129,7 +129,7 @@ def machine_dtype(regions: int) -> np.dtype:
     (N_EVENTS), blocks (MAX_BLOCKS); records: regions, processes (N_PROCESSES).
     """
     f8, count, wide, u8 = _F8, _COUNT, _WIDE, "<u8"
-    z, t, c = n.N_ZONES, n.N_TIERS, n.N_CLASSES
+    zones, tiers, classes = n.N_ZONES, n.N_TIERS, n.N_CLASSES
     drawn: list[tuple] = [(f.name, f8) for _, fs in p.SCALAR_SECTIONS for f in fs]
     for section, prefix, fs in p.REPEATED_SECTIONS:
         if section not in _RECORDS:
@@ -145,27 +145,27 @@ def machine_dtype(regions: int) -> np.dtype:
         ("unreferenced_regions", count),  # whose pages nobody references (access_hz is 0)
         ("processes", count),
         # zones
-        ("managed_pages", count, (z,)),
-        ("free_pages", count, (z,)),
-        ("pcp_pages", count, (z,)),
+        ("managed_pages", count, (zones,)),
+        ("free_pages", count, (zones,)),
+        ("pcp_pages", count, (zones,)),
         ("kernel_block_free", count),  # free pages in the pageblocks of DRAM's kernel pages
-        ("pcp_idle_pages", count, (z,)),  # of these, on lists of CPUs that allocate nothing
-        ("pcp_kernel_pages", count, (z,)),  # on that list; a user page's request counts them as idle
-        ("pcp_refill_pages", count, (z,)),
+        ("pcp_idle_pages", count, (zones,)),  # of these, on lists of CPUs that allocate nothing
+        ("pcp_kernel_pages", count, (zones,)),  # on that list; a user page's request counts them as idle
+        ("pcp_refill_pages", count, (zones,)),
         ("rcu_cached_pages", count),  # kernel pages of DRAM that the next reclaim gets back
-        ("used_pages", count, (c, z)),
-        ("dirty_pages", f8, (t,)),  # file pages that the disk does not have yet
-        ("wmark_pages", count, (n.N_WMARKS, z)),
-        ("boost_pages", count, (z,)),
-        ("reserve_kernel_pages", count, (z,)),  # lowmem_reserve against GFP_KERNEL requests
-        ("reserve_movable_pages", count, (z,)),  # and against GFP_HIGHUSER_MOVABLE requests
+        ("used_pages", count, (classes, zones)),
+        ("dirty_pages", f8, (tiers,)),  # file pages that the disk does not have yet
+        ("wmark_pages", count, (n.N_WMARKS, zones)),
+        ("boost_pages", count, (zones,)),
+        ("reserve_kernel_pages", count, (zones,)),  # lowmem_reserve against GFP_KERNEL requests
+        ("reserve_movable_pages", count, (zones,)),  # and against GFP_HIGHUSER_MOVABLE requests
         # kernel objects
         ("pool_now", wide, (n.N_POOLS,)),
         ("pool_turnover", f8, (n.N_POOLS,)),
-        ("kernel_want", wide, (c,)),  # pages to allocate this tick, per kernel class
-        ("slab_objects", f8, (n.N_SLAB_POOLS, t)),  # live objects per slab pool and tier
-        ("slab_reference", f8, (n.N_SLAB_POOLS, t)),  # pages when the present slabs were last full
-        ("slab_changed", count, (n.N_SLAB_POOLS, t)),  # whether that number is to be made anew
+        ("kernel_want", wide, (classes,)),  # pages to allocate this tick, per kernel class
+        ("slab_objects", f8, (n.N_SLAB_POOLS, tiers)),  # live objects per slab pool and tier
+        ("slab_reference", f8, (n.N_SLAB_POOLS, tiers)),  # pages when the present slabs were last full
+        ("slab_changed", count, (n.N_SLAB_POOLS, tiers)),  # whether that number is to be made anew
         ("slab_births", f8, (n.N_SLAB_POOLS,)),  # objects wanted in this tick
         ("slab_movable", f8, (n.N_SLAB_POOLS,)),  # pages on the slow tier whose caches can migrate
         ("files_objects", f8),  # shrinkable objects of dentries and inodes that the workload would keep
@@ -175,23 +175,23 @@ def machine_dtype(regions: int) -> np.dtype:
         ("swap_tables", count),  # kernel pages of the slots in use
         ("bound_processes", count),  # whose mempolicy is not the default
         ("swap_nodes", f8),  # objects of the swap cache's xarray that reclaim has allocated
-        ("writeback_pages", count, (z,)),  # in the swap cache until the device has written them
-        ("grant_pages", count, (z,)),  # what the last request got, per zone
+        ("writeback_pages", count, (zones,)),  # in the swap cache until the device has written them
+        ("grant_pages", count, (zones,)),  # what the last request got, per zone
         ("events_done", count),
         ("oom_class", count),  # of the request that last called the OOM killer
         ("oom_nodes", count),  # and the nodes it was allowed (a mask): all of them is CONSTRAINT_NONE
         ("futile_s", f8),  # how long reclaim has been futile, in ticks one after the other
         ("futile_tick", count),  # number of the last of them
         # kswapd
-        ("kswapd_awake", count, (t,)),
-        ("kswapd_class", count, (t,)),  # class whose request woke it
-        ("kswapd_premature", count, (t,)),  # that request was refused free CXL
-        ("kswapd_requests", wide, (t,)),  # allocations that woke it since its last run
-        ("kswapd_failures", count, (t,)),
-        ("kswapd_pages_per_tick", f8, (t,)),  # of its CPU's time
-        ("kswapd_budget", f8, (t,)),  # pages it may still reclaim in this tick
-        ("kswapd_busy", f8, (t,)),  # requests to come while it does what it has been charged for
-        ("requests_per_page", f8, (t,)),  # so many come while it reclaims one page
+        ("kswapd_awake", count, (tiers,)),
+        ("kswapd_class", count, (tiers,)),  # class whose request woke it
+        ("kswapd_premature", count, (tiers,)),  # that request was refused free CXL
+        ("kswapd_requests", wide, (tiers,)),  # allocations that woke it since its last run
+        ("kswapd_failures", count, (tiers,)),
+        ("kswapd_pages_per_tick", f8, (tiers,)),  # of its CPU's time
+        ("kswapd_budget", f8, (tiers,)),  # pages it may still reclaim in this tick
+        ("kswapd_busy", f8, (tiers,)),  # requests to come while it does what it has been charged for
+        ("requests_per_page", f8, (tiers,)),  # so many come while it reclaims one page
         ("reclaim_files_only", count),  # the present reclaim may neither demote nor swap what swap backs
         ("reclaim_scanned", wide),  # pages that the last reclaim looked at
         ("promote_credit", f8),
@@ -199,28 +199,28 @@ def machine_dtype(regions: int) -> np.dtype:
         ("hint_part", f8),  # hint faults likewise
         # overheads, in seconds of one worker
         ("owed_s", f8, (n.N_CAUSES,)),  # charged in this tick, not yet paid
-        ("moved_bytes", f8, (t,)),  # read or written by migration, reclaim and promotion
+        ("moved_bytes", f8, (tiers,)),  # read or written by migration, reclaim and promotion
         ("calm_s", f8),  # seconds since the fast tier was last short
         # what the cost model is solved from: per tier, at full speed
-        ("demand_bytes_per_s", f8, (t,)),
-        ("fixed_bytes_per_s", f8, (t,)),
-        ("inverse_peak", f8, (t,)),  # seconds per byte at peak bandwidth
-        ("write_mix", f8, (t,)),  # 0: reads only, 1: half of the traffic is writes
-        ("stall_weight", f8, (t,)),  # stalled share of time at idle latency
+        ("demand_bytes_per_s", f8, (tiers,)),
+        ("fixed_bytes_per_s", f8, (tiers,)),
+        ("inverse_peak", f8, (tiers,)),  # seconds per byte at peak bandwidth
+        ("write_mix", f8, (tiers,)),  # 0: reads only, 1: half of the traffic is writes
+        ("stall_weight", f8, (tiers,)),  # stalled share of time at idle latency
         ("stall", f8, (n.N_CAUSES,)),  # extra stalled share by cause, against unloaded DRAM
         # this tick's results
         ("throughput", f8),
         ("lost", f8, (n.N_CAUSES,)),
         ("terms", f8, (n.N_TERMS,)),
-        ("utilisation", f8, (t,)),
-        ("latency_ns", f8, (t,)),
-        ("misses_per_s", f8, (t,)),
-        ("walks_per_s", f8, (t,)),
+        ("utilisation", f8, (tiers,)),
+        ("latency_ns", f8, (tiers,)),
+        ("misses_per_s", f8, (tiers,)),
+        ("walks_per_s", f8, (tiers,)),
         ("psi_some", f8),
         ("psi_full", f8),
         ("counters", wide, (n.N_COUNTERS,)),
-        ("premature_by_class", count, (c,)),
-        ("stall_s", f8, (c,)),  # waited in direct reclaim, by the class of the request
+        ("premature_by_class", count, (classes,)),
+        ("stall_s", f8, (classes,)),  # waited in direct reclaim, by the class of the request
         ("action", count, (n.N_ACTIONS,)),
         # blocks of the slow tier
         ("blocks", count),

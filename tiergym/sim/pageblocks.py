@@ -57,7 +57,7 @@ def fill_kernel_blocks(m, pages, cls):
     """
     z = kernel_zone(m)
     m.kernel_block_free -= pages
-    listed = m.pcp_kernel_pages[z] if m.pcp_by_type > 0.5 else 0
+    listed = m.pcp_kernel_pages[z] if m.pcp_by_type == n.ON else 0
     if m.kernel_block_free >= listed:
         return
     blocks = (listed - m.kernel_block_free + PAGEBLOCK_PAGES - 1) // PAGEBLOCK_PAGES
@@ -65,7 +65,7 @@ def fill_kernel_blocks(m, pages, cls):
         m.kernel_block_free += blocks * PAGEBLOCK_PAGES
         return
     m.kernel_block_free = listed
-    boost_watermark(m, z, m.slab_steal_wakes > 0.5 or not is_slab(cls))
+    boost_watermark(m, z, m.slab_steal_wakes == n.ON or not is_slab(cls))
 
 
 @jit

@@ -175,7 +175,7 @@ def walk_zonelist(m, want, level, nodes, slow_first, movable, unit):
     and NORMAL; `slow_first` turns the nodes round. Waking kswapd is not part of the walk. Returns the pages got.
     """
     left = want
-    turned = not movable and m.pcp_by_type > 0.5
+    turned = not movable and m.pcp_by_type == n.ON
     if turned:
         turn_pcp(m)
     for step in range(2):

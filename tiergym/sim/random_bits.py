@@ -57,8 +57,8 @@ def uniform(key, tick, stream):
 @jit
 def bell(key, tick, stream):
     """A float64 of mean 0 and standard deviation 1, bounded by 3.47 (four uniforms, Irwin-Hall)."""
-    b = bits64(key, tick, stream)
-    total = np.float64(b & _MASK16) + np.float64((b >> _R16) & _MASK16)
-    b = b >> _R16 >> _R16
-    total += np.float64(b & _MASK16) + np.float64((b >> _R16) & _MASK16)
+    bits = bits64(key, tick, stream)
+    total = np.float64(bits & _MASK16) + np.float64((bits >> _R16) & _MASK16)
+    bits = bits >> _R16 >> _R16
+    total += np.float64(bits & _MASK16) + np.float64((bits >> _R16) & _MASK16)
     return (total / 65535.0 - 2.0) * 1.7320508075688772

@@ -1,7 +1,7 @@
 """Slab pools: objects fill holes before new pages, and a page returns only when all its objects are gone.
 
-Objects that die at random leave a page empty with probability (1 - q)^n, q being the share that still
-lives of those that once filled it: hence pages = reference * (1 - (1 - q)^n), with objects = reference * n * q.
+Objects that die at random leave a page empty with probability (1 - s)^n, s being the share that still
+lives of those that once filled it: hence pages = reference * (1 - (1 - s)^n), with objects = reference * n * s.
 """
 
 import math
@@ -37,8 +37,8 @@ def occupied_pages(reference, objects, per_page):
     """Slab pages with at least one live object, of `reference` pages that were once full."""
     if reference <= 0.0 or objects <= 0.0:
         return 0
-    q = min(objects / (reference * per_page), 1.0)
-    return int(math.ceil(reference * (1.0 - power(1.0 - q, per_page)) - 1e-9))
+    alive = min(objects / (reference * per_page), 1.0)
+    return int(math.ceil(reference * (1.0 - power(1.0 - alive, per_page)) - 1e-9))
 
 
 @jit
@@ -54,10 +54,10 @@ def remember_occupancy(m, pool, tier):
     if full >= 0.999:
         m.slab_reference[pool, tier] = pages
         return
-    q = full
+    alive = full
     for _ in range(6):
-        q = full * (1.0 - power(1.0 - q, per_page))
-    m.slab_reference[pool, tier] = pages if q <= 1e-9 else max(pages, objects / (per_page * q))
+        alive = full * (1.0 - power(1.0 - alive, per_page))
+    m.slab_reference[pool, tier] = pages if alive <= 1e-9 else max(pages, objects / (per_page * alive))
 
 
 @jit

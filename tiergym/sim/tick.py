@@ -15,9 +15,9 @@ def clear_tick(m):
     """Counters, stalls and moved bytes are per tick."""
     for i in range(n.N_COUNTERS):
         m.counters[i] = 0
-    for c in range(n.N_CLASSES):
-        m.premature_by_class[c] = 0
-        m.stall_s[c] = 0.0
+    for cls in range(n.N_CLASSES):
+        m.premature_by_class[cls] = 0
+        m.stall_s[cls] = 0.0
     for tier in range(n.N_TIERS):
         m.moved_bytes[tier] = 0.0
 

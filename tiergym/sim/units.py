@@ -14,3 +14,5 @@ PAGEBLOCK_PAGES = 512
 """What the buddy allocator groups by migrate type: 2 MiB (pageblock_order)."""
 STRUCT_PAGES_PER_PAGE = PAGE_BYTES // 64
 """Pages whose struct page, 64 bytes each, one page of memmap holds."""
+LEAST_BLOCK_MIB = 128
+"""A memory block of a machine with less than 64 GiB (arch/x86/mm/init_64.c: probe_memory_block_size)."""

@@ -18,7 +18,7 @@ from tiergym.recordings.kernel_release import Version, is_known, known_release, 
 from tiergym.sim import names as n
 from tiergym.sim.parameters import EPISODE, N_EVENTS
 from tiergym.sim.releases import RELEASES, defaults
-from tiergym.sim.units import KIB_PER_MIB, PAGES_PER_MIB, STRUCT_PAGES_PER_PAGE
+from tiergym.sim.units import KIB_PER_MIB, LEAST_BLOCK_MIB, PAGES_PER_MIB, STRUCT_PAGES_PER_PAGE
 from tiergym.specs.kernel import RELEASE
 from tiergym.validation.recorded_cache import folio_pages
 
@@ -33,9 +33,6 @@ ZONE_OF = {
 }
 """(node, name in /proc/zoneinfo) -> zone of the model. Of node 1 all zones that kernel pages may be in are one: a node
 that is there at boot can lie below 4 GiB."""
-
-BLOCK_MIB = 128
-"""Memory block below 64 GiB of RAM (arch/x86/mm/init_64.c: probe_memory_block_size)."""
 
 PCP_SCALES_SINCE = (6, 7)
 """First kernel whose per-CPU lists refill by more the more they are used (nr_pcp_alloc) [K-per-cpu-lists]."""
@@ -205,13 +202,15 @@ def arrivals(recording: Recording) -> list[dict[str, Any]]:
     Each finds what those before it have brought: where they are ZONE_NORMAL, its memmap can be theirs.
     """
     dimms = int(recording.meta.get("cxl_dimms") or 1)
-    blocks = int(float(recording.meta["cxl_mib"]) / BLOCK_MIB)
+    blocks = int(float(recording.meta["cxl_mib"]) / LEAST_BLOCK_MIB)
     later = min(max(dimms - 1, 0), N_EVENTS)
     if there_at_boot(recording) or blocks < dimms or later == 0:
         return []
     each = blocks // dimms
     sizes = [each] * (later - 1) + [each * (dimms - later)]
-    return [{"kind": "hot_add", "at_s": i * TICK_S, "mib": size * BLOCK_MIB} for i, size in enumerate(sizes, start=1)]
+    return [
+        {"kind": "hot_add", "at_s": i * TICK_S, "mib": size * LEAST_BLOCK_MIB} for i, size in enumerate(sizes, start=1)
+    ]
 
 
 def swap_mib(recording: Recording) -> float:
@@ -235,7 +234,7 @@ def sections(recording: Recording) -> dict[str, Any]:
         "dma_mib": start.managed[n.DMA] / PAGES_PER_MIB,
         "dma32_mib": start.managed[n.DMA32] / PAGES_PER_MIB,
         "slow_mib": float(recording.meta["cxl_mib"]),
-        "block_mib": BLOCK_MIB,
+        "block_mib": LEAST_BLOCK_MIB,
         # Half a page more than managed, so that rounding down gives it back.
         "boot_reserved_share": max(0.0, 1 - (fast + 0.5) / (fast_mib * PAGES_PER_MIB)),
         "boot_kernel_mib": 0,
