@@ -179,6 +179,8 @@ def free_resident(m, r, pages):
     for step in range(RELEASE_STEPS):
         z = release_zone(step)
         out = release_pages(step, region.pages[z], want, total, left)
+        if out == 0:
+            continue  # most regions lie in few zones
         leave_swap_cache(m, r, z, out)
         region.pages[z] -= out
         free_class(m, cls, z, out)
