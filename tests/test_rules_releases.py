@@ -7,8 +7,9 @@ import pytest
 from tests.builders import Lab, scenario
 from tiergym.sim import names as n
 from tiergym.sim.kswapd import forget_failures, revive_by_frees
-from tiergym.sim.pages import NODE_BOTH, NODE_FAST, SLOTS_PER_TABLE, take_from_zonelist
+from tiergym.sim.pages import SLOTS_PER_TABLE
 from tiergym.sim.units import LEAF_SPAN_PAGES, PAGES_PER_MIB
+from tiergym.sim.zonelist import NODE_BOTH, NODE_FAST, take_from_zonelist
 
 MOVABLE = {"zone": "movable"}
 CACHE = {"kind": "cache", "mib": 1200, "grow_s": 8, "access_hz": 0}
@@ -27,10 +28,10 @@ def test_requests_pass_over_a_node_whose_kswapd_works(skips: str) -> None:
     m = full(skip_busy_node=skips).m
     m["kswapd_awake"][n.FAST] = 1
     m["grant_pages"][:] = 0
-    assert take_from_zonelist(m, 10, n.WMARK_MIN, NODE_BOTH, False, True, 1) == 10
+    assert take_from_zonelist(m, 10, n.WMARK_MIN, NODE_BOTH, False, True) == 10
     assert m["grant_pages"][n.SLOW_NORMAL] == (10 if skips == "on" else 0)
     m["grant_pages"][:] = 0
-    assert take_from_zonelist(m, 10, n.WMARK_MIN, NODE_FAST, False, True, 1) == 10  # no other node to look on
+    assert take_from_zonelist(m, 10, n.WMARK_MIN, NODE_FAST, False, True) == 10  # no other node to look on
     assert m["grant_pages"][n.NORMAL] == 10
 
 
@@ -39,7 +40,7 @@ def test_where_no_idle_node_has_pages_the_busy_one_serves() -> None:
     m["kswapd_awake"][n.FAST] = 1
     m["grant_pages"][:] = 0
     m["free_pages"][n.SLOW_NORMAL] = 0
-    assert take_from_zonelist(m, 10, n.WMARK_MIN, NODE_BOTH, False, True, 1) == 10
+    assert take_from_zonelist(m, 10, n.WMARK_MIN, NODE_BOTH, False, True) == 10
     assert m["grant_pages"][n.NORMAL] == 10
 
 
@@ -48,7 +49,7 @@ def test_after_a_run_only_what_came_during_it_passes_over() -> None:
     m = full(skip_busy_node="on").m
     m["kswapd_busy"][n.FAST] = 4.0
     m["grant_pages"][:] = 0
-    assert take_from_zonelist(m, 10, n.WMARK_MIN, NODE_BOTH, False, True, 1) == 10
+    assert take_from_zonelist(m, 10, n.WMARK_MIN, NODE_BOTH, False, True) == 10
     assert (m["grant_pages"][n.SLOW_NORMAL], m["grant_pages"][n.NORMAL]) == (4, 6)
     assert m["kswapd_busy"][n.FAST] == 0
 

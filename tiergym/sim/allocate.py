@@ -10,22 +10,11 @@ from tiergym.sim.dirty import dirty_room, note_written
 from tiergym.sim.kswapd import charge_reclaim, forget_failures, kswapd_run, wake_demotion_target, wake_kswapd
 from tiergym.sim.oom import out_of_memory, still_scanning
 from tiergym.sim.pageblocks import fill_kernel_blocks, steal_kernel_blocks
-from tiergym.sim.pages import (
-    NODE_BOTH,
-    NODE_FAST,
-    NODE_SLOW,
-    charge_class,
-    clear_grant,
-    drain_pcp,
-    kernel_zone,
-    on_tier,
-    slow_free_above,
-    take_from_zonelist,
-    tier_of,
-)
+from tiergym.sim.pages import charge_class, drain_pcp, kernel_zone, on_tier, slow_free_above, tier_of
 from tiergym.sim.random_bits import uniform
 from tiergym.sim.reclaim import reclaim_node
 from tiergym.sim.streams import STREAM_THROTTLE, THROTTLE_STREAMS
+from tiergym.sim.zonelist import NODE_BOTH, NODE_FAST, NODE_SLOW, clear_grant, take_folios, take_from_zonelist
 
 CLUSTER_PAGES = 32  # SWAP_CLUSTER_MAX
 ROUNDS = 16  # MAX_RECLAIM_RETRIES
@@ -88,7 +77,7 @@ def request(m, want, cls, nodes, slow_first, movable, direct, may_kill, restrict
     allowed = nodes
     if not movable and m.managed_pages[n.SLOW_NORMAL] == 0:
         nodes &= NODE_FAST  # gfp_zone: nothing above NORMAL, so no kswapd1 and no reclaim of what it could not use
-    left = want - take_from_zonelist(m, want, n.WMARK_LOW, nodes, slow_first, movable, 1)
+    left = want - take_from_zonelist(m, want, n.WMARK_LOW, nodes, slow_first, movable)
     if left == 0:
         return want
     premature = restricted and slow_free_above(m, n.WMARK_LOW) >= left
@@ -97,7 +86,7 @@ def request(m, want, cls, nodes, slow_first, movable, direct, may_kill, restrict
         wake_kswapd(m, n.FAST, cls, premature, left)
     if nodes & NODE_SLOW:
         wake_kswapd(m, n.SLOW, cls, False, left)
-    left -= take_from_zonelist(m, left, n.WMARK_MIN, nodes, slow_first, movable, 1)
+    left -= take_from_zonelist(m, left, n.WMARK_MIN, nodes, slow_first, movable)
     for _ in range(ROUNDS):
         if left == 0:
             return want
@@ -107,7 +96,7 @@ def request(m, want, cls, nodes, slow_first, movable, direct, may_kill, restrict
                 freed += kswapd_run(m, tier)
         if freed == 0:
             break
-        left -= take_from_zonelist(m, left, n.WMARK_MIN, nodes, slow_first, movable, 1)
+        left -= take_from_zonelist(m, left, n.WMARK_MIN, nodes, slow_first, movable)
     if not direct:
         return want - left
     for _ in range(MAX_PROGRESS_ROUNDS):
@@ -117,11 +106,11 @@ def request(m, want, cls, nodes, slow_first, movable, direct, may_kill, restrict
             break  # nothing changes between futile rounds of one tick: sixteen fail as one does
         # While there is progress the retries do not count (should_reclaim_retry).
         drain_pcp(m)
-        left -= take_from_zonelist(m, left, n.WMARK_MIN, nodes, slow_first, movable, 1)
+        left -= take_from_zonelist(m, left, n.WMARK_MIN, nodes, slow_first, movable)
     if left > 0 and may_kill and still_scanning(m, nodes):
         return want - left
     while left > 0 and may_kill and out_of_memory(m, left, cls, allowed):
-        left -= take_from_zonelist(m, left, n.WMARK_MIN, nodes, slow_first, movable, 1)
+        left -= take_from_zonelist(m, left, n.WMARK_MIN, nodes, slow_first, movable)
     return want - left
 
 
@@ -203,14 +192,14 @@ def request_folios(m, want, mempolicy, unit):
 
     Folios of interleaved memory take their turns as pages do.
     """
-    if unit == 1 or mempolicy in (n.MPOL_INTERLEAVE, n.MPOL_WEIGHTED_INTERLEAVE):
+    if mempolicy in (n.MPOL_INTERLEAVE, n.MPOL_WEIGHTED_INTERLEAVE):
         return 0
     nodes = NODE_BOTH
     if mempolicy == n.MPOL_BIND_FAST:
         nodes = NODE_FAST
     elif mempolicy == n.MPOL_BIND_SLOW:
         nodes = NODE_SLOW
-    return take_from_zonelist(m, want // unit * unit, n.WMARK_LOW, nodes, mempolicy == n.MPOL_PREFER_SLOW, True, unit)
+    return take_folios(m, want // unit * unit, nodes, mempolicy == n.MPOL_PREFER_SLOW, unit)
 
 
 @jit
@@ -220,7 +209,7 @@ def allocate_user(m, cls, want, mempolicy, unit):
     clear_grant(m)
     if want <= 0:
         return 0
-    got = request_folios(m, want, mempolicy, unit)
+    got = request_folios(m, want, mempolicy, unit) if unit > 1 else 0
     got += request_by_policy(m, want - got, cls, mempolicy, True, False)
     hand_out(m, cls)
     if mempolicy == n.MPOL_DEFAULT:
@@ -241,8 +230,9 @@ def allocate_written(m, cls, want, mempolicy, written_share, unit):
     got = 0
     if mempolicy == n.MPOL_DEFAULT:
         beyond = written - min(written, dirty_room(m, n.FAST))
-        got = take_from_zonelist(m, min(beyond, dirty_room(m, n.SLOW)), n.WMARK_LOW, NODE_SLOW, True, True, 1)
-    got += request_folios(m, want - got, mempolicy, unit)
+        got = take_from_zonelist(m, min(beyond, dirty_room(m, n.SLOW)), n.WMARK_LOW, NODE_SLOW, True, True)
+    if unit > 1:
+        got += request_folios(m, want - got, mempolicy, unit)
     got += request_by_policy(m, want - got, cls, mempolicy, True, False)
     note_written(m, min(written, got), got)
     hand_out(m, cls)
@@ -261,6 +251,6 @@ def allocate_huge(m, cls, want):
     clear_grant(m)
     for level in (n.WMARK_LOW, n.WMARK_MIN):
         got = on_tier(m.grant_pages, n.FAST)
-        take_from_zonelist(m, want - got, level, NODE_FAST, False, True, 1)
+        take_from_zonelist(m, want - got, level, NODE_FAST, False, True)
     hand_out(m, cls)
     return on_tier(m.grant_pages, n.FAST)

@@ -6,9 +6,10 @@ from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.demand import set_heat
 from tiergym.sim.layout import MAX_BLOCKS
-from tiergym.sim.pages import NODE_FAST, charge_class, clear_grant, kernel_zone, take_from_zonelist
+from tiergym.sim.pages import charge_class, kernel_zone
 from tiergym.sim.units import PAGEBLOCK_PAGES, PAGES_PER_MIB
 from tiergym.sim.watermarks import init_per_zone_wmark_min
+from tiergym.sim.zonelist import NODE_FAST, clear_grant, take_from_zonelist
 
 WEIGHTINESS = 32
 SCAN_DELAY_S = 1.0  # sysctl_numa_balancing_scan_delay: CPU time of a new process before the first period
@@ -50,7 +51,7 @@ def boot_kernel(m):
     """
     clear_grant(m)
     cached = int(m.rcu_cached_pages_per_cpu * m.cpus)
-    take_from_zonelist(m, int(m.boot_kernel_mib * PAGES_PER_MIB) + cached, n.WMARK_LOW, NODE_FAST, False, False, 1)
+    take_from_zonelist(m, int(m.boot_kernel_mib * PAGES_PER_MIB) + cached, n.WMARK_LOW, NODE_FAST, False, False)
     for z in range(n.FIRST_SLOW_ZONE):
         charge_class(m, n.KERNEL_OTHER, z, m.grant_pages[z])
     m.rcu_cached_pages = min(cached, m.grant_pages[kernel_zone(m)])
@@ -83,12 +84,20 @@ def share_per_tick(hz, dt_s):
 
 
 @jit
+def keeps_tables(m, r):
+    """Whether region r gives pages back and keeps the tables: MADV_DONTNEED frees none before 6.14, and from then on
+    the leaf tables that it empties (mm/pt_reclaim.c: try_to_free_pte) [K-dontneed]."""
+    return m.region_seldom[r].released_by == n.RELEASED_BY_MADV_DONTNEED and m.dontneed_frees_tables == n.OFF
+
+
+@jit
 def build_workload(m):
     """Region sizes in pages, turnover per tick, heat, and every process's share of the work."""
     for r in range(m.regions):
         region, drawn = m.region[r], m.region_seldom[r]
         region.size_pages = int(drawn.mib * PAGES_PER_MIB + 0.5)
         region.turnover = share_per_tick(drawn.turnover_hz, m.dt_s)
+        region.keeps_tables = 1 if keeps_tables(m, r) else 0
         set_heat(m, r, r)
     for k in range(n.N_POOLS):
         m.pool_turnover[k] = share_per_tick(m.pool_turnover_hz[k], m.dt_s)

@@ -20,7 +20,6 @@ from tiergym.sim.regions import (
     folio_pages,
     forget_pages,
     in_folios,
-    keeps_tables,
     leaf_tables_needed,
     resident_pages,
     swap_backed,
@@ -164,11 +163,11 @@ def resize(m, r, target):
     out = max(out, int(have * region.turnover))
     if out > 0:
         forget_pages(m, r, out)
-        if not keeps_tables(m, r):
+        if region.keeps_tables == 0:
             trim_tables(m, r)
         have = resident_pages(m, r) + region.out_pages
     if have == 0:
-        if not keeps_tables(m, r) or m.process[int(region.process)].down_s > 0.0:
+        if region.keeps_tables == 0 or m.process[int(region.process)].down_s > 0.0:
             trim_tables(m, r)  # what a killed process got in its last tick
         region.since = m.tick
     region.huge = min(region.huge, fast_pages(m, r))  # those that left DRAM were split
@@ -207,6 +206,8 @@ def free_kernel_pages(m, cls, pages):
     for step in range(RELEASE_STEPS):
         z = release_zone(step)
         out = release_pages(step, m.used_pages[cls, z], want, total, left)
+        if out == 0:
+            continue
         free_class(m, cls, z, out)
         left -= out
 

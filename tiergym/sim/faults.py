@@ -39,7 +39,13 @@ def part(total, k, rounds):
     return total * (k + 1) // rounds - total * k // rounds
 
 
-@jit
+@jit_inline
+def whole_folios(pages, unit):
+    """`pages` down to whole folios of `unit`."""
+    return pages if unit == 1 else pages // unit * unit
+
+
+@jit_inline
 def part_in_folios(total, k, rounds, unit):
     """The k-th of `rounds` parts in whole folios of `unit` pages; what makes none is in the first."""
     if unit == 1:
@@ -248,8 +254,9 @@ def grow_slab(m, pool, cls, left, mempolicy):
     (mm/slub.c: refill_sheaf) [K-sheaves]."""
     if left < 1e-6:
         return
-    burst = m.slab_burst_objects
-    wanted = math.ceil(left / burst - 1e-9) * burst if burst > 1.0 else left
+    wanted, burst = left, m.slab_burst_objects
+    if burst > 1.0:
+        wanted = math.ceil(left / burst - 1e-9) * burst
     per_page = int(m.slab_objects_per_page)
     want = int((wanted + per_page - 1e-6) / per_page)
     got = allocate_kernel(m, cls, want, mempolicy)
@@ -293,12 +300,14 @@ def handle_faults(m, r, k, rounds):
     Unserved ones stall their process (VM_FAULT_OOM retries).
     """
     region = m.region[r]
+    if region.want + region.refault == 0:
+        return
     unit = folio_pages(m, r)
     new = part_in_folios(region.want, k, rounds, unit)
     again = part_in_folios(read_in_tick(m, r), k, rounds, unit)
     if new + again == 0:
         return
-    before_low = min(new, fast_room(m)) // unit * unit
+    before_low = whole_folios(min(new, fast_room(m)), unit)
     got = touch(m, r, before_low, again)
     if got == before_low + again:
         got += touch(m, r, new - before_low, 0)

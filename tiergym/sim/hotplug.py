@@ -3,10 +3,11 @@
 from tiergym.sim import names as n
 from tiergym.sim.allocate import hand_out, request
 from tiergym.sim.compile import jit
-from tiergym.sim.pages import NODE_BOTH, NODE_FAST, clear_grant, drain_pcp, free_class, on_tier
+from tiergym.sim.pages import drain_pcp, free_class, on_tier
 from tiergym.sim.regions import leave_swap_cache, region_class
 from tiergym.sim.units import PAGE_BYTES, PAGES_PER_MIB, STRUCT_PAGES_PER_PAGE
 from tiergym.sim.watermarks import init_per_zone_wmark_min
+from tiergym.sim.zonelist import NODE_BOTH, NODE_FAST, clear_grant
 
 
 @jit

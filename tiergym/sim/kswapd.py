@@ -55,7 +55,12 @@ def set_kswapd_pace(m, tier):
 
 @jit
 def expect_requests(m, tier, wanted):
-    """A tick begins in which `wanted` pages are asked for: how many of them come while this kswapd reclaims a page."""
+    """A tick begins in which `wanted` pages are asked for: how many of them come while this kswapd reclaims a page.
+
+    Only who passes over busy nodes asks.
+    """
+    if m.skip_busy_node == n.OFF:
+        return
     m.kswapd_busy[tier] = 0.0
     m.requests_per_page[tier] = wanted / max(m.kswapd_pages_per_tick[tier], 1.0)
 
@@ -73,6 +78,8 @@ def forget_failures(m, tier):
 
     Since 7.0 only if that left the node balanced (mm/vmscan.c: kswapd_try_clear_hopeless) [K-hopeless].
     """
+    if m.kswapd_failures[tier] == 0:
+        return
     if m.hopeless_reset != n.HOPELESS_BALANCE_OR_FREE or node_deficit(m, tier) == 0:
         m.kswapd_failures[tier] = 0
 

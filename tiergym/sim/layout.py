@@ -26,14 +26,13 @@ _AT_RESET = """
     dram_mib dma_mib dma32_mib slow_mib block_mib boot_reserved_share watermark_scale_factor min_free_kib
     movable_shares_min boost_factor pcp_batch_pages rcu_cached_pages_per_cpu horizon_s event_at_s event_mib
     region_mib region_turnover_hz region_drift_s region_access_hz region_misses_per_page_s region_tlb_misses_per_page_s
-    process_work_share
+    process_work_share dontneed_frees_tables region_released_by
 """
 # Read when something happens that does not in most ticks of most machines.
 _NOW_AND_THEN = """
     lru_window_s hot_threshold_ms swap_latency_us disk_latency_us scan_mib_per_s promote_limit_mib_per_s
     auto_movable_numa_aware auto_movable_ratio interleave_fast interleave_slow hint_fault_us look_us
-    hopeless_reset boosted_runs_fail dontneed_frees_tables damon_falls_back swap_table_pages
-    slab_follows_policy slab_burst_objects region_released_by
+    hopeless_reset boosted_runs_fail damon_falls_back slab_follows_policy
     scan_period_s process_oom_score_adj process_restart_s process_lost_s process_cpu_share
 """
 SELDOM = frozenset(f"{_AT_RESET} {_NOW_AND_THEN}".split())
@@ -98,6 +97,7 @@ REGION = np.dtype(
         ("swap_cached", _COUNT, (n.N_TIERS,)),  # pages read back from swap, whose slots they keep
         ("asked", _COUNT),  # promotion candidates of this tick
         ("promoted", _COUNT),  # pages promoted in this tick
+        ("keeps_tables", _COUNT),  # whether it gives pages back and keeps their tables
         ("since", _COUNT),  # number of the tick in which it was last empty and began to grow
         ("heat_from", _COUNT),  # whose heat it has (drift)
     ],

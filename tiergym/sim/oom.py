@@ -2,10 +2,11 @@
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
-from tiergym.sim.pages import NODE_FAST, NODE_SLOW, class_on_tier, node_managed, slow_free_above
+from tiergym.sim.pages import class_on_tier, node_managed, slow_free_above
 from tiergym.sim.reclaim import can_demote
 from tiergym.sim.regions import resident_pages, swap_backed, unmap, unmapped
 from tiergym.sim.units import PAGES_PER_MIB
+from tiergym.sim.zonelist import NODE_FAST, NODE_SLOW
 
 FUTILE_ROUNDS = 16  # MAX_RECLAIM_RETRIES
 LOOKS_PER_ROUND = 2  # priority 12 to 0: 1/4096 + ... + 1/2 + 1 of the lists

@@ -9,7 +9,6 @@ from tiergym.sim.compile import jit, jit_inline
 from tiergym.sim.units import PAGEBLOCK_PAGES, PAGES_PER_MIB
 
 SLOTS_PER_TABLE = 512  # SWAPFILE_CLUSTER
-NODE_FAST, NODE_SLOW, NODE_BOTH = 1, 2, 3
 RELEASE_STEPS = 2 * n.N_ZONES
 
 
@@ -39,6 +38,8 @@ def release_pages(step, have, want, total, left):
 
     First every zone gives its share, rounded down; then what rounding left comes from the highest zone that has it.
     """
+    if have == 0:
+        return 0  # most pages lie in few zones
     return have * want // total if step < n.N_ZONES else min(left, have)
 
 
@@ -101,24 +102,6 @@ def take_from_zone(m, z, want, floor):
 
 
 @jit
-def take_folios(m, z, want, floor, unit):
-    """Whole folios of `unit` pages from zone z, as long as it keeps `floor` free behind each (__zone_watermark_ok).
-
-    Orders above 3 come from the free lists themselves, not through a per-CPU list (mm/page_alloc.c:
-    pcp_allowed_order), so nothing blurs the mark. Fragmentation is not modelled: a zone with room for a folio has one.
-    """
-    got = min(want, max(m.free_pages[z] - floor, 0)) // unit * unit
-    m.free_pages[z] -= got
-    return got
-
-
-@jit
-def take(m, z, want, floor, unit):
-    """Pages from zone z: single ones through a per-CPU list, or whole folios of `unit`."""
-    return take_from_zone(m, z, want, floor) if unit == 1 else take_folios(m, z, want, floor, unit)
-
-
-@jit
 def obtainable(m, z, floor):
     """What `take_from_zone` would give from zone z before its free count is at `floor`."""
     above = m.free_pages[z] - floor
@@ -126,87 +109,6 @@ def obtainable(m, z, floor):
         return 0
     batch = refill_pages(m, z)
     return m.pcp_pages[z] - m.pcp_idle_pages[z] + ((above + batch - 1) // batch - 1) * batch + 1
-
-
-@jit
-def turn_pcp(m):
-    """Let the lists of kernel and of user pages change places: each helps requests of its own migrate type alone
-    (mm/page_alloc.c: rmqueue_pcplist)."""
-    for z in range(n.N_ZONES):
-        own = m.pcp_pages[z] - m.pcp_idle_pages[z]
-        m.pcp_idle_pages[z] = m.pcp_pages[z] - m.pcp_kernel_pages[z]
-        m.pcp_kernel_pages[z] = own
-
-
-@jit
-def busy_part(m, tier, want):
-    """Of `want` requests, those that come while the node's kswapd works: all while it is awake; when it has finished,
-    those that have not come yet of what comes during its runs of this tick."""
-    part = min(want, int(m.kswapd_busy[tier]))
-    m.kswapd_busy[tier] -= part
-    return want if m.kswapd_awake[tier] == 1 else part
-
-
-@jit
-def take_from_zonelist(m, want, level, nodes, slow_first, movable, unit):
-    """Pages for a request that may use `nodes`, in folios of `unit`, added to `grant_pages`; returns their number.
-
-    Since 6.18 a first walk passes over the nodes whose kswapd works, and only what it has not found is looked for
-    everywhere (mm/page_alloc.c: get_page_from_freelist, skip_kswapd_nodes) [K-busy-node]. A request that may use one
-    node only has no other to look on.
-    """
-    got = 0
-    if m.skip_busy_node == n.ON and nodes == NODE_BOTH:
-        fast, slow = busy_part(m, n.FAST, want), busy_part(m, n.SLOW, want)
-        if fast > slow:
-            got = walk_zonelist(m, fast - slow, level, NODE_SLOW, slow_first, movable, unit)
-        elif slow > fast:
-            got = walk_zonelist(m, slow - fast, level, NODE_FAST, slow_first, movable, unit)
-        if got == want:
-            return got
-    return got + walk_zonelist(m, want - got, level, nodes, slow_first, movable, unit)
-
-
-@jit
-def walk_zonelist(m, want, level, nodes, slow_first, movable, unit):
-    """Walk the zonelist (mm/page_alloc.c: get_page_from_freelist) and add what is got to `grant_pages`.
-
-    Node-major: DRAM's zones from NORMAL down to DMA, then the slow node's MOVABLE (movable requests only)
-    and NORMAL; `slow_first` turns the nodes round. Waking kswapd is not part of the walk. Returns the pages got.
-    """
-    left = want
-    turned = not movable and m.pcp_by_type == n.ON
-    if turned:
-        turn_pcp(m)
-    for step in range(2):
-        slow = (step == 1) != slow_first
-        if slow and nodes & NODE_SLOW:
-            if movable:
-                got = take(m, n.SLOW_MOVABLE, left, mark_pages(m, n.SLOW_MOVABLE, level, True), unit)
-                m.grant_pages[n.SLOW_MOVABLE] += got
-                left -= got
-            got = take(m, n.SLOW_NORMAL, left, mark_pages(m, n.SLOW_NORMAL, level, movable), unit)
-            m.grant_pages[n.SLOW_NORMAL] += got
-            left -= got
-        elif not slow and nodes & NODE_FAST:
-            for z in range(n.NORMAL, -1, -1):
-                if left == 0:
-                    break
-                got = take(m, z, left, mark_pages(m, z, level, movable), unit)
-                m.grant_pages[z] += got
-                left -= got
-        if left == 0:
-            break
-    if turned:
-        turn_pcp(m)
-    return want - left
-
-
-@jit
-def clear_grant(m):
-    """Start a new request."""
-    for z in range(n.N_ZONES):
-        m.grant_pages[z] = 0
 
 
 @jit

@@ -46,9 +46,11 @@ def folio_pages(m, r):
     Folios below 64 pages count as single pages: readahead begins with those and grows by two orders a round, orders up
     to 3 go through per-CPU lists, and each takes its own entries in page tables and xarray all the same.
     """
+    if m.file_folio_pages < XARRAY_SLOTS:
+        return 1
     kind = m.region[r].kind
     of_disk = kind == n.KIND_FILE_RO or kind == n.KIND_FILE_RW or kind == n.KIND_CACHE
-    return int(m.file_folio_pages) if of_disk and m.file_folio_pages >= XARRAY_SLOTS else 1
+    return int(m.file_folio_pages) if of_disk else 1
 
 
 @jit
@@ -61,9 +63,11 @@ def in_folios(pages, unit):
 def mapped_whole(m, r):
     """Whether folios of 2 MiB lie under region r's whole mapping: an entry of the level above maps each of them, and
     no leaf table is needed (mm/memory.c: do_set_pmd; mm/filemap.c: filemap_map_pmd) [K-large-folios]."""
+    if m.file_folio_pages < LEAF_SPAN_PAGES:
+        return False
     kind = m.region[r].kind
     of_file = kind == n.KIND_FILE_RO or kind == n.KIND_FILE_RW or kind == n.KIND_MAPPING
-    return of_file and m.file_folio_pages >= LEAF_SPAN_PAGES and m.region[r].density >= 1.0
+    return of_file and m.region[r].density >= 1.0
 
 
 @jit
@@ -136,6 +140,8 @@ def free_leaf(m, r, pages):
     for step in range(RELEASE_STEPS):
         z = release_zone(step)
         out = release_pages(step, region.leaf[z], want, total, left)
+        if out == 0:
+            continue
         region.leaf[z] -= out
         free_class(m, n.PT_LEAF, z, out)
         left -= out
@@ -180,7 +186,7 @@ def free_resident(m, r, pages):
         z = release_zone(step)
         out = release_pages(step, region.pages[z], want, total, left)
         if out == 0:
-            continue  # most regions lie in few zones
+            continue
         leave_swap_cache(m, r, z, out)
         region.pages[z] -= out
         free_class(m, cls, z, out)
@@ -220,13 +226,6 @@ def unmap(m, r, pages):
     """munmap of `pages` touched pages of region r, and of its tables."""
     forget_pages(m, r, pages)
     trim_tables(m, r)
-
-
-@jit
-def keeps_tables(m, r):
-    """Whether region r gives pages back and keeps the tables: MADV_DONTNEED frees none before 6.14, and from then on
-    the leaf tables that it empties (mm/pt_reclaim.c: try_to_free_pte) [K-dontneed]."""
-    return m.region_seldom[r].released_by == n.RELEASED_BY_MADV_DONTNEED and m.dontneed_frees_tables == n.OFF
 
 
 @jit
