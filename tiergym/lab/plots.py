@@ -96,9 +96,10 @@ def write_variants_png(path: Path, comparisons: Sequence[Comparison]) -> None:
     for panel in panels[len(groups) :]:
         panel.set_visible(False)
     figure.supxlabel(
-        "throughput, % of the same machine's with everything in unloaded DRAM: mean and 95 % interval", fontsize=10
+        "throughput, % of the same machine's with everything in unloaded DRAM: "
+        f"mean and 95 % interval of {comparisons[0].episodes} episodes, on the same seeds",
+        fontsize=10,
     )
-    figure.suptitle(f"{comparisons[0].episodes} episodes per mark, on the same seeds", fontsize=12)
     handles, labels = panels[0].get_legend_handles_labels()
     common = common_changes([comparison.changes for comparison in comparisons])
     varied = sorted({field for comparison in comparisons for field in comparison.changes} - common.keys())
@@ -106,7 +107,7 @@ def write_variants_png(path: Path, comparisons: Sequence[Comparison]) -> None:
         handles,
         labels,
         title=", ".join(varied),
-        loc="outside lower center",
+        loc="outside upper center",
         ncols=_columns(len(handles)),
         frameon=False,
         fontsize=10,
