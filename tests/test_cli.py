@@ -281,6 +281,8 @@ BAD_INPUT = {
     "matrix --suite nope": "unknown suite",
     "matrix --scenarios llama-1to2,llama-1to2.toml": "llama-1to2.toml",
     "run nope": "unknown experiment",
+    "run --resume .": "no experiment.toml",
+    "run main --resume .": "it has its own experiment",
     "train --agent ppo": "--scenario",
     "train --agent nope --scenario llama-1to2": "unknown agent",
     "export .": "config.toml",

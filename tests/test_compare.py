@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tiergym import specs
+from tiergym.errors import UserError
 from tiergym.lab import metrics, plots, results, tables
 from tiergym.lab.compare import Comparison, compare
 from tiergym.lab.evaluate import evaluate, evaluation_seeds, run_episodes
@@ -90,7 +91,7 @@ def test_json_has_the_documented_keys(tmp_path: Path, comparison: Comparison):
     path = tmp_path / "new" / "results.json"
     results.write_json(path, results.comparison_json(comparison))
     document = json.loads(path.read_text())
-    assert list(document) == ["schema", "scenario", "changes", "seed", "episodes", "policies"]
+    assert list(document) == ["schema", "scenario", "variant", "changes", "seed", "episodes", "policies"]
     assert (document["schema"], document["scenario"], document["seed"]) == (1, "llama-1to2", 3)
     assert document["changes"] == {
         "episode.horizon_s": {"uniform": [2, 6]},
@@ -118,6 +119,17 @@ def test_parquet_has_a_row_per_run_and_episode(tmp_path: Path, comparison: Compa
     assert [row["machine_seed"] for row in rows] == evaluation_seeds(3, EPISODES).tolist()
     changes = "episode.horizon_s = { uniform = [2, 6] }, machine.slow_latency_ns = { uniform = [200, 500] }"
     assert {row["changes"] for row in rows} == {changes}
+
+
+def test_parquet_is_read_back(tmp_path: Path, varied: specs.Scenario, comparison: Comparison):
+    path, names = tmp_path / "episodes.parquet", list(comparison.values)
+    results.write_parquet(path, [comparison])
+    again = results.read_parquet(path, varied, names, EPISODES, 3)
+    assert (again.scenario, again.changes, list(again.values)) == (comparison.scenario, comparison.changes, names)
+    assert again.intervals == comparison.intervals
+    for policies, episodes, seed in ((names[1:], EPISODES, 3), (names, EPISODES - 1, 3), (names, EPISODES, 4)):
+        with pytest.raises(UserError, match=r"episodes\.parquet: has other"):
+            results.read_parquet(path, varied, policies, episodes, seed)
 
 
 def test_tables_rank_by_return_and_name_the_reference(comparison: Comparison):

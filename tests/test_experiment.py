@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -12,10 +13,13 @@ from tests.short_runs import write_short_scenario
 from tiergym import specs
 from tiergym.errors import UserError
 from tiergym.files import read_toml
+from tiergym.lab import experiment_run
+from tiergym.lab.compare import Comparison, compare
 from tiergym.lab.experiment import list_experiments, load_experiment
-from tiergym.lab.experiment_run import run_experiment
+from tiergym.lab.experiment_run import resume_experiment, run_experiment
 from tiergym.lab.recipe import load_recipe
-from tiergym.policy.load import load_policy
+from tiergym.policy.load import list_policies, load_policy
+from tiergym.sim.releases import RELEASES
 
 QUIET = Console(quiet=True)
 
@@ -97,6 +101,7 @@ def test_without_agents_only_policies_are_compared(folder: Path):
     out = run_experiment(load_experiment(write(folder, agents="")), folder / "out", QUIET)
     assert {path.name for path in out.iterdir()} == {
         "experiment.toml",
+        "made_by.json",
         "results.json",
         "results.parquet",
         "comparison.png",
@@ -121,7 +126,101 @@ def test_every_scenario_runs_in_every_variant(folder: Path):
     }
     means = [entry["policies"]["restrict"]["demoted_pages"]["mean"] for entry in scenarios.values()]
     assert means[0] >= means[1] == 0
+    assert {name: entry["variant"] for name, entry in scenarios.items()} == {"short@on": "on", "short@off": "off"}
+    assert pq.read_table(out / "short@off" / "results.parquet")["variant"].unique().to_pylist() == ["off"]
+    assert (out / "variants.png").stat().st_size > 10_000
     assert read_toml(out / "experiment.toml")["variants"]["off"] == {"kernel.demotion": "off"}
+
+
+VARIED = "[variants.on]\nkernel.demotion = 'on'\n[variants.off]\nkernel.demotion = 'off'\n"
+
+
+@pytest.fixture
+def interrupted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of an experiment of two variants that ended after the first."""
+    (folder / "mine.toml").write_text(Path(write(folder, agents="")).read_text() + VARIED)
+
+    def until_off(policies: Any, scenario: specs.Scenario, *rest: Any) -> Comparison:
+        if scenario.variant == "off":
+            raise KeyboardInterrupt
+        return compare(policies, scenario, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(experiment_run, "compare", until_off)
+        with pytest.raises(KeyboardInterrupt):
+            run_experiment(load_experiment("mine.toml"), folder / "out", QUIET)
+    assert not (folder / "out" / "results.json").exists()
+    return folder / "out"
+
+
+def test_an_interrupted_experiment_goes_on_and_counts_nothing_twice(
+    folder: Path, interrupted: Path, monkeypatch: pytest.MonkeyPatch
+):
+    compared = []
+
+    def noted(policies: Any, scenario: specs.Scenario, *rest: Any) -> Comparison:
+        compared.append(scenario.name)
+        return compare(policies, scenario, *rest)
+
+    monkeypatch.setattr(experiment_run, "compare", noted)
+    resume_experiment(interrupted, QUIET)
+    assert compared == ["short@off"]
+    whole = run_experiment(load_experiment("mine.toml"), folder / "whole", QUIET)
+    assert (interrupted / "results.json").read_text() == (whole / "results.json").read_text()
+    compared.clear()
+    resume_experiment(interrupted, QUIET)
+    assert compared == []
+
+
+def test_trainings_that_are_done_are_not_done_again(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    experiment = load_experiment(write(folder, training_seeds="[0, 1]", steps="32"))
+    out = run_experiment(experiment, folder / "out", QUIET)
+    before = (out / "results.json").read_text()
+    (out / "results.parquet").unlink()
+    monkeypatch.setattr(experiment_run, "train", None)
+    resume_experiment(out, QUIET)
+    assert (out / "results.json").read_text() == before
+
+
+def test_an_experiment_does_not_go_on_with_another_simulator_or_scenario(folder: Path, interrupted: Path):
+    made_by = interrupted / "made_by.json"
+    here = made_by.read_text()
+    made_by.write_text(here.replace(json.loads(here)["simulator"], "0" * 16))
+    with pytest.raises(UserError, match="the simulator or a scenario has changed"):
+        resume_experiment(interrupted, QUIET)
+    made_by.write_text(here)
+    (folder / "short.toml").write_text((folder / "short.toml").read_text().replace("horizon_s = 2", "horizon_s = 3"))
+    with pytest.raises(UserError, match="the simulator or a scenario has changed"):
+        resume_experiment(interrupted, QUIET)
+
+
+def test_a_folder_with_something_in_it_is_refused(folder: Path, interrupted: Path):
+    with pytest.raises(UserError, match="not an empty folder; name another one, or continue it with --resume"):
+        run_experiment(load_experiment("mine.toml"), interrupted, QUIET)
+    with pytest.raises(UserError, match=r"no experiment\.toml"):
+        resume_experiment(folder, QUIET)
+
+
+def test_a_bad_field_of_a_variant_is_refused_before_anything_runs(folder: Path):
+    text = Path(write(folder, agents="")).read_text()
+    for field, message in (
+        (
+            "kernel.release = '6.11'",
+            "variant 'new' of experiment 'mine': kernel.release = '6.11'; allowed: one of",
+        ),
+        ("kernel.releas = '7.2'", "did you mean 'release'"),
+    ):
+        (folder / "mine.toml").write_text(f"{text}[variants.new]\n{field}\n")
+        with pytest.raises(UserError, match=re.escape(message)):
+            run_experiment(load_experiment("mine.toml"), folder / "out", QUIET)
+        assert not (folder / "out").exists()
+
+
+def test_the_experiment_of_releases_has_every_rule_on_every_release():
+    kernels = load_experiment("kernels")
+    assert tuple(kernels.variants) == RELEASES
+    assert [changes["kernel.release"] for changes in kernels.variants.values()] == list(RELEASES)
+    assert set(kernels.policies) == set(list_policies()) - {"random"}
 
 
 def test_what_varies_cannot_be_set(folder: Path):

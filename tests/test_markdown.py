@@ -1,5 +1,10 @@
 """Results as Markdown."""
 
+from pathlib import Path
+
+import pytest
+
+from tiergym.errors import UserError
 from tiergym.lab import markdown
 
 
@@ -39,3 +44,28 @@ def test_matrix_marks_the_best_of_a_row():
     row = {"policies": {"a": {"throughput": interval(0.5)}, "b": {"throughput": interval(0.75)}}}
     text = markdown.page([{"schema": 1, "seed": 0, "episodes": 1, "scenarios": {"s": row}}])
     assert "| s | 0.5000 | **0.7500** |" in text
+
+
+def test_variants_are_columns_and_what_stays_is_not_repeated():
+    def entry(variant: str, a: float, b: float) -> dict[str, object]:
+        policies = {"a": {"throughput": interval(a)}, "b": {"throughput": interval(b, 0.01)}}
+        return {"variant": variant, "changes": {"kernel.release": variant}, "policies": policies}
+
+    scenarios = {"s@old": entry("old", 0.5, 0.6), "s@new": entry("new", 0.5, 0.7)}
+    text = markdown.page([{"schema": 1, "seed": 0, "episodes": 1, "scenarios": scenarios}])
+    assert text.splitlines()[2:] == [
+        "| scenario | policy | old | new |",
+        "|---|---:|---:|---:|",
+        "| s | b | 0.6000 [0.5900, 0.6100] | 0.7000 [0.6900, 0.7100] |",
+        "| s | a | 0.5000 | = |",
+    ]
+
+
+def test_tables_are_put_between_the_marks_of_a_page(tmp_path: Path):
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- results -->\nold\n<!-- /results -->\nafter\n")
+    markdown.put_into(page, "new \\1\n")
+    assert page.read_text() == "before\n<!-- results -->\nnew \\1\n<!-- /results -->\nafter\n"
+    page.write_text("no marks\n")
+    with pytest.raises(UserError, match=r"page\.md: 0 parts between"):
+        markdown.put_into(page, "new")

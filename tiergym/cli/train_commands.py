@@ -24,8 +24,11 @@ OutFolder = Annotated[
 
 def run(
     experiment: Annotated[
-        str, typer.Argument(metavar="EXPERIMENT|FILE.toml", help="What to run; files like those in experiments/.")
-    ] = "main",
+        str | None,
+        typer.Argument(
+            metavar="EXPERIMENT|FILE.toml", help="What to run; files like those in experiments/. Default: main."
+        ),
+    ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Training steps per run, in place of the experiment's.")
     ] = None,
@@ -35,24 +38,31 @@ def run(
     ] = None,
     changes: options.Changes = None,
     out: OutFolder = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Go on with an interrupted experiment, in its own folder.")
+    ] = None,
 ) -> None:
     """Run an experiment from training to table; without a name, the main job.
 
     Trains, exports each policy as ONNX, evaluates the exported file beside the baselines on seeds that no training
     has seen, prints one table per scenario, and keeps everything in a folder under runs/.
     """
+    if resume is not None and (experiment, steps, episodes, changes, out) != (None,) * 5:
+        raise UserError(f"--resume {resume}: it has its own experiment, numbers, fields and folder; allowed: alone")
+    from tiergym.cli.progress_bars import episode_progress
     from tiergym.lab.experiment import load_experiment
+    from tiergym.lab.experiment_run import resume_experiment, run_experiment
+    from tiergym.lab.train import TrainingInterruptedError
     from tiergym.specs import read_assignments
 
-    loaded = load_experiment(experiment)
-    assigned = loaded.set | read_assignments(changes or [], options.SET)
-    loaded = replace(loaded, steps=steps or loaded.steps, episodes=episodes or loaded.episodes, set=assigned)
-    from tiergym.cli.progress_bars import episode_progress
-    from tiergym.lab.experiment_run import run_experiment
-    from tiergym.lab.train import TrainingInterruptedError
-
     try:
-        folder = run_experiment(loaded, out, console(), episode_progress)
+        if resume is not None:
+            folder = resume_experiment(resume, console(), episode_progress)
+        else:
+            loaded = load_experiment(experiment or "main")
+            assigned = loaded.set | read_assignments(changes or [], options.SET)
+            loaded = replace(loaded, steps=steps or loaded.steps, episodes=episodes or loaded.episodes, set=assigned)
+            folder = run_experiment(loaded, out, console(), episode_progress)
     except TrainingInterruptedError as interruption:
         raise _interrupted(interruption) from None
     print(f"everything is in {folder}; curves: tensorboard --logdir {folder}")

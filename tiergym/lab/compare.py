@@ -29,7 +29,7 @@ OnEpisodes = Callable[[str, int, int], None]
 @dataclass(frozen=True)
 class Comparison:
     """Policies on one scenario: `values[policy][metric]` is float64 (runs, episodes); `changes` is what was overridden
-    in the scenario.
+    in the scenario, `variant` the experiment's name for it.
 
     A fixed policy is one run; a learned one has a run per training seed. Column i of every array is the
     same machine, drawn from the same seed.
@@ -41,6 +41,12 @@ class Comparison:
     values: dict[str, dict[str, Array]]
     decision_us: dict[str, float] = field(default_factory=dict)
     changes: dict[str, Any] = field(default_factory=dict)
+    variant: str = ""
+
+    @property
+    def base(self) -> str:
+        """The scenario's name without its variant."""
+        return base_name(self.scenario, self.variant)
 
     @property
     def title(self) -> str:
@@ -103,7 +109,33 @@ def compare(
             evaluations.append(evaluate(policy, scenario, episodes, seed, on_tick))
         values[name] = {metric: np.stack([e.values[metric] for e in evaluations]) for metric in NAMES}
         decision_us[name] = float(np.median([e.decision_us for e in evaluations]))
-    return Comparison(scenario.name, seed, episodes, values, decision_us, scenario.changes)
+    return Comparison(scenario.name, seed, episodes, values, decision_us, scenario.changes, scenario.variant)
+
+
+def by_base(comparisons: Sequence[Comparison]) -> dict[str, list[Comparison]]:
+    """Variants of each scenario, in the order of `comparisons`."""
+    found: dict[str, list[Comparison]] = {}
+    for comparison in comparisons:
+        found.setdefault(comparison.base, []).append(comparison)
+    return found
+
+
+def ranking(comparisons: Sequence[Comparison], metric: str) -> list[str]:
+    """Policies by their mean `metric` over several comparisons, highest first; equal ones keep their order."""
+    means = {
+        policy: float(np.mean([comparison.values[policy][metric].mean() for comparison in comparisons]))
+        for policy in comparisons[0].values
+    }
+    return sorted(means, key=lambda policy: -means[policy])
+
+
+def base_name(scenario: str, variant: str) -> str:
+    """The name of a scenario without that of its variant.
+
+    >>> base_name("llama-1to2@7.2", "7.2")
+    'llama-1to2'
+    """
+    return scenario.removesuffix(f"@{variant}") if variant else scenario
 
 
 def _report(on_episodes: OnEpisodes, name: str, before: int, total: int, finished: int) -> None:

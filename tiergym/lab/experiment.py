@@ -18,7 +18,8 @@
 
 An experiment with one run of training, such as the main job, is one run directory: the training's
 files, policy.onnx, results.json, results.parquet and comparison.png. With more runs each has a folder
-of its own in it, and each scenario's results lie in a folder of the scenario's name.
+of its own in it, and each scenario's results lie in a folder of the scenario's name. With variants there are one
+table and one picture, variants.png, besides.
 """
 
 from __future__ import annotations
@@ -70,7 +71,11 @@ class Experiment:
         if not self.variants:
             return loaded
         return [
-            replace(override(each, changes, f"variant '{variant}'"), name=f"{each.name}@{variant}")
+            replace(
+                override(each, changes, f"variant '{variant}' of experiment '{self.name}'"),
+                name=f"{each.name}@{variant}",
+                variant=variant,
+            )
             for each in loaded
             for variant, changes in self.variants.items()
         ]
@@ -110,7 +115,11 @@ def load_experiment(spec: str) -> Experiment:
     if path.suffix != ".toml" or not path.is_file():
         known = [file.stem for file in paths.experiments_dir().glob("*.toml")]
         raise UserError(suggest(spec, known, "experiment"))
-    document = read_toml(path)
+    return make_experiment(path.stem, read_toml(path), str(path))
+
+
+def make_experiment(name: str, document: dict[str, Any], path: str) -> Experiment:
+    """The experiment that a TOML document describes; `path` stands in errors. Raises `UserError`."""
     for key, value in document.items():
         if key not in _ALLOWED:
             raise UserError(f"{path}: {suggest(key, _ALLOWED, 'field')}")
@@ -125,7 +134,7 @@ def load_experiment(spec: str) -> Experiment:
     }
     fields["set"] = dotted(fields.get("set", {}))
     fields["variants"] = {name: dotted(changes) for name, changes in fields.get("variants", {}).items()}
-    return _with_policies(Experiment(name=path.stem, **fields))
+    return _with_policies(Experiment(name=name, **fields))
 
 
 def _with_policies(experiment: Experiment) -> Experiment:

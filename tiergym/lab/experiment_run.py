@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from time import perf_counter
 
 from rich.console import Console
 
-from tiergym import files
 from tiergym.errors import UserError
 from tiergym.lab import plots, results, run_dir, tables
 from tiergym.lab.compare import Comparison, OnEpisodes, compare
 from tiergym.lab.experiment import Experiment
+from tiergym.lab.experiment_folder import (
+    EPISODES,
+    PICTURE,
+    RESULTS,
+    VARIANTS_PICTURE,
+    begin,
+    describe,
+    finished,
+    reopen,
+)
 from tiergym.lab.recipe import Recipe, load_recipe
 from tiergym.lab.train import train
 from tiergym.policy.base import Policy
@@ -23,14 +31,21 @@ from tiergym.policy.load import EXPORTED, load_policy
 from tiergym.specs import Scenario
 from tiergym.terminal import number
 
-EXPERIMENT, RESULTS, EPISODES, PICTURE = "experiment.toml", "results.json", "results.parquet", "comparison.png"
+Progress = Callable[[], AbstractContextManager[OnEpisodes | None]]
+
+
+def resume_experiment(folder: Path, console: Console, progress: Progress = nullcontext) -> Path:
+    """Go on with an experiment that was interrupted; arguments and result as for `run_experiment`."""
+    return run_experiment(reopen(folder), folder, console, progress, resume=True)
 
 
 def run_experiment(
     experiment: Experiment,
     out: Path | None,
     console: Console,
-    progress: Callable[[], AbstractContextManager[OnEpisodes | None]] = nullcontext,
+    progress: Progress = nullcontext,
+    *,
+    resume: bool = False,
 ) -> Path:
     """Do all of it; returns the folder. Everything that the experiment names is checked before training starts.
 
@@ -39,6 +54,7 @@ def run_experiment(
         out: the folder; default `runs/<experiment>-<time>` in the working directory.
         console: where tables go; training shows its progress on stderr.
         progress: makes what shows the progress of an evaluation, such as `tiergym.cli.progress_bars.episode_progress`.
+        resume: `out` has the experiment already; its finished scenarios and trainings are not run again.
     """
     scenarios = experiment.load_scenarios()
     recipes = [load_recipe(name).resized(None, experiment.steps) for name in experiment.agents]
@@ -55,18 +71,30 @@ def run_experiment(
     def folder(recipe: Recipe, scenario: Scenario, seed: int) -> Path:
         return out if single else out / f"{recipe.name}-{scenario.name}-{seed}"
 
+    if not single and not resume:  # a single training makes and describes the folder itself
+        begin(out, experiment, scenarios)
     comparisons = []
     for scenario in scenarios:
+        cell = out if len(scenarios) == 1 else out / scenario.name
+        kept = finished(cell, experiment, scenario, labels) if resume else None
+        if kept is not None:
+            console.print(f"{kept.scenario}: finished before, read from {cell}", soft_wrap=True)
+            comparisons.append(kept)
+            continue
         trained = {recipe.name: _train_all(experiment, recipe, scenario, folder, console) for recipe in recipes}
         with progress() as on_episodes:
             comparison = compare(trained | baselines, scenario, experiment.episodes, experiment.seed, on_episodes)
         comparisons.append(comparison)
-        _write(out if len(scenarios) == 1 else out / scenario.name, comparison, list(trained))
+        _write(cell, comparison, list(trained))
         console.print(tables.summary_table(comparison))
-    document = {key: value for key, value in asdict(experiment).items() if value not in (None, {})}
-    files.write_text(out / EXPERIMENT, run_dir.toml_text(document))
-    if len(comparisons) > 1:
+    if single:
+        describe(out, experiment, scenarios)
+    if experiment.variants:
+        console.print(tables.variants_table(comparisons, "throughput"))
+        plots.write_variants_png(out / VARIANTS_PICTURE, comparisons)
+    elif len(comparisons) > 1:
         console.print(tables.matrix_table(comparisons, "return"))
+    if len(comparisons) > 1:
         results.write_json(out / RESULTS, results.matrix_json(comparisons))
     return out
 
@@ -81,8 +109,12 @@ def _train_all(
     """Train once per training seed; the policies come from the exported files."""
     policies = []
     for seed in experiment.training_seeds:
-        started = perf_counter()
-        run = train(recipe, scenario, seed=seed, out=folder(recipe, scenario, seed))
+        run, started = folder(recipe, scenario, seed), perf_counter()
+        if (run / run_dir.CONFIG).is_file():
+            if not (run / EXPORTED).is_file():
+                train(resume=run)
+        else:
+            train(recipe, scenario, seed=seed, out=run)
         seconds, size = perf_counter() - started, (run / EXPORTED).stat().st_size
         console.print(
             f"{recipe.name} on {scenario.name}, seed {seed}: {number(recipe.steps)} steps in {seconds:.0f} s, "
@@ -95,5 +127,5 @@ def _train_all(
 
 def _write(folder: Path, comparison: Comparison, trained: list[str]) -> None:
     results.write_json(folder / RESULTS, results.comparison_json(comparison))
-    results.write_parquet(folder / EPISODES, [comparison])
     plots.write_comparison_png(folder / PICTURE, comparison, highlight=trained)
+    results.write_parquet(folder / EPISODES, [comparison])  # the last one: `finished` looks for it

@@ -1,14 +1,21 @@
 """Results as a page: `python -m tiergym.lab.markdown results.json matrix.json > docs/results.md`.
 
-Reads the JSON files of `tiergym run`, `compare` and `matrix`, and prints one Markdown table for each.
+Reads the JSON files of `tiergym run`, `compare` and `matrix`, and prints one Markdown table for each. With
+`--into PAGE.md` before them the tables replace what stands between the page's lines `<!-- results -->` and
+`<!-- /results -->`.
 """
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from tiergym import files
+from tiergym.errors import UserError
+from tiergym.lab.compare import base_name
 from tiergym.specs import assignments_text, common_changes
 
 COLUMNS = (
@@ -56,6 +63,25 @@ def matrix_table(document: Mapping[str, Any]) -> str:
     return table(["scenario", *names], rows)
 
 
+def variants_table(document: Mapping[str, Any]) -> str:
+    """Mean throughput of every scenario and policy in every variant; policies of a scenario best first.
+
+    `=` is the value on its left, to the last bit; the mean's interval stands where it has one.
+    """
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for scenario, entry in document["scenarios"].items():
+        groups.setdefault(base_name(scenario, entry["variant"]), []).append(entry)
+    rows = []
+    for base, entries in groups.items():
+        values = {
+            policy: [entry["policies"][policy]["throughput"] for entry in entries] for policy in entries[0]["policies"]
+        }
+        for policy, variants in sorted(values.items(), key=lambda item: -sum(value["mean"] for value in item[1])):
+            cells = [estimate(variants[0], 4)] + ["=" if b == a else estimate(b, 4) for a, b in pairwise(variants)]
+            rows.append([base, policy, *cells])
+    return table(["scenario", "policy", *(entry["variant"] for entry in next(iter(groups.values())))], rows)
+
+
 def page(documents: Sequence[Mapping[str, Any]]) -> str:
     """Every result under a line that says what it was measured on."""
     parts = []
@@ -64,7 +90,10 @@ def page(documents: Sequence[Mapping[str, Any]]) -> str:
         changes = common_changes([entry.get("changes", {}) for entry in entries])
         changed = f" with {assignments_text(changes)}" if changes else ""
         of = f"{document['episodes']} episodes per"
-        if "scenarios" in document:
+        if "scenarios" in document and all(entry.get("variant") for entry in entries):
+            title = f"Mean throughput{changed}, {of} scenario, policy and variant, seed {document['seed']}"
+            parts.append(f"## {title}\n\n{variants_table(document)}")
+        elif "scenarios" in document:
             title = f"Mean throughput{changed}, {of} scenario and policy, seed {document['seed']}"
             parts.append(f"## {title}\n\n{matrix_table(document)}")
         else:
@@ -73,5 +102,20 @@ def page(documents: Sequence[Mapping[str, Any]]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def put_into(path: Path, text: str) -> None:
+    """Replace what stands between the marks of the page. Raises `UserError` where it does not have them once each."""
+    start, end = "<!-- results -->\n", "<!-- /results -->\n"
+    before = path.read_text(encoding="utf-8")
+    after, count = re.subn(f"(?s){start}.*?{end}", lambda _: start + text + end, before)
+    if count != 1:
+        raise UserError(f"{path}: {count} parts between {start.strip()} and {end.strip()}; allowed: 1")
+    files.write_text(path, after)
+
+
 if __name__ == "__main__":
-    sys.stdout.write(page([json.loads(Path(name).read_text(encoding="utf-8")) for name in sys.argv[1:]]))
+    into, names = (sys.argv[2], sys.argv[3:]) if sys.argv[1:2] == ["--into"] else (None, sys.argv[1:])
+    made = page([json.loads(Path(name).read_text(encoding="utf-8")) for name in names])
+    if into is None:
+        sys.stdout.write(made)
+    else:
+        put_into(Path(into), made)

@@ -1,16 +1,20 @@
-"""comparison.png: the return of every policy with its interval, and beside it where the time goes."""
+"""comparison.png: the return of every policy with its interval, and beside it where the time goes.
+
+variants.png: the throughput of every policy on every scenario, one mark per variant.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiergym import files
-from tiergym.lab.compare import Comparison
+from tiergym.lab.compare import Comparison, by_base
 from tiergym.policy.extras import require
 from tiergym.sim import names as n
+from tiergym.specs import common_changes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,6 +34,17 @@ CAUSE_STYLES: dict[str, tuple[str, str]] = {
     "refault": ("#AA4499", "\\\\"),
     "oom": ("#000000", ""),
 }
+# Okabe and Ito's colours, each with a mark of its own.
+VARIANT_STYLES = (
+    ("#56B4E9", "o"),
+    ("#0072B2", "s"),
+    ("#E69F00", "^"),
+    ("#D55E00", "D"),
+    ("#009E73", "v"),
+    ("#CC79A7", "P"),
+    ("#000000", "X"),
+)
+PANELS_PER_ROW = 3
 VISIBLE_SHARE = 5e-4
 """A cause below 0.05 % of time under every policy has no entry in the legend."""
 
@@ -59,6 +74,73 @@ def write_comparison_png(path: Path, comparison: Comparison, highlight: Collecti
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     files.write_bytes(path, buffer.getvalue())
+
+
+def write_variants_png(path: Path, comparisons: Sequence[Comparison]) -> None:
+    """Draw all variants of all scenarios to a PNG file: a panel per scenario, a row per policy, a mark per variant.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    figure_module = require("matplotlib.figure", "lab")
+    groups = by_base(comparisons)
+    policies = list(comparisons[0].values)[::-1]  # the first one on top
+    columns = min(PANELS_PER_ROW, len(groups))
+    rows = -(-len(groups) // columns)
+    size = (1.5 + 4.2 * columns, 0.9 + rows * (0.9 + 0.36 * len(policies)))
+    figure = figure_module.Figure(figsize=size, dpi=150, layout="constrained")
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    for panel, (base, variants) in zip(panels, groups.items(), strict=False):
+        _draw_variants(panel, variants, policies)
+        panel.set_title(base, fontsize=11)
+    for panel in panels[len(groups) :]:
+        panel.set_visible(False)
+    figure.supxlabel(
+        "throughput, % of the same machine's with everything in unloaded DRAM: "
+        f"mean and 95 % interval of {comparisons[0].episodes} episodes, on the same seeds",
+        fontsize=10,
+    )
+    handles, labels = panels[0].get_legend_handles_labels()
+    common = common_changes([comparison.changes for comparison in comparisons])
+    varied = sorted({field for comparison in comparisons for field in comparison.changes} - common.keys())
+    figure.legend(
+        handles,
+        labels,
+        title=", ".join(varied),
+        loc="outside upper center",
+        ncols=_columns(len(handles)),
+        frameon=False,
+        fontsize=10,
+    )
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    files.write_bytes(path, buffer.getvalue())
+
+
+def _draw_variants(axes: Axes, variants: Sequence[Comparison], policies: list[str]) -> None:
+    step = 0.7 / len(variants)
+    for index, variant in enumerate(variants):
+        colour, mark = VARIANT_STYLES[index % len(VARIANT_STYLES)]
+        offset = ((len(variants) - 1) / 2 - index) * step  # the first one on top of its row
+        intervals = [variant.intervals[policy]["throughput"] for policy in policies]
+        axes.errorbar(
+            [100 * i.mean for i in intervals],
+            [row + offset for row in range(len(policies))],
+            xerr=[
+                [100 * max(0.0, i.mean - i.low) for i in intervals],
+                [100 * max(0.0, i.high - i.mean) for i in intervals],
+            ],
+            fmt=mark,
+            color=colour,
+            markersize=4,
+            elinewidth=1,
+            label=variant.variant,
+        )
+    for row in range(1, len(policies), 2):
+        axes.axhspan(row - 0.5, row + 0.5, color="0.96", zorder=0)
+    axes.set_ylim(-0.6, len(policies) - 0.4)
+    axes.set_yticks(range(len(policies)), policies)
+    _clean(axes)
 
 
 def _columns(entries: int) -> int:

@@ -2,11 +2,12 @@
 
 Schema 1, the same keys everywhere, metrics as in docs/reference/metrics.md:
 
-    {"schema": 1, "scenario": NAME, "changes": {FIELD: VALUE}, "seed": N, "episodes": N,
+    {"schema": 1, "scenario": NAME, "variant": NAME, "changes": {FIELD: VALUE}, "seed": N, "episodes": N,
      "policies": {POLICY: {METRIC: {"mean": x, "low": x, "high": x}, ...}, ...}}
 
-`changes` is what --set or an experiment changed in the scenario. A matrix has
-`"scenarios": {NAME: {"changes": ..., "policies": ...}}` in place of `"scenario"`, `"changes"` and `"policies"`.
+`changes` is what --set or an experiment changed in the scenario; in a variant of an experiment `scenario` is
+SCENARIO@VARIANT, else `variant` is empty. A matrix has `"scenarios": {NAME: {"variant": ..., "changes": ...,
+"policies": ...}}` in place of `"scenario"`, `"variant"`, `"changes"` and `"policies"`.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from typing import Any
 import numpy as np
 
 from tiergym import files
+from tiergym.errors import UserError
 from tiergym.lab.compare import Comparison
 from tiergym.lab.evaluate import evaluation_seeds
-from tiergym.lab.metrics import NAMES
+from tiergym.lab.metrics import NAMES, Array
 from tiergym.policy.extras import require
-from tiergym.specs import assignments_text
+from tiergym.specs import Scenario, assignments_text
 
 SCHEMA = 1
 
@@ -33,6 +35,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "scenario": comparison.scenario,
+        "variant": comparison.variant,
         "changes": comparison.changes,
         "seed": comparison.seed,
         "episodes": comparison.episodes,
@@ -47,7 +50,11 @@ def matrix_json(comparisons: Sequence[Comparison]) -> dict[str, Any]:
         "seed": comparisons[0].seed,
         "episodes": comparisons[0].episodes,
         "scenarios": {
-            comparison.scenario: {"changes": comparison.changes, "policies": _policies(comparison)}
+            comparison.scenario: {
+                "variant": comparison.variant,
+                "changes": comparison.changes,
+                "policies": _policies(comparison),
+            }
             for comparison in comparisons
         },
     }
@@ -72,6 +79,7 @@ def write_parquet(path: Path, comparisons: Sequence[Comparison]) -> None:
             runs, episodes = metrics["return"].shape
             columns: dict[str, Any] = {
                 "scenario": [comparison.scenario] * (runs * episodes),
+                "variant": [comparison.variant] * (runs * episodes),
                 "changes": [assignments_text(comparison.changes)] * (runs * episodes),
                 "policy": [policy] * (runs * episodes),
                 "run": np.repeat(np.arange(runs), episodes),
@@ -84,6 +92,29 @@ def write_parquet(path: Path, comparisons: Sequence[Comparison]) -> None:
     buffer = arrow.BufferOutputStream()
     parquet.write_table(table, buffer)
     files.write_bytes(path, buffer.getvalue().to_pybytes())
+
+
+def read_parquet(path: Path, scenario: Scenario, policies: Sequence[str], episodes: int, seed: int) -> Comparison:
+    """The comparison that `write_parquet` wrote, but for the times of decisions, which the file does not have.
+
+    Raises:
+        UserError: it is not one of these policies on this scenario, in so many episodes with this seed.
+    """
+    parquet = require("pyarrow.parquet", "lab")
+    columns = parquet.read_table(path).to_pydict()
+    seeds = evaluation_seeds(seed, episodes)
+    values: dict[str, dict[str, Array]] = {}
+    names = np.array(columns["policy"])
+    for policy in dict.fromkeys(columns["policy"]):
+        rows = names == policy
+        shape = (-1, episodes)
+        if int(rows.sum()) % episodes or not (np.array(columns["machine_seed"])[rows].reshape(shape) == seeds).all():
+            raise UserError(f"{path}: has other episodes; allowed: {episodes} per policy, of seed {seed}")
+        values[policy] = {metric: np.array(columns[metric])[rows].reshape(shape) for metric in NAMES}
+    found = (list(values), set(columns["scenario"]), set(columns["changes"]))
+    if found != (list(policies), {scenario.name}, {assignments_text(scenario.changes)}):
+        raise UserError(f"{path}: has other policies or another scenario; allowed: {', '.join(policies)}")
+    return Comparison(scenario.name, seed, episodes, values, {}, scenario.changes, scenario.variant)
 
 
 def _policies(comparison: Comparison) -> dict[str, Any]:

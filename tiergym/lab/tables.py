@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from tiergym.lab.compare import Comparison
+from tiergym.lab.compare import Comparison, by_base, ranking
 from tiergym.lab.metrics import METRICS
 from tiergym.lab.statistics import Interval, stratified_iqm
 from tiergym.sim import names as n
@@ -135,6 +136,27 @@ def matrix_table(comparisons: Sequence[Comparison], metric: str) -> Table:
         means = [float(comparison.values[policy][metric].mean()) for policy in policies]
         best = max(means)
         table.add_row(escape(comparison.scenario), *(_starred(mean, best) for mean in means))
+    return table
+
+
+def variants_table(comparisons: Sequence[Comparison], metric: str) -> Table:
+    """Scenario and policy x variant, mean of `metric` with its interval; policies of a scenario best first."""
+    groups = by_base(comparisons)
+    table = new_table(
+        f"{metric}: {comparisons[0].episodes} episodes per scenario and policy, seed {comparisons[0].seed}",
+        "± is half of the 95 % bootstrap interval over episodes; = is the value on its left, to the last bit",
+    )
+    table.add_column("scenario", no_wrap=True)
+    table.add_column("policy", no_wrap=True)
+    for comparison in next(iter(groups.values())):
+        table.add_column(escape(comparison.variant), justify="right")
+    for base, variants in groups.items():
+        for rank, policy in enumerate(ranking(variants, metric)):
+            values = [variant.intervals[policy][metric] for variant in variants]
+            cells = [interval(values[0])]
+            cells += ["=" if b == a else interval(b) for a, b in pairwise(values)]
+            table.add_row("" if rank else escape(base), escape(policy), *cells)
+        table.add_section()
     return table
 
 

@@ -34,6 +34,7 @@ class Scenario:
     counts: how many regions and processes it has.
     slow_pages_max: 4 KiB pages of the largest slow tier that it can draw.
     changes: what `override` changed, dotted field to TOML value; results carry it beside the name.
+    variant: which variant of an experiment it is; its name then ends in @VARIANT.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Scenario:
     counts: tuple[int, int]
     slow_pages_max: int
     changes: dict[str, Any] = field(default_factory=dict)
+    variant: str = ""
 
 
 def load_scenario(name_or_path: str | Path) -> Scenario:
