@@ -12,7 +12,8 @@ from tests.places import EVIDENCE
 from tiergym.recordings.format import Recording, read_recording
 from tiergym.recordings.machine_totals import totals_of
 from tiergym.recordings.workload import workload_toml
-from tiergym.sim.units import LEAF_SPAN_PAGES, PAGES_PER_MIB
+from tiergym.sim.demand import BUFFER_HEAD_BYTES, XARRAY_BYTES_PER_PAGE
+from tiergym.sim.units import LEAF_SPAN_PAGES, PAGE_BYTES, PAGES_PER_MIB
 from tiergym.validation.events import event_rows
 from tiergym.validation.recorded_cache import node_bytes_per_page
 from tiergym.validation.recorded_machine import first_sample, sections
@@ -252,3 +253,22 @@ def test_no_folio_is_larger_than_its_file(tmp_path: Path):
         assert requests.slab_pinned[-1] == -10240 * node_bytes_per_page(folio) - requests.slab_reclaim[-1]
     old = program(tmp_path, T_S, mapped=mapped, files=ramp((1, 0), (3, 1)))
     assert sections(old)["kernel"]["file_folio_pages"] == 1
+
+
+def test_buffer_heads_of_written_files_are_the_models_own(tmp_path: Path):
+    """10,000 pages are written, then deleted: slab holds their nodes and buffer heads, and nothing besides was asked
+    for. Files that were only read have none."""
+    cached = ramp((1, 0), (3, 10000), (5, 10000), (6, 0))
+    per_page = (XARRAY_BYTES_PER_PAGE + BUFFER_HEAD_BYTES) / PAGE_BYTES
+    recording = program(
+        tmp_path,
+        T_S,
+        cached=cached,
+        vm__nr_dirtied=grown("vm.nr_dirtied", ramp((1, 0), (3, 10000))),
+        n0__nr_slab_reclaimable=grown("n0.nr_slab_reclaimable", (cached * per_page).round().astype(np.int64)),
+    )
+    assert region(read_requests(recording), "files").written_share == 1
+    measured = measured_pages(recording).sum(axis=2)[:, CLASSES.index("slab_reclaim")]
+    assert measured.max() - measured[0] > 250
+    assert np.abs(simulated(recording, "slab_reclaim") - measured).max() <= 8
+    assert region(read_requests(program(tmp_path / "read", T_S, cached=cached)), "files").written_share == 0

@@ -25,7 +25,8 @@ class Totals:
     """Pages of 4 KiB, float64 of shape (samples,).
 
     anon: anonymous, swapped pages included. shmem: shared memory and tmpfs, likewise. files: page cache asked for, of
-    which `mapped` are in use through mappings. tables: page tables. threads: kernel stacks, one per thread.
+    which `mapped` are in use through mappings; `cached`: of files in memory. tables: page tables. threads: kernel
+    stacks, one per thread.
     slab_unreclaim, slab_reclaim: slab.
     """
 
@@ -33,6 +34,7 @@ class Totals:
     shmem: Series
     files: Series
     mapped: Series
+    cached: Series
     tables: Series
     threads: Series
     slab_unreclaim: Series
@@ -55,12 +57,13 @@ def totals_of(recording: Recording) -> Totals:
     anon, shmem = nodes("nr_anon_pages"), nodes("nr_shmem")
     swapped_anon, swapped_shmem = _swapped(recording, anon, shmem)
     anon, tables = anon + swapped_anon, nodes("nr_page_table_pages")
-    files, mapped = _files(recording, anon, tables, factor)
+    files, mapped, cached = _files(recording, anon, tables, factor)
     return Totals(
         anon,
         shmem + swapped_shmem,
         files,
         mapped,
+        cached,
         tables,
         nodes("nr_kernel_stack") / factor / STACK_KB,
         nodes("nr_slab_unreclaimable"),
@@ -91,13 +94,13 @@ def _swapped(recording: Recording, anon: Series, shmem: Series) -> tuple[Series,
     return of_anon, used - of_anon
 
 
-def _files(recording: Recording, anon: Series, tables: Series, factor: float) -> tuple[Series, Series]:
-    """Page cache of files asked for, and of it what is mapped or was and is only out of memory."""
+def _files(recording: Recording, anon: Series, tables: Series, factor: float) -> tuple[Series, Series, Series]:
+    """Page cache of files asked for, of it what is mapped or was and is only out of memory, and what is in memory."""
     rss, procs = _mapped_now(recording, factor), _column(recording, "w.procs")
     nodes = [_Counters(recording, f"n{node}.", factor) for node in recording.nodes]
     table_pages = int(PAGE_BYTES * factor) // TABLE_ENTRY_BYTES
     vmstat, asked = _Counters(recording, "vm.", factor), CacheAsked(table_pages)
-    files, mapped = np.zeros(len(rss)), np.zeros(len(rss))
+    files, mapped, cached = np.zeros(len(rss)), np.zeros(len(rss)), np.zeros(len(rss))
     for k in range(len(rss)):
         there = page_cache.file_pages([node.at(k) for node in nodes])
         now = CacheCounts(
@@ -107,9 +110,9 @@ def _files(recording: Recording, anon: Series, tables: Series, factor: float) ->
             min(float(rss[k]), there),
             page_cache.tables_of_files(tables[k] - tables[0], anon[k] - anon[0], procs[k], table_pages),
         )
-        files[k] = asked.add(now)
+        files[k], cached[k] = asked.add(now), there
         mapped[k] = now.mapped + (files[k] - there) * now.mapped / max(there, 1.0)
-    return files, mapped
+    return files, mapped, cached
 
 
 class _Counters:

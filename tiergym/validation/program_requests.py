@@ -19,7 +19,7 @@ from tiergym.recordings.machine_totals import Totals, totals_of
 from tiergym.recordings.request_curves import requests_of
 from tiergym.sim import demand
 from tiergym.sim.units import LEAF_SPAN_PAGES, PAGE_BYTES, PAGE_KIB
-from tiergym.validation.recorded_cache import folio_pages, node_bytes_per_page
+from tiergym.validation.recorded_cache import folio_pages, node_bytes_per_page, written_share
 from tiergym.validation.recorded_machine import first_sample, kernel_version
 from tiergym.validation.request_series import (
     FILES_AT_START,
@@ -52,6 +52,8 @@ def program_requests(recording: Recording) -> Requests:
     regions[0].target = regions[0].target + np.minimum(others, 0.0)
     others = np.maximum(others, 0.0)
     mapped, unmapped = _files(totals, regions)
+    # Pages that were deleted and made anew are written anew.
+    unmapped.written_share = written_share(recording, float(np.diff(unmapped.target).clip(min=0).sum()))
     tables = _tables(totals, anon, others)
     heat = heat_of(recording, requests_of(recording)).classes
     for region in (
@@ -72,7 +74,7 @@ def program_requests(recording: Recording) -> Requests:
         regions,
         {SYSTEM: threads},
         unreclaim - (threads - threads[0]) * demand.THREAD_SLAB_BYTES,
-        *_reclaimable_slab(recording, totals),
+        *_reclaimable_slab(recording, totals, unmapped),
         block_requests(recording),
         killed=frozenset([PROGRAM] if kills else []),
     )
@@ -156,12 +158,16 @@ def _by_heat(region: RegionRequest, classes: Sequence[HeatClass]) -> list[Region
     ]
 
 
-def _reclaimable_slab(recording: Recording, totals: Totals) -> tuple[Series, Series]:
-    """Bytes of slab that shrinkers can free, and that they cannot; nodes of cached pages are the model's own.
+def _reclaimable_slab(recording: Recording, totals: Totals, unmapped: RegionRequest) -> tuple[Series, Series]:
+    """Bytes of slab that shrinkers can free, and that they cannot; nodes and buffer heads of cached pages are the
+    model's own.
 
-    What shrinkers took was asked for, too: slab that leaves while they scan counts on.
+    What shrinkers took was asked for, too: slab that leaves while they scan counts on. Buffer heads leave with their
+    pages.
     """
-    slab, scanned = totals.slab_reclaim, np.nan_to_num(recording.column("vm.slabs_scanned").astype(np.float64))
+    scanned = np.nan_to_num(recording.column("vm.slabs_scanned").astype(np.float64))
+    here = totals.cached * unmapped.target / np.maximum(totals.files, 1.0)
+    slab = totals.slab_reclaim - here * unmapped.written_share * demand.BUFFER_HEAD_BYTES / PAGE_BYTES
     change = np.diff(slab, prepend=slab[0])
     shrunk = np.where(np.diff(scanned, prepend=scanned[0]) > 0, np.minimum(change, 0.0), 0.0)
     asked = (slab - slab[0] - np.cumsum(shrunk)) * PAGE_BYTES

@@ -57,6 +57,12 @@ def node_bytes_per_page(folio: int) -> float:
     return XARRAY_BYTES_PER_PAGE_OF_FOLIOS if folio >= XARRAY_SLOTS else XARRAY_BYTES_PER_PAGE
 
 
+def written_share(recording: Recording, pages: float) -> float:
+    """Of `pages` of page cache, those that the workload wrote, by what it dirtied; pages written again count again."""
+    dirtied = np.nan_to_num(recording.column("vm.nr_dirtied").astype(np.float64))
+    return min(1.0, max(0.0, float(dirtied[-1] - dirtied[0])) / pages) if pages > 0 else 0.0
+
+
 def _growth(recording: Recording, counter: str) -> float:
     """The most that the nodes have beyond the first sample."""
     total = np.sum([np.nan_to_num(recording.column(f"n{node}.{counter}")) for node in recording.nodes], axis=0)

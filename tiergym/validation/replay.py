@@ -89,7 +89,6 @@ def scenario_of(recording: Recording, requests: Requests) -> Scenario:
     """The machine and the workload's regions as a scenario; sizes are set at every tick of the replay."""
     if len(requests.regions) > max(REGION_SIZES):
         raise UserError(f"{recording.path}: {len(requests.regions)} regions; the model has {max(REGION_SIZES)}")
-    written = written_share(recording)
     always = {"start_s": 0, "grow_s": 0, "hold_s": 1e6, "low_share": 1}
     document: dict[str, Any] = sections(recording) | {
         "workload": {
@@ -108,7 +107,7 @@ def scenario_of(recording: Recording, requests: Requests) -> Scenario:
                     "mempolicy": region.mempolicy,
                     "mlocked": "on" if region.mlocked else "off",
                     "access_hz": 0,
-                    "written_share": written if region.kind == "cache" else 0,
+                    "written_share": region.written_share,
                     "thp_share": 1,
                 }
                 | always
@@ -125,13 +124,6 @@ def scenario_of(recording: Recording, requests: Requests) -> Scenario:
     size = next(size for size in REGION_SIZES if size >= len(requests.regions))
     counts = (len(requests.regions), len(requests.processes))
     return Scenario(recording.name, "", complete, size, build_table(complete, size), counts, 0)
-
-
-def written_share(recording: Recording) -> float:
-    """Share of the cached file pages that the workload wrote, by what it dirtied; pages written again count again."""
-    dirtied = recording.column("vm.nr_dirtied").astype(np.float64)
-    touched = float(recording.column("w.file_touched_pages").max())
-    return min(1.0, max(0.0, float(dirtied[-1] - dirtied[0])) / touched) if touched > 0 else 0.0
 
 
 def replay(recording: Recording) -> Replay:

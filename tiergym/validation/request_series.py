@@ -25,6 +25,7 @@ class RegionRequest:
     """One region: `target`, pages at each sample; `process` is a name of `Requests.processes`.
 
     `left`: share not given back yet by the one munmap that ends it, which frees page tables last (free_pgtables).
+    `written_share`: of page cache, what write(2) fills.
     """
 
     name: str
@@ -36,6 +37,7 @@ class RegionRequest:
     mlocked: bool = False
     access_hz: Series | None = None
     left: Series | None = None
+    written_share: float = 0.0
 
 
 @dataclass(slots=True)
