@@ -17,7 +17,7 @@ from tiergym.sim.units import LEAF_SPAN_PAGES, PAGE_BYTES, PAGES_PER_MIB
 from tiergym.validation.events import event_rows
 from tiergym.validation.recorded_cache import node_bytes_per_page
 from tiergym.validation.recorded_machine import first_sample, sections
-from tiergym.validation.replay import CLASSES, replay
+from tiergym.validation.replay import CLASSES, _ask_on, replay
 from tiergym.validation.request_series import RegionRequest, Requests
 from tiergym.validation.requests import is_program, read_requests
 from tiergym.validation.score import measured_pages
@@ -272,3 +272,46 @@ def test_buffer_heads_of_written_files_are_the_models_own(tmp_path: Path):
     assert measured.max() - measured[0] > 250
     assert np.abs(simulated(recording, "slab_reclaim") - measured).max() <= 8
     assert region(read_requests(program(tmp_path / "read", T_S, cached=cached)), "files").written_share == 0
+
+
+def dropped_file(folder: Path, away: Array, stolen: Array) -> Recording:
+    """A mapping of 40,000 pages, of which `away` are out of memory after `stolen` have been dropped."""
+    seconds = np.arange(0, 80, 0.25)
+    mapped = np.interp(seconds, (1, 10), (0, 40000)).round().astype(np.int64)
+    there = mapped - away
+    return program(
+        folder,
+        seconds,
+        mapped=there,
+        tables=-(-mapped // LEAF_SPAN_PAGES),
+        vm__pgsteal_file=grown("vm.pgsteal_file", stolen),
+        vm__workingset_refault_file=grown("vm.workingset_refault_file", stolen - away),
+    )
+
+
+def test_dropped_pages_that_stay_away_are_used_once(tmp_path: Path):
+    """6,000 pages leave and never come back: nobody references them again. Others leave and come back all the time."""
+    seconds = np.arange(0, 80, 0.25)
+    away = np.interp(seconds, (12, 14), (0, 6000)).round().astype(np.int64)
+    stays = read_requests(dropped_file(tmp_path / "stays", away, away))
+    churn = away + np.interp(seconds, (14, 80), (0, 60000)).round().astype(np.int64)
+    returns = read_requests(dropped_file(tmp_path / "returns", away, churn))
+    once = region(stays, "mapped once")
+    assert once.target.max() == pytest.approx(6000, rel=0.05) and once.access_hz is None
+    assert region(stays, "mapped files").target.max() + once.target.max() == pytest.approx(40000, rel=0.01)
+    assert region(returns, "mapped once").target.max() == 0
+
+
+def test_who_was_not_killed_or_only_later_asks_on(killed: Recording):
+    """The model kills a process that the kernel spared, or long before it did: its requests go on as recorded."""
+    requests = read_requests(killed)
+    record = {"process": np.zeros(2, [("down_s", np.float64)])}
+
+    def down(step: int) -> bool:
+        record["process"]["down_s"][1] = 3600
+        _ask_on(record, requests, step)
+        return bool(record["process"]["down_s"][1] > 1)
+
+    assert not down(int(np.flatnonzero(T_S == 1.5)[0])) and down(int(np.flatnonzero(T_S == 3.5)[0]))
+    requests.killed = frozenset()
+    assert not down(int(np.flatnonzero(T_S == 3.5)[0]))

@@ -25,7 +25,8 @@ class Totals:
     """Pages of 4 KiB, float64 of shape (samples,).
 
     anon: anonymous, swapped pages included. shmem: shared memory and tmpfs, likewise. files: page cache asked for, of
-    which `mapped` are in use through mappings; `cached`: of files in memory. tables: page tables. threads: kernel
+    which `mapped` are in use through mappings; `cached`: of files in memory; `dropped`: by
+    reclaim until then, again and again. tables: page tables. threads: kernel
     stacks, one per thread.
     slab_unreclaim, slab_reclaim: slab.
     """
@@ -35,6 +36,7 @@ class Totals:
     files: Series
     mapped: Series
     cached: Series
+    dropped: Series
     tables: Series
     threads: Series
     slab_unreclaim: Series
@@ -57,13 +59,14 @@ def totals_of(recording: Recording) -> Totals:
     anon, shmem = nodes("nr_anon_pages"), nodes("nr_shmem")
     swapped_anon, swapped_shmem = _swapped(recording, anon, shmem)
     anon, tables = anon + swapped_anon, nodes("nr_page_table_pages")
-    files, mapped, cached = _files(recording, anon, tables, factor)
+    files, mapped, cached, dropped = _files(recording, anon, tables, factor)
     return Totals(
         anon,
         shmem + swapped_shmem,
         files,
         mapped,
         cached,
+        dropped,
         tables,
         nodes("nr_kernel_stack") / factor / STACK_KB,
         nodes("nr_slab_unreclaimable"),
@@ -94,13 +97,14 @@ def _swapped(recording: Recording, anon: Series, shmem: Series) -> tuple[Series,
     return of_anon, used - of_anon
 
 
-def _files(recording: Recording, anon: Series, tables: Series, factor: float) -> tuple[Series, Series, Series]:
-    """Page cache of files asked for, of it what is mapped or was and is only out of memory, and what is in memory."""
+def _files(recording: Recording, anon: Series, tables: Series, factor: float) -> tuple[Series, Series, Series, Series]:
+    """Page cache of files asked for, of it what is mapped or was and is only out of memory, what is in memory, and what
+    reclaim has dropped."""
     rss, procs = _mapped_now(recording, factor), _column(recording, "w.procs")
     nodes = [_Counters(recording, f"n{node}.", factor) for node in recording.nodes]
     table_pages = int(PAGE_BYTES * factor) // TABLE_ENTRY_BYTES
     vmstat, asked = _Counters(recording, "vm.", factor), CacheAsked(table_pages)
-    files, mapped, cached = np.zeros(len(rss)), np.zeros(len(rss)), np.zeros(len(rss))
+    files, mapped, cached, dropped = (np.zeros(len(rss)) for _ in range(4))
     for k in range(len(rss)):
         there = page_cache.file_pages([node.at(k) for node in nodes])
         now = CacheCounts(
@@ -110,9 +114,9 @@ def _files(recording: Recording, anon: Series, tables: Series, factor: float) ->
             min(float(rss[k]), there),
             page_cache.tables_of_files(tables[k] - tables[0], anon[k] - anon[0], procs[k], table_pages),
         )
-        files[k], cached[k] = asked.add(now), there
+        files[k], cached[k], dropped[k] = asked.add(now), there, now.dropped
         mapped[k] = now.mapped + (files[k] - there) * now.mapped / max(there, 1.0)
-    return files, mapped, cached
+    return files, mapped, cached, dropped
 
 
 class _Counters:

@@ -34,9 +34,13 @@ from tiergym.validation.task_progress import AFTER_KILL_S, SLOPE_S
 from tiergym.validation.tasks import Task, block_requests, kill_samples
 
 PROGRAM = "p0"
-UNUSED = ("page tables", "files")
+UNUSED = ("page tables", "mapped once", "files")
 """Regions that nobody references again: tables are no pages, and a file that was read or written is not read again by
 itself."""
+IN_USE = 0.5
+"""Of the most that is mapped at a time: a mapping that has less is about to end."""
+UNUSED_S = 30.0
+"""Who touches a page so seldom does not use it; of a run that is shorter, half of it."""
 
 
 def program_requests(recording: Recording) -> Requests:
@@ -51,7 +55,7 @@ def program_requests(recording: Recording) -> Requests:
     regions = start_regions(t_s, start)
     regions[0].target = regions[0].target + np.minimum(others, 0.0)
     others = np.maximum(others, 0.0)
-    mapped, unmapped = _files(totals, regions)
+    mapped, once, unmapped = _files(t_s, totals, regions)
     # Pages that were deleted and made anew are written anew.
     unmapped.written_share = written_share(recording, float(np.diff(unmapped.target).clip(min=0).sum()))
     tables = _tables(totals, anon, others)
@@ -61,6 +65,7 @@ def program_requests(recording: Recording) -> Requests:
         RegionRequest("anon of others", SYSTEM, others),
         RegionRequest("page tables", PROGRAM, tables, kind="zero", density=1 / LEAF_SPAN_PAGES),
         RegionRequest("shmem", SYSTEM, _growth(totals.shmem), kind="shmem"),
+        once,
         mapped,
         unmapped,
     ):
@@ -128,9 +133,11 @@ def _upper(leaf: Series) -> Series:
     return np.where(leaf > 0, np.ceil(leaf / LEAF_SPAN_PAGES) + 2, 0.0)
 
 
-def _files(totals: Totals, regions: list[RegionRequest]) -> tuple[RegionRequest, RegionRequest]:
-    """Page cache beyond the first sample's: what is or was mapped, in use as far as it is, and what is only read or
-    written. Less than in the first sample: files of then were deleted."""
+def _files(
+    t_s: Series, totals: Totals, regions: list[RegionRequest]
+) -> tuple[RegionRequest, RegionRequest, RegionRequest]:
+    """Page cache beyond the first sample's: what is or was mapped, in use as far as it is, what of that is used once
+    only, and what is only read or written. Less than in the first sample: files of then were deleted."""
     grown = totals.files - totals.files[0]
     for region in regions:
         if region.name == FILES_AT_START:
@@ -138,10 +145,27 @@ def _files(totals: Totals, regions: list[RegionRequest]) -> tuple[RegionRequest,
     grown = np.maximum(grown, 0.0)
     kept = np.minimum(np.maximum.accumulate(totals.mapped), grown)
     in_use = np.minimum(totals.mapped / np.maximum(kept, 1.0), 1.0)
+    once = kept * _used_once(t_s, totals, kept)
     return (
-        RegionRequest("mapped files", SYSTEM, kept, kind="cache", access_hz=in_use),
+        RegionRequest("mapped files", SYSTEM, kept - once, kind="cache", access_hz=in_use),
+        RegionRequest("mapped once", SYSTEM, once, kind="cache"),
         RegionRequest("files", SYSTEM, grown - kept, kind="cache"),
     )
+
+
+def _used_once(t_s: Series, totals: Totals, kept: Series) -> float:
+    """Share of the pages that were mapped which nobody touches again: of those that reclaim took, the ones that stay
+    away until the last of the mappings is about to end. It may be more, for what reclaim leaves cannot show it.
+
+    Nobody counts which page comes back. Those that do may all be others than were away before.
+    """
+    in_use = np.flatnonzero(totals.mapped >= IN_USE * totals.mapped.max())
+    last = int(in_use[-1])
+    before = int(np.searchsorted(t_s, t_s[last] - min(UNUSED_S, (t_s[last] - t_s[in_use[0]]) / 2)))
+    out = totals.files - totals.cached
+    back = totals.dropped[last] - totals.dropped[before] - (out[last] - out[before])
+    away = (min(out[before], out[last]) - max(back, 0.0)) * totals.mapped[last] / max(totals.files[last], 1.0)
+    return float(np.clip(away / max(kept[last], 1.0), 0.0, 1.0))
 
 
 def _by_heat(region: RegionRequest, classes: Sequence[HeatClass]) -> list[RegionRequest]:

@@ -46,6 +46,9 @@ MEMBERS = {
     "file": (n.FILE,),
 }
 WAIT_FOR_KILL_S = 0.5
+EARLY_KILL_S = 2.0
+"""The model may kill so much earlier than the kernel did; what it kills before that comes back."""
+SOON_S = 1e-6
 BLOCK_EVENTS = {"offline": n.EVENT_OFFLINE, "online": n.EVENT_ONLINE}
 STEPS = 4
 """Ticks from one sample to the next: a workload in a hurry touches a quarter of DRAM between two samples."""
@@ -167,6 +170,7 @@ def replay(recording: Recording) -> Replay:
         _note(out, sample, record, machines.counters[0], first=step % STEPS == 1 or STEPS == 1)
         if machines.counters[0][n.C_OOM_KILL]:
             out.kills.append(_kill(sample, step, others, before, record, requests))
+            _ask_on(record, requests, step)
         for tag in {tag for when, what, tag in requests.blocks if when == step and what == "offline"}:
             so_far = out.offline.get(tag, (0, 0))
             here = [int(machines.counters[0][c]) for c in (n.C_BLOCKS_OFFLINED, n.C_BLOCKS_FAILED)]
@@ -304,6 +308,16 @@ def _note(out: Replay, k: int, record: Any, counters: NDArray[np.int64], first: 
         out.free[k, node] = record["free_pages"][zones].sum()
         out.pcp[k, node] = record["pcp_pages"][zones].sum()
     out.counters[k] = counters + (out.counters[k] if not first else out.counters[k - 1] if k else 0)
+
+
+def _ask_on(record: Any, requests: Requests, k: int) -> None:
+    """Processes that are down at step k although the recorded killer spared them, or took them later, are back in the
+    next tick: their requests are recorded, and what they would have asked for had they died is not."""
+    down = record["process"]["down_s"]
+    for q, name in enumerate(requests.processes):
+        exits = [task.exit_s for i, task in enumerate(requests.tasks) if name == f"p{i}" and name in requests.killed]
+        if down[q] > 0.0 and requests.t_s[k] + EARLY_KILL_S < min(exits, default=np.inf):
+            down[q] = SOON_S
 
 
 def _kill(sample: int, k: int, others: int, before: Any, record: Any, requests: Requests) -> Kill:
