@@ -244,7 +244,7 @@ def test_what_the_first_sample_holds_is_installed_whole(tmp_path: Path):
 def test_no_folio_is_larger_than_its_file(tmp_path: Path):
     """Linux 7.2 reads 8 MiB ahead on the emulated disk: one file of 40 MiB comes in folios of 2 MiB, 500 small ones
     do not; and slab holds the nodes of either, as the model has them, beside the files themselves."""
-    mapped = ramp((1, 0), (3, 10240))
+    mapped = ramp((1, 0), (2, 10240))  # too few steps to see folios in
     new = {"kernel_release": "7.2.12", "accel": "qemu-tcg"}
     for files, folio in ((1, 512), (500, 16)):
         recording = program(tmp_path / str(files), T_S, new, mapped=mapped, files=ramp((1, 0), (3, files)))
@@ -315,3 +315,14 @@ def test_who_was_not_killed_or_only_later_asks_on(killed: Recording):
     assert not down(int(np.flatnonzero(T_S == 1.5)[0])) and down(int(np.flatnonzero(T_S == 3.5)[0]))
     requests.killed = frozenset()
     assert not down(int(np.flatnonzero(T_S == 3.5)[0]))
+
+
+def test_folios_show_in_how_the_page_cache_grows(tmp_path: Path):
+    """40 steps of about 50 folios of 64 pages each, and a stray page in every tenth; or pages that came one by one."""
+    seconds = np.arange(0, 12, 0.25)
+    steps = np.where((seconds > 1) & (seconds <= 11), 50 + np.arange(len(seconds)) % 7, 0)
+    new = {"kernel_release": "7.2.12", "accel": "qemu-tcg"}
+    for folio, unit in ((64, 64), (1, 63)):
+        cached = np.cumsum(steps * unit + (np.arange(len(seconds)) % 10 == 0) * (steps > 0))
+        recording = program(tmp_path / str(folio), seconds, new, cached=cached, files=cached // 5000)
+        assert sections(recording)["kernel"]["file_folio_pages"] == folio
