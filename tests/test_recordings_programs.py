@@ -326,3 +326,52 @@ def test_folios_show_in_how_the_page_cache_grows(tmp_path: Path):
         cached = np.cumsum(steps * unit + (np.arange(len(seconds)) % 10 == 0) * (steps > 0))
         recording = program(tmp_path / str(folio), seconds, new, cached=cached, files=cached // 5000)
         assert sections(recording)["kernel"]["file_folio_pages"] == folio
+
+
+def test_files_that_are_read_again_and_again_without_a_mapping_are_in_use(tmp_path: Path):
+    """30,000 pages are read, 3,000 of them are away at any time: each comes back after ten seconds, or never."""
+    seconds = np.arange(0, 60, 0.25)
+    away = np.interp(seconds, (10, 12), (0, 3000)).round().astype(np.int64)
+    cached = np.interp(seconds, (1, 8), (0, 30000)).round().astype(np.int64) - away
+    for folder, returns in (("pread", 300), ("once", 0)):
+        stolen = away + (np.maximum(seconds - 12, 0) * returns).astype(np.int64)
+        recording = program(
+            tmp_path / folder,
+            seconds,
+            cached=cached,
+            mapped=np.where(seconds > 0.5, 100, 0),
+            vm__pgsteal_file=grown("vm.pgsteal_file", stolen),
+            vm__workingset_refault_file=grown("vm.workingset_refault_file", stolen - away),
+        )
+        hz = region(read_requests(recording), "files").access_hz
+        assert hz is not None and hz[0] == pytest.approx(returns / 3000, rel=0.1)
+
+
+def test_a_heap_fills_up_the_tables_that_it_has(tmp_path: Path):
+    """100 tables, six of them above the leaves, come with 20,000 pages, which become 50,000: the tables are those of the
+    heap from the beginning, and none of them moves. Then the process ends."""
+    anon = ramp((1, 0), (2, 20000), (4, 50000), (6, 50000), (6.25, 0))
+    tables = ramp((1, 0), (2, 100), (6, 100), (6.25, 0))
+    recording = program(tmp_path, T_S, anon=anon, tables=tables)
+    requests = read_requests(recording)
+    heap = region(requests, "anon").left
+    assert heap is not None and heap[T_S == 2] == pytest.approx(20000 / 512 / 94, rel=0.03)
+    measured = measured_pages(recording)[:, CLASSES.index("page_tables")].sum(axis=1)
+    assert np.abs(simulated(recording, "page_tables") - measured).max() <= 4
+    assert region(requests, "page tables").target[T_S == 2] <= 3
+
+
+def test_what_the_disk_has_yet_to_write_is_as_recorded(tmp_path: Path):
+    """30,000 pages are written, and a slow disk leaves 20,000 of them dirty: a node passes on what is over its limit;
+    a fast one leaves none, and all stays in DRAM."""
+    cached = ramp((1, 0), (5, 30000))
+    for folder, dirty, spills in (("slow", ramp((1, 0), (4, 20000)), True), ("fast", 0 * cached, False)):
+        recording = program(
+            tmp_path / folder,
+            T_S,
+            cached=cached,
+            n0__nr_dirty=grown("n0.nr_dirty", dirty),
+            vm__nr_dirtied=grown("vm.nr_dirtied", cached),
+        )
+        slow = replay(recording).pages[:, CLASSES.index("file"), 1]
+        assert (slow.max() > 3000) == spills and (slow.max() > 0) == spills

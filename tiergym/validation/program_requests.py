@@ -35,10 +35,16 @@ from tiergym.validation.tasks import Task, block_requests, kill_samples
 
 PROGRAM = "p0"
 UNUSED = ("page tables", "mapped once", "files")
-"""Regions that nobody references again: tables are no pages, and a file that was read or written is not read again by
-itself."""
+"""Regions that are no memory of processes in use: tables are no pages, and a file that was read or written is not read
+again by itself."""
 IN_USE = 0.5
 """Of the most that is mapped at a time: a mapping that has less is about to end."""
+FREED_SHARE = 0.05
+"""Of the machine's page tables: processes that come and go have fewer."""
+LEAST_DROPPED = 500
+"""Pages: from fewer nothing is concluded."""
+SELDOM_HZ = 1e-3
+"""Less often is never, in a recording of minutes."""
 UNUSED_S = 30.0
 """Who touches a page so seldom does not use it; of a run that is shorter, half of it."""
 
@@ -58,10 +64,12 @@ def program_requests(recording: Recording) -> Requests:
     mapped, once, unmapped = _files(t_s, totals, regions)
     # Pages that were deleted and made anew are written anew.
     unmapped.written_share = written_share(recording, float(np.diff(unmapped.target).clip(min=0).sum()))
-    tables = _tables(totals, anon, others)
+    tables, filled = _tables(totals, anon, others)
     heat = heat_of(recording, requests_of(recording)).classes
+    if unmapped.target.max() > mapped.target.max():  # else what comes back is mostly mapped
+        unmapped.access_hz = np.full(len(t_s), _reread_hz(t_s, totals, once.target))
     for region in (
-        RegionRequest("anon", PROGRAM, anon),
+        RegionRequest("anon", PROGRAM, anon, left=filled),
         RegionRequest("anon of others", SYSTEM, others),
         RegionRequest("page tables", PROGRAM, tables, kind="zero", density=1 / LEAF_SPAN_PAGES),
         RegionRequest("shmem", SYSTEM, _growth(totals.shmem), kind="shmem"),
@@ -82,12 +90,21 @@ def program_requests(recording: Recording) -> Requests:
         *_reclaimable_slab(recording, totals, unmapped),
         block_requests(recording),
         killed=frozenset([PROGRAM] if kills else []),
+        dirty=_dirty(recording),
     )
     if kills:
         for region in regions:
             if region.process == PROGRAM:
                 region.target = _gone_on(t_s, region.target, kills[0])
     return requests
+
+
+def _dirty(recording: Recording) -> Series | None:
+    """Pages that are dirty or on their way to the disk (mm/page-writeback.c: node_dirty_ok); None without counters."""
+    names = [f"n{node}.{counter}" for node in recording.nodes for counter in ("nr_dirty", "nr_writeback")]
+    if not any(name in recording.columns for name in names):
+        return None
+    return np.sum([np.nan_to_num(recording.column(name).astype(np.float64)) for name in names], axis=0)
 
 
 def _growth(series: Series) -> Series:
@@ -119,13 +136,27 @@ def _share_of_victim(recording: Recording, pages: float) -> float:
     return 1.0
 
 
-def _tables(totals: Totals, *anon: Series) -> Series:
-    """Leaf tables beyond those that anonymous memory takes in the model when it lies densely."""
+def _tables(totals: Totals, anon: Series, others: Series) -> tuple[Series, Series]:
+    """Leaf tables beyond those that anonymous memory takes in the model, and how densely the program's lies in its own.
+
+    A heap that grows fills up tables that it has. So a table that later maps anonymous pages, without being freed in
+    between, is anonymous memory's from the beginning, which lies the less densely in it.
+    """
     rest = _growth(totals.tables)
-    for pages in anon:
+    for pages in (anon, others):
         leaf = np.ceil(pages / LEAF_SPAN_PAGES)
         rest = rest - leaf - _upper(leaf)
-    return np.maximum(rest - _upper(rest), 0.0)
+    rest = np.maximum(rest - _upper(rest), 0.0)
+    leaf = np.ceil(anon / LEAF_SPAN_PAGES)
+    lasting = np.maximum(_until_freed(totals.tables, rest), rest + leaf - anon)
+    return lasting, anon / np.maximum((leaf + rest - lasting) * LEAF_SPAN_PAGES, 1.0)
+
+
+def _until_freed(tables: Series, rest: Series) -> Series:
+    """The least that `rest` comes to before a process frees tables, of which the machine then has fewer."""
+    freed = tables * (1 - FREED_SHARE)
+    ends = (int(np.argmax(tables[k:] < freed[k])) or len(tables) - k for k in range(len(tables)))
+    return np.array([rest[k : k + length].min() for k, length in enumerate(ends)])
 
 
 def _upper(leaf: Series) -> Series:
@@ -159,27 +190,52 @@ def _used_once(t_s: Series, totals: Totals, kept: Series) -> float:
 
     Nobody counts which page comes back. Those that do may all be others than were away before.
     """
-    in_use = np.flatnonzero(totals.mapped >= IN_USE * totals.mapped.max())
-    last = int(in_use[-1])
-    before = int(np.searchsorted(t_s, t_s[last] - min(UNUSED_S, (t_s[last] - t_s[in_use[0]]) / 2)))
+    first = int(np.argmax(totals.mapped >= IN_USE * totals.mapped.max()))
+    last = _last_in_use(totals)
+    before = int(np.searchsorted(t_s, t_s[last] - min(UNUSED_S, (t_s[last] - t_s[first]) / 2)))
     out = totals.files - totals.cached
     back = totals.dropped[last] - totals.dropped[before] - (out[last] - out[before])
     away = (min(out[before], out[last]) - max(back, 0.0)) * totals.mapped[last] / max(totals.files[last], 1.0)
     return float(np.clip(away / max(kept[last], 1.0), 0.0, 1.0))
 
 
+def _reread_hz(t_s: Series, totals: Totals, once: Series) -> float:
+    """How often a page of a file that reclaim has dropped is asked for again, per second, while files are in use: what
+    a program that reads them by pread() asks of the page cache. 0 where hardly any was dropped.
+
+    Pages that are deleted while they are out of memory do not come back.
+    """
+    last = _last_in_use(totals) + 1
+    out = np.maximum(totals.files - totals.cached, 0.0)[:last]
+    dropped = np.diff(totals.dropped[:last])
+    if dropped.sum() < LEAST_DROPPED:
+        return 0.0
+    deleted = np.maximum(-np.diff(totals.files[:last]), 0.0) * out[:-1] / np.maximum(totals.files[: last - 1], 1.0)
+    back = np.maximum(dropped - np.diff(out) - deleted, 0.0).sum()
+    waited = (np.maximum(out - once[:last], 0.0)[:-1] * np.diff(t_s[:last])).sum()
+    hz = float(np.clip(back / max(waited, 1.0), 0.0, 1.0))
+    return hz if hz >= SELDOM_HZ else 0.0
+
+
+def _last_in_use(totals: Totals) -> int:
+    """The sample when the last of the mappings is about to end; programs that only read files map themselves."""
+    return int(np.flatnonzero(totals.mapped >= IN_USE * totals.mapped.max())[-1])
+
+
 def _by_heat(region: RegionRequest, classes: Sequence[HeatClass]) -> list[RegionRequest]:
     """A region that is in use, or the share of it that `access_hz` gives, as one region per class of heat."""
-    used = np.ones(len(region.target)) if region.access_hz is None else region.access_hz
     return [
-        replace(
-            region,
-            name=f"{region.name} {of.name}".strip(),
-            target=region.target * of.share,
-            access_hz=used * of.access_hz,
+        _as_often(
+            replace(region, name=f"{region.name} {of.name}".strip(), target=region.target * of.share), of.access_hz
         )
         for of in classes
     ]
+
+
+def _as_often(region: RegionRequest, hz: float) -> RegionRequest:
+    """A region that is in use, or the share of it that `access_hz` gives, referenced so often per page and second."""
+    used = np.ones(len(region.target)) if region.access_hz is None else region.access_hz
+    return replace(region, access_hz=used * hz)
 
 
 def _reclaimable_slab(recording: Recording, totals: Totals, unmapped: RegionRequest) -> tuple[Series, Series]:

@@ -251,6 +251,7 @@ def asked_at(record: Any, start: Start, requests: Requests, k: int, others: int)
         touched_last=sleeping_text if sleeps else (),
         touched_first=() if sleeps else sleeping_text,
         blocks={kind: blocks.count(kind) for kind in dict.fromkeys(blocks)},
+        dirty_pages=None if requests.dirty is None else float(requests.dirty[k - 1]),
         cpu_share=[_cpu_share(requests, name, k, int(record["workers"])) for name in names],
     )
 
