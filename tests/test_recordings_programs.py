@@ -348,8 +348,8 @@ def test_files_that_are_read_again_and_again_without_a_mapping_are_in_use(tmp_pa
 
 
 def test_a_heap_fills_up_the_tables_that_it_has(tmp_path: Path):
-    """100 tables, six of them above the leaves, come with 20,000 pages, which become 50,000: the tables are those of the
-    heap from the beginning, and none of them moves. Then the process ends."""
+    """100 tables, six of them above the leaves, come with 20,000 pages, which become 50,000: the tables are those of
+    the heap from the beginning, and none of them moves. Then the process ends."""
     anon = ramp((1, 0), (2, 20000), (4, 50000), (6, 50000), (6.25, 0))
     tables = ramp((1, 0), (2, 100), (6, 100), (6.25, 0))
     recording = program(tmp_path, T_S, anon=anon, tables=tables)
