@@ -13,14 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiergym.recordings.format import Recording
-from tiergym.recordings.machine_totals import from_process_tree
+from tiergym.recordings.machine_totals import LARGE_FOLIOS_SINCE, from_process_tree
 from tiergym.sim.demand import XARRAY_BYTES_PER_PAGE, XARRAY_BYTES_PER_PAGE_OF_FOLIOS
 from tiergym.sim.regions import XARRAY_SLOTS
 from tiergym.sim.releases import Version
 from tiergym.sim.units import LEAF_SPAN_PAGES, PAGE_BYTES, PAGE_KIB
 
-LARGE_FOLIOS_SINCE: Version = (6, 16)
-"""ext4 (fs/ext4/inode.c: ext4_set_inode_mapping_order)."""
 WIDE_SINCE: Version = (6, 17)
 """A rotational disk without an optimum of its own gets twice its largest request, and virtio-blk says it rotates
 (block/blk-settings.c: blk_apply_bdi_limits)."""
