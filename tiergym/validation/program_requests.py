@@ -39,7 +39,7 @@ UNUSED = ("page tables", "mapped once", "files")
 again by itself."""
 IN_USE = 0.5
 """Of the most that is mapped at a time: a mapping that has less is about to end."""
-FREED_SHARE = 0.05
+FREED_SHARE = 0.02
 """Of the machine's page tables: processes that come and go have fewer."""
 LEAST_DROPPED = 500
 """Pages: from fewer nothing is concluded."""
