@@ -375,3 +375,12 @@ def test_what_the_disk_has_yet_to_write_is_as_recorded(tmp_path: Path):
         )
         slow = replay(recording).pages[:, CLASSES.index("file"), 1]
         assert (slow.max() > 3000) == spills and (slow.max() > 0) == spills
+
+
+def test_counters_with_gaps_end_no_run(tmp_path: Path):
+    """Samples without swap, reclaim and demotion counters, the last one among them."""
+    hole = np.where(np.arange(len(T_S)) % 3 == 1, np.nan, 0.0)
+    names = ("mi__SwapTotal", "vm__pgdemote_kswapd", "vm__pgdemote_direct", "vm__pswpout")
+    recording = program(tmp_path, T_S, None, anon=ramp((1, 0), (3, 9000)), **dict.fromkeys(names, hole))
+    assert np.isnan(recording.column("vm.pswpout")[-1])
+    assert {row.name: row.measured for row in event_rows(recording, replay(recording))}["pages demoted"] == "0"
