@@ -75,3 +75,11 @@ def test_what_tables_said_is_final_when_the_process_ends():
     """As above, twice read through a mapping; then the process gives up its pages, and then their tables."""
     first = [(0, 0, 0, 0, 0), (10240, 0, 0, 10240, 30), (10240, 10240, 0, 10240, 50), (20480, 20480, 0, 20480, 50)]
     assert asked(*first, (20480, 20480, 0, 100, 50), (20480, 20480, 0, 0, 0))[-2:] == [20480, 20480]
+
+
+def test_refaults_that_nobody_counted_show_in_the_nodes():
+    """A file of 20,000 pages is read by read() twice over; what comes back lands on another node and is not counted.
+    The nodes of the first time serve the second."""
+    first = [(0, 0, 0, 0, 0, 0), (10000, 0, 0, 0, 0, 12000), (10000, 10000, 0, 0, 0, 22000)]
+    assert asked(*first, (20000, 20000, 0, 0, 0, 22000))[-1] == 20000
+    assert asked(*first, (20000, 20000, 0, 0, 0, 32000))[-1] == 30000

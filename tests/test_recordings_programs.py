@@ -12,11 +12,12 @@ from tests.places import EVIDENCE
 from tiergym.recordings.format import Recording, read_recording
 from tiergym.recordings.machine_totals import totals_of
 from tiergym.recordings.workload import workload_toml
-from tiergym.sim.units import LEAF_SPAN_PAGES, PAGES_PER_MIB
+from tiergym.sim.demand import BUFFER_HEAD_BYTES, XARRAY_BYTES_PER_PAGE
+from tiergym.sim.units import LEAF_SPAN_PAGES, PAGE_BYTES, PAGES_PER_MIB
 from tiergym.validation.events import event_rows
 from tiergym.validation.recorded_cache import node_bytes_per_page
 from tiergym.validation.recorded_machine import first_sample, sections
-from tiergym.validation.replay import CLASSES, replay
+from tiergym.validation.replay import CLASSES, _ask_on, replay
 from tiergym.validation.request_series import RegionRequest, Requests
 from tiergym.validation.requests import is_program, read_requests
 from tiergym.validation.score import measured_pages
@@ -243,7 +244,7 @@ def test_what_the_first_sample_holds_is_installed_whole(tmp_path: Path):
 def test_no_folio_is_larger_than_its_file(tmp_path: Path):
     """Linux 7.2 reads 8 MiB ahead on the emulated disk: one file of 40 MiB comes in folios of 2 MiB, 500 small ones
     do not; and slab holds the nodes of either, as the model has them, beside the files themselves."""
-    mapped = ramp((1, 0), (3, 10240))
+    mapped = ramp((1, 0), (2, 10240))  # too few steps to see folios in
     new = {"kernel_release": "7.2.12", "accel": "qemu-tcg"}
     for files, folio in ((1, 512), (500, 16)):
         recording = program(tmp_path / str(files), T_S, new, mapped=mapped, files=ramp((1, 0), (3, files)))
@@ -252,3 +253,134 @@ def test_no_folio_is_larger_than_its_file(tmp_path: Path):
         assert requests.slab_pinned[-1] == -10240 * node_bytes_per_page(folio) - requests.slab_reclaim[-1]
     old = program(tmp_path, T_S, mapped=mapped, files=ramp((1, 0), (3, 1)))
     assert sections(old)["kernel"]["file_folio_pages"] == 1
+
+
+def test_buffer_heads_of_written_files_are_the_models_own(tmp_path: Path):
+    """10,000 pages are written, then deleted: slab holds their nodes and buffer heads, and nothing besides was asked
+    for. Files that were only read have none."""
+    cached = ramp((1, 0), (3, 10000), (5, 10000), (6, 0))
+    per_page = (XARRAY_BYTES_PER_PAGE + BUFFER_HEAD_BYTES) / PAGE_BYTES
+    recording = program(
+        tmp_path,
+        T_S,
+        cached=cached,
+        vm__nr_dirtied=grown("vm.nr_dirtied", ramp((1, 0), (3, 10000))),
+        n0__nr_slab_reclaimable=grown("n0.nr_slab_reclaimable", (cached * per_page).round().astype(np.int64)),
+    )
+    assert region(read_requests(recording), "files").written_share == 1
+    measured = measured_pages(recording).sum(axis=2)[:, CLASSES.index("slab_reclaim")]
+    assert measured.max() - measured[0] > 250
+    assert np.abs(simulated(recording, "slab_reclaim") - measured).max() <= 8
+    assert region(read_requests(program(tmp_path / "read", T_S, cached=cached)), "files").written_share == 0
+
+
+def dropped_file(folder: Path, away: Array, stolen: Array) -> Recording:
+    """A mapping of 40,000 pages, of which `away` are out of memory after `stolen` have been dropped."""
+    seconds = np.arange(0, 80, 0.25)
+    mapped = np.interp(seconds, (1, 10), (0, 40000)).round().astype(np.int64)
+    there = mapped - away
+    return program(
+        folder,
+        seconds,
+        mapped=there,
+        tables=-(-mapped // LEAF_SPAN_PAGES),
+        vm__pgsteal_file=grown("vm.pgsteal_file", stolen),
+        vm__workingset_refault_file=grown("vm.workingset_refault_file", stolen - away),
+    )
+
+
+def test_dropped_pages_that_stay_away_are_used_once(tmp_path: Path):
+    """6,000 pages leave and never come back: nobody references them again. Others leave and come back all the time."""
+    seconds = np.arange(0, 80, 0.25)
+    away = np.interp(seconds, (12, 14), (0, 6000)).round().astype(np.int64)
+    stays = read_requests(dropped_file(tmp_path / "stays", away, away))
+    churn = away + np.interp(seconds, (14, 80), (0, 60000)).round().astype(np.int64)
+    returns = read_requests(dropped_file(tmp_path / "returns", away, churn))
+    once = region(stays, "mapped once")
+    assert once.target.max() == pytest.approx(6000, rel=0.05) and once.access_hz is None
+    assert region(stays, "mapped files").target.max() + once.target.max() == pytest.approx(40000, rel=0.01)
+    assert region(returns, "mapped once").target.max() == 0
+
+
+def test_who_was_not_killed_or_only_later_asks_on(killed: Recording):
+    """The model kills a process that the kernel spared, or long before it did: its requests go on as recorded."""
+    requests = read_requests(killed)
+    record = {"process": np.zeros(2, [("down_s", np.float64)])}
+
+    def down(step: int) -> bool:
+        record["process"]["down_s"][1] = 3600
+        _ask_on(record, requests, step)
+        return bool(record["process"]["down_s"][1] > 1)
+
+    assert not down(int(np.flatnonzero(T_S == 1.5)[0])) and down(int(np.flatnonzero(T_S == 3.5)[0]))
+    requests.killed = frozenset()
+    assert not down(int(np.flatnonzero(T_S == 3.5)[0]))
+
+
+def test_folios_show_in_how_the_page_cache_grows(tmp_path: Path):
+    """40 steps of about 50 folios of 64 pages each, and a stray page in every tenth; or pages that came one by one."""
+    seconds = np.arange(0, 12, 0.25)
+    steps = np.where((seconds > 1) & (seconds <= 11), 50 + np.arange(len(seconds)) % 7, 0)
+    new = {"kernel_release": "7.2.12", "accel": "qemu-tcg"}
+    for folio, unit in ((64, 64), (1, 63)):
+        cached = np.cumsum(steps * unit + (np.arange(len(seconds)) % 10 == 0) * (steps > 0))
+        recording = program(tmp_path / str(folio), seconds, new, cached=cached, files=cached // 5000)
+        assert sections(recording)["kernel"]["file_folio_pages"] == folio
+
+
+def test_files_that_are_read_again_and_again_without_a_mapping_are_in_use(tmp_path: Path):
+    """30,000 pages are read, 3,000 of them are away at any time: each comes back after ten seconds, or never."""
+    seconds = np.arange(0, 60, 0.25)
+    away = np.interp(seconds, (10, 12), (0, 3000)).round().astype(np.int64)
+    cached = np.interp(seconds, (1, 8), (0, 30000)).round().astype(np.int64) - away
+    for folder, returns in (("pread", 300), ("once", 0)):
+        stolen = away + (np.maximum(seconds - 12, 0) * returns).astype(np.int64)
+        recording = program(
+            tmp_path / folder,
+            seconds,
+            cached=cached,
+            mapped=np.where(seconds > 0.5, 100, 0),
+            vm__pgsteal_file=grown("vm.pgsteal_file", stolen),
+            vm__workingset_refault_file=grown("vm.workingset_refault_file", stolen - away),
+        )
+        hz = region(read_requests(recording), "files").access_hz
+        assert hz is not None and hz[0] == pytest.approx(returns / 3000, rel=0.1)
+
+
+def test_a_heap_fills_up_the_tables_that_it_has(tmp_path: Path):
+    """100 tables, six of them above the leaves, come with 20,000 pages, which become 50,000: the tables are those of
+    the heap from the beginning, and none of them moves. Then the process ends."""
+    anon = ramp((1, 0), (2, 20000), (4, 50000), (6, 50000), (6.25, 0))
+    tables = ramp((1, 0), (2, 100), (6, 100), (6.25, 0))
+    recording = program(tmp_path, T_S, anon=anon, tables=tables)
+    requests = read_requests(recording)
+    heap = region(requests, "anon").left
+    assert heap is not None and heap[T_S == 2] == pytest.approx(20000 / 512 / 94, rel=0.03)
+    measured = measured_pages(recording)[:, CLASSES.index("page_tables")].sum(axis=1)
+    assert np.abs(simulated(recording, "page_tables") - measured).max() <= 4
+    assert region(requests, "page tables").target[T_S == 2] <= 3
+
+
+def test_what_the_disk_has_yet_to_write_is_as_recorded(tmp_path: Path):
+    """30,000 pages are written, and a slow disk leaves 20,000 of them dirty: a node passes on what is over its limit;
+    a fast one leaves none, and all stays in DRAM."""
+    cached = ramp((1, 0), (5, 30000))
+    for folder, dirty, spills in (("slow", ramp((1, 0), (4, 20000)), True), ("fast", 0 * cached, False)):
+        recording = program(
+            tmp_path / folder,
+            T_S,
+            cached=cached,
+            n0__nr_dirty=grown("n0.nr_dirty", dirty),
+            vm__nr_dirtied=grown("vm.nr_dirtied", cached),
+        )
+        slow = replay(recording).pages[:, CLASSES.index("file"), 1]
+        assert (slow.max() > 3000) == spills and (slow.max() > 0) == spills
+
+
+def test_counters_with_gaps_end_no_run(tmp_path: Path):
+    """Samples without swap, reclaim and demotion counters, the last one among them."""
+    hole = np.where(np.arange(len(T_S)) % 3 == 1, np.nan, 0.0)
+    names = ("mi__SwapTotal", "vm__pgdemote_kswapd", "vm__pgdemote_direct", "vm__pswpout")
+    recording = program(tmp_path, T_S, None, anon=ramp((1, 0), (3, 9000)), **dict.fromkeys(names, hole))
+    assert np.isnan(recording.column("vm.pswpout")[-1])
+    assert {row.name: row.measured for row in event_rows(recording, replay(recording))}["pages demoted"] == "0"

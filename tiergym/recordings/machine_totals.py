@@ -9,9 +9,13 @@ from numpy.typing import NDArray
 
 from tiergym.recordings import page_cache
 from tiergym.recordings.format import Recording
+from tiergym.recordings.kernel_release import Version, parse_version
 from tiergym.recordings.page_cache import CacheAsked, CacheCounts, Counter
+from tiergym.sim.demand import XARRAY_BYTES_PER_PAGE
 from tiergym.sim.units import PAGE_BYTES, PAGE_KIB
 
+LARGE_FOLIOS_SINCE: Version = (6, 16)
+"""ext4 (fs/ext4/inode.c: ext4_set_inode_mapping_order)."""
 Series = NDArray[np.float64]
 TABLE_ENTRY_BYTES = 8
 STACK_KB = 16.0
@@ -25,7 +29,9 @@ class Totals:
     """Pages of 4 KiB, float64 of shape (samples,).
 
     anon: anonymous, swapped pages included. shmem: shared memory and tmpfs, likewise. files: page cache asked for, of
-    which `mapped` are in use through mappings. tables: page tables. threads: kernel stacks, one per thread.
+    which `mapped` are in use through mappings; `cached`: of files in memory; `dropped`: by
+    reclaim until then, again and again. tables: page tables. threads: kernel
+    stacks, one per thread.
     slab_unreclaim, slab_reclaim: slab.
     """
 
@@ -33,6 +39,8 @@ class Totals:
     shmem: Series
     files: Series
     mapped: Series
+    cached: Series
+    dropped: Series
     tables: Series
     threads: Series
     slab_unreclaim: Series
@@ -55,16 +63,19 @@ def totals_of(recording: Recording) -> Totals:
     anon, shmem = nodes("nr_anon_pages"), nodes("nr_shmem")
     swapped_anon, swapped_shmem = _swapped(recording, anon, shmem)
     anon, tables = anon + swapped_anon, nodes("nr_page_table_pages")
-    files, mapped = _files(recording, anon, tables, factor)
+    slab = nodes("nr_slab_reclaimable")
+    files, mapped, cached, dropped = _files(recording, anon, tables, slab, factor)
     return Totals(
         anon,
         shmem + swapped_shmem,
         files,
         mapped,
+        cached,
+        dropped,
         tables,
         nodes("nr_kernel_stack") / factor / STACK_KB,
         nodes("nr_slab_unreclaimable"),
-        nodes("nr_slab_reclaimable"),
+        slab,
     )
 
 
@@ -91,13 +102,20 @@ def _swapped(recording: Recording, anon: Series, shmem: Series) -> tuple[Series,
     return of_anon, used - of_anon
 
 
-def _files(recording: Recording, anon: Series, tables: Series, factor: float) -> tuple[Series, Series]:
-    """Page cache of files asked for, and of it what is mapped or was and is only out of memory."""
+def _files(
+    recording: Recording, anon: Series, tables: Series, slab: Series, factor: float
+) -> tuple[Series, Series, Series, Series]:
+    """Page cache of files asked for, of it what is mapped or was and is only out of memory, what is in memory, and what
+    reclaim has dropped."""
     rss, procs = _mapped_now(recording, factor), _column(recording, "w.procs")
     nodes = [_Counters(recording, f"n{node}.", factor) for node in recording.nodes]
     table_pages = int(PAGE_BYTES * factor) // TABLE_ENTRY_BYTES
     vmstat, asked = _Counters(recording, "vm.", factor), CacheAsked(table_pages)
-    files, mapped = np.zeros(len(rss)), np.zeros(len(rss))
+    files, mapped, cached, dropped = (np.zeros(len(rss)) for _ in range(4))
+    version = parse_version(str(recording.meta["kernel_release"]))
+    # Large folios need hardly any nodes, and no counter shows how large they are.
+    single = version is not None and version < LARGE_FOLIOS_SINCE
+    room = (slab - slab[0]) * PAGE_BYTES / XARRAY_BYTES_PER_PAGE if single else np.full(len(slab), np.inf)
     for k in range(len(rss)):
         there = page_cache.file_pages([node.at(k) for node in nodes])
         now = CacheCounts(
@@ -106,10 +124,11 @@ def _files(recording: Recording, anon: Series, tables: Series, factor: float) ->
             page_cache.refaulted_files(vmstat.at(k)),
             min(float(rss[k]), there),
             page_cache.tables_of_files(tables[k] - tables[0], anon[k] - anon[0], procs[k], table_pages),
+            float(room[k]),
         )
-        files[k] = asked.add(now)
+        files[k], cached[k], dropped[k] = asked.add(now), there, now.dropped
         mapped[k] = now.mapped + (files[k] - there) * now.mapped / max(there, 1.0)
-    return files, mapped
+    return files, mapped, cached, dropped
 
 
 class _Counters:

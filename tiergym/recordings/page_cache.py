@@ -22,13 +22,15 @@ Counter = Callable[[str], float]
 @dataclass(frozen=True, slots=True)
 class CacheCounts:
     """Pages of files: `there` now; `dropped` by reclaim and `refaults` since boot; `mapped` by processes, of those
-    there. `tables`: page tables since the start, beyond upper levels and what anonymous memory fills."""
+    there. `tables`: page tables since the start, beyond upper levels and what anonymous memory fills. `nodes`: pages
+    that reclaimable slab since the start has xarray nodes for, infinite where nothing is known."""
 
     there: float
     dropped: float
     refaults: float
     mapped: float
     tables: float
+    nodes: float = math.inf
 
 
 def file_pages(nodes: Iterable[Counter]) -> float:
@@ -65,7 +67,8 @@ class CacheAsked:
     """Adds up what was asked for, sample by sample; `asked` begins as what is there in the first.
 
     Where not all refaults are counted, the leaf tables say how much is mapped: they stay when reclaim drops a page.
-    Beside those that mapped pages fill there is some slack, known from the time when nothing had been dropped.
+    So do the nodes of the page cache, with an entry for each page that was dropped, mapped or not (mm/workingset.c).
+    Beside those that pages fill there is some slack, known from the time when nothing had been dropped.
     `table_pages`: pages that a leaf table maps, 8 bytes each.
     """
 
@@ -78,6 +81,8 @@ class CacheAsked:
         self._mapped = 0.0
         self._most_slack = -math.inf
         self._last_slack = -math.inf
+        self._most_nodes = 0.0
+        self._slack_nodes = 0.0
         self._dropped_any = False
 
     def add(self, now: CacheCounts) -> float:
@@ -97,14 +102,26 @@ class CacheAsked:
         self._out = max(0.0, self._out * stays + dropped - came_back)
         self._dropped_any |= dropped > 0
         counted = now.there + self._out
+        self._most_nodes = max(self._most_nodes, now.nodes)
         if not self._dropped_any:
             self._last_slack = now.tables - now.mapped / self._table_pages
             self._most_slack = max(self._most_slack, self._last_slack)
+            self._slack_nodes = now.nodes - (now.there - self.at_start)
             self.asked = counted
         else:
             kept = before.there - deleted + (self.asked - before.there) * stays
-            self.asked = max(min(counted, self._most(now)), min(counted, kept), now.there)
+            most = min(self._most(now), self._most_with_nodes())
+            self.asked = max(min(counted, most), min(counted, kept), now.there)
         return self.asked
+
+    def _most_with_nodes(self) -> float:
+        """The most that can have been asked for, given the nodes; other slab that has come meanwhile makes it more.
+
+        Fewer nodes than pages: there are large folios (as XFS has since 5.18), and nodes are no bound.
+        """
+        if math.isinf(self._most_nodes) or self._slack_nodes < 0:
+            return math.inf
+        return self.at_start + self._most_nodes - self._slack_nodes
 
     def _most(self, now: CacheCounts) -> float:
         """The most that can have been asked for: what tables can map, and files that nobody maps.

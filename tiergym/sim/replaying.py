@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from tiergym.sim import demand
 from tiergym.sim import names as n
-from tiergym.sim.regions import folio_pages, in_folios
+from tiergym.sim.regions import folio_pages, free_leaf, in_folios, leaf_tables_needed
 from tiergym.sim.units import LEAF_SPAN_PAGES, PAGEBLOCK_PAGES, PAGES_PER_MIB
 from tiergym.sim.watermarks import PCPTYPES, init_per_zone_wmark_min
 
 LONG = 1_000_000_000  # ticks
+NEVER_S = 1e9
 UPPER_TABLES_AT_START = 2
 LEAST_DENSITY = 1 / LEAF_SPAN_PAGES
 
@@ -49,8 +50,9 @@ class Asked:
     cpu_share: of each process, CPU time per second. size_pages: of each region. access_hz: its heat. density: None
     leaves it. touched_last: regions whose pages count as touched just now; touched_first: as touched first of all.
     threads: live threads. unreclaim_bytes, reclaim_bytes: of slab beside threads and cached pages; pinned_share: of
-    the latter, what no shrinker frees. blocks: how many of the slow tier go offline or come online in this tick, by
-    kind of event.
+    the latter, what no shrinker frees. dirty_pages: of the page cache, what waits for the disk before the tick begins,
+    over all nodes; None leaves it to the model's own flusher. blocks: how many of the slow tier go offline or come
+    online in this tick, by kind of event.
     """
 
     dt_s: float
@@ -65,6 +67,7 @@ class Asked:
     touched_first: Sequence[int] = ()
     blocks: Mapping[int, int] = field(default_factory=dict)
     cpu_share: Sequence[float] = ()
+    dirty_pages: float | None = None
 
 
 class _Room:
@@ -160,6 +163,9 @@ def ask(record: Any, asked: Asked) -> None:
         region["size_pages"][r] = in_folios(pages, folio_pages(record, r))
         if density is not None:
             region["density"][r] = max(density, LEAST_DENSITY)
+            # Denser than before, at the same size: tables were freed.
+            surplus = int(region["leaf"][r].sum()) - leaf_tables_needed(record, r, int(region["size_pages"][r]))
+            free_leaf(record, r, surplus)
         if hz != heat[r]:
             heat[r] = hz
             region["heat_from"][r] = -1  # the model works out what follows from it
@@ -172,8 +178,20 @@ def ask(record: Any, asked: Asked) -> None:
     record["process"]["vmas"][0] = max(0.0, asked.unreclaim_bytes / demand.VMA_SLAB_BYTES)
     record["pool_count"][n.POOL_FILES] = max(0.0, asked.reclaim_bytes / demand.FILE_SLAB_BYTES)
     record["pool_pinned_share"][n.POOL_FILES] = asked.pinned_share
+    if asked.dirty_pages is not None:
+        _write_back(record, asked.dirty_pages)
     record["event_kind"][:] = n.EVENT_NONE
     record["events_done"] = 0
     for e, (kind, blocks) in enumerate(asked.blocks.items()):
         record["event_kind"][e] = kind
         record["event_mib"][e] = blocks * float(record["block_mib"])
+
+
+def _write_back(record: Any, pages: float) -> None:
+    """The disk has left `pages` dirty. It writes file by file, wherever their pages lie, and nobody else writes."""
+    record["dirty_expire_s"], record["dirty_background_ratio"] = NEVER_S, 100.0
+    cached = np.array([record["used_pages"][n.FILE, zones].sum() for zones in n.TIER_ZONES], np.float64)
+    dirty = record["dirty_pages"]
+    if dirty.sum() == 0.0:
+        dirty[:] = cached  # written again where they lie
+    dirty[:] = np.minimum(dirty * pages / max(dirty.sum(), 1.0), cached)

@@ -95,13 +95,18 @@ def _fallback_rows(recording: Recording, replay: Replay) -> Iterator[Row]:
     yield Row("free + per-CPU at first fallback", str(left[0]), str(left[1]), f"+-{refill}", close)
     if action_modes(recording)["zone"] == "normal":
         stolen = [
-            int((recording.column("vm.pgsteal_kswapd") + recording.column("vm.pgsteal_direct"))[measured]),
+            sum(_by(recording, f"vm.pgsteal_{who}", measured) for who in ("kswapd", "direct")),
             int(replay.counters[simulated - 1, STEALS].sum()) if simulated else 0,
         ]
         yield Row("reclaimed before fallback", str(stolen[0]), str(stolen[1]), "0", stolen[1] == 0)
 
 
 STEALS = [n.C_PGSTEAL_KSWAPD_FAST, n.C_PGSTEAL_KSWAPD_SLOW, n.C_PGSTEAL_DIRECT_FAST, n.C_PGSTEAL_DIRECT_SLOW]
+
+
+def _by(recording: Recording, counter: str, sample: int) -> int:
+    """A counter by a sample: its last value that is there."""
+    return int(np.nanmax(recording.column(counter)[: sample + 1], initial=0))
 
 
 def _first(condition: np.ndarray) -> int | None:
@@ -141,14 +146,15 @@ def _touched(recording: Recording, replay: Replay, kill: int) -> int:
 
 def _reclaim_rows(recording: Recording, replay: Replay) -> Iterator[Row]:
     """Demoted and swapped pages; demotion is required to agree where kernel requests drive it [F-boosts]."""
-    demoted = int(sum(recording.column(f"vm.pgdemote_{who}")[-1] for who in ("kswapd", "direct")))
+    end = len(recording.t_s) - 1
+    demoted = sum(_by(recording, f"vm.pgdemote_{who}", end) for who in ("kswapd", "direct"))
     simulated = int(replay.counters[-1, [n.C_PGDEMOTE_KSWAPD, n.C_PGDEMOTE_DIRECT]].sum())
     ratio = max(demoted, simulated, 1) / max(min(demoted, simulated), 1)
     close = ratio <= DEMOTED_FACTOR or max(demoted, simulated) <= DEMAND_PAGES
     driven = action_modes(recording)["zone"] == "movable"
     yield Row("pages demoted", str(demoted), str(simulated), f"factor {DEMOTED_FACTOR}", close, required=driven)
-    if recording.column("mi.SwapTotal").max() > 0:
-        swapped = int(recording.column("vm.pswpout")[-1])
+    if np.nanmax(recording.column("mi.SwapTotal"), initial=0) > 0:
+        swapped = _by(recording, "vm.pswpout", end)
         ours = int(replay.counters[-1, n.C_PSWPOUT])
         close = max(swapped, ours, 1) / max(min(swapped, ours), 1) <= DEMOTED_FACTOR
         yield Row("pages swapped", str(swapped), str(ours), f"factor {DEMOTED_FACTOR}", close, required=False)

@@ -19,7 +19,7 @@ from tiergym.recordings.machine_totals import Totals, totals_of
 from tiergym.recordings.request_curves import requests_of
 from tiergym.sim import demand
 from tiergym.sim.units import LEAF_SPAN_PAGES, PAGE_BYTES, PAGE_KIB
-from tiergym.validation.recorded_cache import folio_pages, node_bytes_per_page
+from tiergym.validation.recorded_cache import folio_pages, node_bytes_per_page, written_share
 from tiergym.validation.recorded_machine import first_sample, kernel_version
 from tiergym.validation.request_series import (
     FILES_AT_START,
@@ -34,9 +34,19 @@ from tiergym.validation.task_progress import AFTER_KILL_S, SLOPE_S
 from tiergym.validation.tasks import Task, block_requests, kill_samples
 
 PROGRAM = "p0"
-UNUSED = ("page tables", "files")
-"""Regions that nobody references again: tables are no pages, and a file that was read or written is not read again by
-itself."""
+UNUSED = ("page tables", "mapped once", "files")
+"""Regions that are no memory of processes in use: tables are no pages, and a file that was read or written is not read
+again by itself."""
+IN_USE = 0.5
+"""Of the most that is mapped at a time: a mapping that has less is about to end."""
+FREED_SHARE = 0.02
+"""Of the machine's page tables: processes that come and go have fewer."""
+LEAST_DROPPED = 500
+"""Pages: from fewer nothing is concluded."""
+SELDOM_HZ = 1e-3
+"""Less often is never, in a recording of minutes."""
+UNUSED_S = 30.0
+"""Who touches a page so seldom does not use it; of a run that is shorter, half of it."""
 
 
 def program_requests(recording: Recording) -> Requests:
@@ -51,14 +61,19 @@ def program_requests(recording: Recording) -> Requests:
     regions = start_regions(t_s, start)
     regions[0].target = regions[0].target + np.minimum(others, 0.0)
     others = np.maximum(others, 0.0)
-    mapped, unmapped = _files(totals, regions)
-    tables = _tables(totals, anon, others)
+    mapped, once, unmapped = _files(t_s, totals, regions)
+    # Pages that were deleted and made anew are written anew.
+    unmapped.written_share = written_share(recording, float(np.diff(unmapped.target).clip(min=0).sum()))
+    tables, filled = _tables(totals, anon, others)
     heat = heat_of(recording, requests_of(recording)).classes
+    if unmapped.target.max() > mapped.target.max():  # else what comes back is mostly mapped
+        unmapped.access_hz = np.full(len(t_s), _reread_hz(t_s, totals, once.target))
     for region in (
-        RegionRequest("anon", PROGRAM, anon),
+        RegionRequest("anon", PROGRAM, anon, left=filled),
         RegionRequest("anon of others", SYSTEM, others),
         RegionRequest("page tables", PROGRAM, tables, kind="zero", density=1 / LEAF_SPAN_PAGES),
         RegionRequest("shmem", SYSTEM, _growth(totals.shmem), kind="shmem"),
+        once,
         mapped,
         unmapped,
     ):
@@ -72,15 +87,24 @@ def program_requests(recording: Recording) -> Requests:
         regions,
         {SYSTEM: threads},
         unreclaim - (threads - threads[0]) * demand.THREAD_SLAB_BYTES,
-        *_reclaimable_slab(recording, totals),
+        *_reclaimable_slab(recording, totals, unmapped),
         block_requests(recording),
         killed=frozenset([PROGRAM] if kills else []),
+        dirty=_dirty(recording),
     )
     if kills:
         for region in regions:
             if region.process == PROGRAM:
                 region.target = _gone_on(t_s, region.target, kills[0])
     return requests
+
+
+def _dirty(recording: Recording) -> Series | None:
+    """Pages that are dirty or on their way to the disk (mm/page-writeback.c: node_dirty_ok); None without counters."""
+    names = [f"n{node}.{counter}" for node in recording.nodes for counter in ("nr_dirty", "nr_writeback")]
+    if not any(name in recording.columns for name in names):
+        return None
+    return np.sum([np.nan_to_num(recording.column(name).astype(np.float64)) for name in names], axis=0)
 
 
 def _growth(series: Series) -> Series:
@@ -112,13 +136,27 @@ def _share_of_victim(recording: Recording, pages: float) -> float:
     return 1.0
 
 
-def _tables(totals: Totals, *anon: Series) -> Series:
-    """Leaf tables beyond those that anonymous memory takes in the model when it lies densely."""
+def _tables(totals: Totals, anon: Series, others: Series) -> tuple[Series, Series]:
+    """Leaf tables beyond those that anonymous memory takes in the model, and how densely the program's lies in its own.
+
+    A heap that grows fills up tables that it has. So a table that later maps anonymous pages, without being freed in
+    between, is anonymous memory's from the beginning, which lies the less densely in it.
+    """
     rest = _growth(totals.tables)
-    for pages in anon:
+    for pages in (anon, others):
         leaf = np.ceil(pages / LEAF_SPAN_PAGES)
         rest = rest - leaf - _upper(leaf)
-    return np.maximum(rest - _upper(rest), 0.0)
+    rest = np.maximum(rest - _upper(rest), 0.0)
+    leaf = np.ceil(anon / LEAF_SPAN_PAGES)
+    lasting = np.maximum(_until_freed(totals.tables, rest), rest + leaf - anon)
+    return lasting, anon / np.maximum((leaf + rest - lasting) * LEAF_SPAN_PAGES, 1.0)
+
+
+def _until_freed(tables: Series, rest: Series) -> Series:
+    """The least that `rest` comes to before a process frees tables, of which the machine then has fewer."""
+    freed = tables * (1 - FREED_SHARE)
+    ends = (int(np.argmax(tables[k:] < freed[k])) or len(tables) - k for k in range(len(tables)))
+    return np.array([rest[k : k + length].min() for k, length in enumerate(ends)])
 
 
 def _upper(leaf: Series) -> Series:
@@ -126,9 +164,11 @@ def _upper(leaf: Series) -> Series:
     return np.where(leaf > 0, np.ceil(leaf / LEAF_SPAN_PAGES) + 2, 0.0)
 
 
-def _files(totals: Totals, regions: list[RegionRequest]) -> tuple[RegionRequest, RegionRequest]:
-    """Page cache beyond the first sample's: what is or was mapped, in use as far as it is, and what is only read or
-    written. Less than in the first sample: files of then were deleted."""
+def _files(
+    t_s: Series, totals: Totals, regions: list[RegionRequest]
+) -> tuple[RegionRequest, RegionRequest, RegionRequest]:
+    """Page cache beyond the first sample's: what is or was mapped, in use as far as it is, what of that is used once
+    only, and what is only read or written. Less than in the first sample: files of then were deleted."""
     grown = totals.files - totals.files[0]
     for region in regions:
         if region.name == FILES_AT_START:
@@ -136,32 +176,78 @@ def _files(totals: Totals, regions: list[RegionRequest]) -> tuple[RegionRequest,
     grown = np.maximum(grown, 0.0)
     kept = np.minimum(np.maximum.accumulate(totals.mapped), grown)
     in_use = np.minimum(totals.mapped / np.maximum(kept, 1.0), 1.0)
+    once = kept * _used_once(t_s, totals, kept)
     return (
-        RegionRequest("mapped files", SYSTEM, kept, kind="cache", access_hz=in_use),
+        RegionRequest("mapped files", SYSTEM, kept - once, kind="cache", access_hz=in_use),
+        RegionRequest("mapped once", SYSTEM, once, kind="cache"),
         RegionRequest("files", SYSTEM, grown - kept, kind="cache"),
     )
 
 
+def _used_once(t_s: Series, totals: Totals, kept: Series) -> float:
+    """Share of the pages that were mapped which nobody touches again: of those that reclaim took, the ones that stay
+    away until the last of the mappings is about to end. It may be more, for what reclaim leaves cannot show it.
+
+    Nobody counts which page comes back. Those that do may all be others than were away before.
+    """
+    first = int(np.argmax(totals.mapped >= IN_USE * totals.mapped.max()))
+    last = _last_in_use(totals)
+    before = int(np.searchsorted(t_s, t_s[last] - min(UNUSED_S, (t_s[last] - t_s[first]) / 2)))
+    out = totals.files - totals.cached
+    back = totals.dropped[last] - totals.dropped[before] - (out[last] - out[before])
+    away = (min(out[before], out[last]) - max(back, 0.0)) * totals.mapped[last] / max(totals.files[last], 1.0)
+    return float(np.clip(away / max(kept[last], 1.0), 0.0, 1.0))
+
+
+def _reread_hz(t_s: Series, totals: Totals, once: Series) -> float:
+    """How often a page of a file that reclaim has dropped is asked for again, per second, while files are in use: what
+    a program that reads them by pread() asks of the page cache. 0 where hardly any was dropped.
+
+    Pages that are deleted while they are out of memory do not come back.
+    """
+    last = _last_in_use(totals) + 1
+    out = np.maximum(totals.files - totals.cached, 0.0)[:last]
+    dropped = np.diff(totals.dropped[:last])
+    if dropped.sum() < LEAST_DROPPED:
+        return 0.0
+    deleted = np.maximum(-np.diff(totals.files[:last]), 0.0) * out[:-1] / np.maximum(totals.files[: last - 1], 1.0)
+    back = np.maximum(dropped - np.diff(out) - deleted, 0.0).sum()
+    waited = (np.maximum(out - once[:last], 0.0)[:-1] * np.diff(t_s[:last])).sum()
+    hz = float(np.clip(back / max(waited, 1.0), 0.0, 1.0))
+    return hz if hz >= SELDOM_HZ else 0.0
+
+
+def _last_in_use(totals: Totals) -> int:
+    """The sample when the last of the mappings is about to end; programs that only read files map themselves."""
+    return int(np.flatnonzero(totals.mapped >= IN_USE * totals.mapped.max())[-1])
+
+
 def _by_heat(region: RegionRequest, classes: Sequence[HeatClass]) -> list[RegionRequest]:
     """A region that is in use, or the share of it that `access_hz` gives, as one region per class of heat."""
-    used = np.ones(len(region.target)) if region.access_hz is None else region.access_hz
     return [
-        replace(
-            region,
-            name=f"{region.name} {of.name}".strip(),
-            target=region.target * of.share,
-            access_hz=used * of.access_hz,
+        _as_often(
+            replace(region, name=f"{region.name} {of.name}".strip(), target=region.target * of.share), of.access_hz
         )
         for of in classes
     ]
 
 
-def _reclaimable_slab(recording: Recording, totals: Totals) -> tuple[Series, Series]:
-    """Bytes of slab that shrinkers can free, and that they cannot; nodes of cached pages are the model's own.
+def _as_often(region: RegionRequest, hz: float) -> RegionRequest:
+    """A region that is in use, or the share of it that `access_hz` gives, referenced so often per page and second."""
+    used = np.ones(len(region.target)) if region.access_hz is None else region.access_hz
+    return replace(region, access_hz=used * hz)
 
-    What shrinkers took was asked for, too: slab that leaves while they scan counts on.
+
+def _reclaimable_slab(recording: Recording, totals: Totals, unmapped: RegionRequest) -> tuple[Series, Series]:
+    """Bytes of slab that shrinkers can free, and that they cannot; nodes and buffer heads of cached pages are the
+    model's own.
+
+    What shrinkers took was asked for, too: slab that leaves while they scan counts on. Buffer heads leave with their
+    pages.
     """
-    slab, scanned = totals.slab_reclaim, np.nan_to_num(recording.column("vm.slabs_scanned").astype(np.float64))
+    scanned = np.nan_to_num(recording.column("vm.slabs_scanned").astype(np.float64))
+    here = totals.cached * unmapped.target / np.maximum(totals.files, 1.0)
+    slab = totals.slab_reclaim - here * unmapped.written_share * demand.BUFFER_HEAD_BYTES / PAGE_BYTES
     change = np.diff(slab, prepend=slab[0])
     shrunk = np.where(np.diff(scanned, prepend=scanned[0]) > 0, np.minimum(change, 0.0), 0.0)
     asked = (slab - slab[0] - np.cumsum(shrunk)) * PAGE_BYTES

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from tiergym.errors import UserError
 from tiergym.recordings.format import Recording
 from tiergym.recordings.kernel_release import Version, is_known, known_release, parse_version, spelled
@@ -215,7 +217,8 @@ def arrivals(recording: Recording) -> list[dict[str, Any]]:
 
 def swap_mib(recording: Recording) -> float:
     """Swap that is on at any time; scripts turn it on right at the start."""
-    return float(recording.column("mi.SwapTotal").max()) / KIB_PER_MIB
+    total = recording.column("mi.SwapTotal")
+    return float(np.nanmax(total, initial=0.0)) / KIB_PER_MIB
 
 
 def sections(recording: Recording) -> dict[str, Any]:

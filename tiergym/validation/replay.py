@@ -46,6 +46,9 @@ MEMBERS = {
     "file": (n.FILE,),
 }
 WAIT_FOR_KILL_S = 0.5
+EARLY_KILL_S = 2.0
+"""The model may kill so much earlier than the kernel did; what it kills before that comes back."""
+SOON_S = 1e-6
 BLOCK_EVENTS = {"offline": n.EVENT_OFFLINE, "online": n.EVENT_ONLINE}
 STEPS = 4
 """Ticks from one sample to the next: a workload in a hurry touches a quarter of DRAM between two samples."""
@@ -89,7 +92,6 @@ def scenario_of(recording: Recording, requests: Requests) -> Scenario:
     """The machine and the workload's regions as a scenario; sizes are set at every tick of the replay."""
     if len(requests.regions) > max(REGION_SIZES):
         raise UserError(f"{recording.path}: {len(requests.regions)} regions; the model has {max(REGION_SIZES)}")
-    written = written_share(recording)
     always = {"start_s": 0, "grow_s": 0, "hold_s": 1e6, "low_share": 1}
     document: dict[str, Any] = sections(recording) | {
         "workload": {
@@ -108,7 +110,7 @@ def scenario_of(recording: Recording, requests: Requests) -> Scenario:
                     "mempolicy": region.mempolicy,
                     "mlocked": "on" if region.mlocked else "off",
                     "access_hz": 0,
-                    "written_share": written if region.kind == "cache" else 0,
+                    "written_share": region.written_share,
                     "thp_share": 1,
                 }
                 | always
@@ -125,13 +127,6 @@ def scenario_of(recording: Recording, requests: Requests) -> Scenario:
     size = next(size for size in REGION_SIZES if size >= len(requests.regions))
     counts = (len(requests.regions), len(requests.processes))
     return Scenario(recording.name, "", complete, size, build_table(complete, size), counts, 0)
-
-
-def written_share(recording: Recording) -> float:
-    """Share of the cached file pages that the workload wrote, by what it dirtied; pages written again count again."""
-    dirtied = recording.column("vm.nr_dirtied").astype(np.float64)
-    touched = float(recording.column("w.file_touched_pages").max())
-    return min(1.0, max(0.0, float(dirtied[-1] - dirtied[0])) / touched) if touched > 0 else 0.0
 
 
 def replay(recording: Recording) -> Replay:
@@ -175,6 +170,7 @@ def replay(recording: Recording) -> Replay:
         _note(out, sample, record, machines.counters[0], first=step % STEPS == 1 or STEPS == 1)
         if machines.counters[0][n.C_OOM_KILL]:
             out.kills.append(_kill(sample, step, others, before, record, requests))
+            _ask_on(record, requests, step)
         for tag in {tag for when, what, tag in requests.blocks if when == step and what == "offline"}:
             so_far = out.offline.get(tag, (0, 0))
             here = [int(machines.counters[0][c]) for c in (n.C_BLOCKS_OFFLINED, n.C_BLOCKS_FAILED)]
@@ -255,6 +251,7 @@ def asked_at(record: Any, start: Start, requests: Requests, k: int, others: int)
         touched_last=sleeping_text if sleeps else (),
         touched_first=() if sleeps else sleeping_text,
         blocks={kind: blocks.count(kind) for kind in dict.fromkeys(blocks)},
+        dirty_pages=None if requests.dirty is None else float(requests.dirty[k - 1]),
         cpu_share=[_cpu_share(requests, name, k, int(record["workers"])) for name in names],
     )
 
@@ -312,6 +309,16 @@ def _note(out: Replay, k: int, record: Any, counters: NDArray[np.int64], first: 
         out.free[k, node] = record["free_pages"][zones].sum()
         out.pcp[k, node] = record["pcp_pages"][zones].sum()
     out.counters[k] = counters + (out.counters[k] if not first else out.counters[k - 1] if k else 0)
+
+
+def _ask_on(record: Any, requests: Requests, k: int) -> None:
+    """Processes that are down at step k although the recorded killer spared them, or took them later, are back in the
+    next tick: their requests are recorded, and what they would have asked for had they died is not."""
+    down = record["process"]["down_s"]
+    for q, name in enumerate(requests.processes):
+        exits = [task.exit_s for i, task in enumerate(requests.tasks) if name == f"p{i}" and name in requests.killed]
+        if down[q] > 0.0 and requests.t_s[k] + EARLY_KILL_S < min(exits, default=np.inf):
+            down[q] = SOON_S
 
 
 def _kill(sample: int, k: int, others: int, before: Any, record: Any, requests: Requests) -> Kill:

@@ -24,7 +24,9 @@ BALANCED_TEXT_HZ = 0.3  # of sleeping programs' text under NUMA balancing (recor
 class RegionRequest:
     """One region: `target`, pages at each sample; `process` is a name of `Requests.processes`.
 
-    `left`: share not given back yet by the one munmap that ends it, which frees page tables last (free_pgtables).
+    `left`: of `density`, as it is now: pages that lie less densely for a while, in tables that fill up later, or that
+    one munmap is giving back, which frees page tables last (free_pgtables).
+    `written_share`: of page cache, what write(2) fills.
     """
 
     name: str
@@ -36,6 +38,7 @@ class RegionRequest:
     mlocked: bool = False
     access_hz: Series | None = None
     left: Series | None = None
+    written_share: float = 0.0
 
 
 @dataclass(slots=True)
@@ -45,7 +48,8 @@ class Requests:
     `threads` are by process; `slab_*` are bytes beyond threads and cached pages; dentries of a tmpfs are pinned.
 
     `blocks` lists (sample, what, tag): one block of node 1 is to go "offline", or all are to come "online". `killed`:
-    processes that the recorded OOM killer took. `notes`: what was read otherwise than recorded, for people.
+    processes that the recorded OOM killer took. `dirty`: pages of the page cache, on any node, that the disk has yet to
+    write: how fast it is. `notes`: what was read otherwise than recorded, for people.
     """
 
     t_s: Series
@@ -58,6 +62,7 @@ class Requests:
     slab_pinned: Series
     blocks: list[tuple[int, str, str]] = field(default_factory=list)
     killed: frozenset[str] = frozenset()
+    dirty: Series | None = None
     notes: list[str] = field(default_factory=list)
 
     def touched(self) -> Series:
@@ -90,6 +95,7 @@ def between_samples(requests: Requests, steps: int) -> Requests:
         slab_unreclaim=finer(requests.slab_unreclaim),
         slab_reclaim=finer(requests.slab_reclaim),
         slab_pinned=finer(requests.slab_pinned),
+        dirty=None if requests.dirty is None else finer(requests.dirty),
         blocks=[(sample * steps, what, tag) for sample, what, tag in requests.blocks],
     )
 

@@ -13,6 +13,7 @@ import numpy as np
 from tiergym.recordings.format import Recording
 from tiergym.sim.demand import STACK_PAGES
 from tiergym.sim.units import LEAF_SPAN_BYTES, LEAF_SPAN_PAGES, PAGE_BYTES, PAGE_KIB, PAGES_PER_MIB
+from tiergym.validation.recorded_cache import written_share
 from tiergym.validation.recorded_machine import Start, first_sample
 from tiergym.validation.request_series import SYSTEM, RegionRequest, Requests, Series, start_regions
 from tiergym.validation.task_progress import alive, given_back_share, task_progress, task_totals
@@ -215,9 +216,11 @@ def _add_files(requests: Requests, recording: Recording) -> None:
             RegionRequest("disk metadata", SYSTEM, pages, kind="shmem", access_hz=np.ones(len(t_s)))
         )
     requests.slab_reclaim += recording.column("w.neg_lookups") * NEGATIVE_DENTRY_BYTES * kept
+    written = written_share(recording, float(recording.column("w.file_touched_pages").max()))
     for region in requests.regions:
         if region.kind == "cache":
             region.target = region.target * kept
+            region.written_share = written
 
 
 def _mounted(recording: Recording) -> Series:
