@@ -203,14 +203,12 @@ def request_folios(m, want, mempolicy, unit):
 
 
 @jit
-def allocate_user(m, cls, want, mempolicy, unit):
-    """GFP_HIGHUSER_MOVABLE pages by the region's mempolicy, in folios of `unit` where that can be; returns the pages
-    got."""
+def allocate_user(m, cls, want, mempolicy):
+    """GFP_HIGHUSER_MOVABLE pages by the region's mempolicy; returns the pages got."""
     clear_grant(m)
     if want <= 0:
         return 0
-    got = request_folios(m, want, mempolicy, unit) if unit > 1 else 0
-    got += request_by_policy(m, want - got, cls, mempolicy, True, False)
+    got = request_by_policy(m, want, cls, mempolicy, True, False)
     hand_out(m, cls)
     if mempolicy == n.MPOL_DEFAULT:
         m.counters[n.C_USER_FALLBACK_SLOW] += on_tier(m.grant_pages, n.SLOW)
@@ -218,8 +216,9 @@ def allocate_user(m, cls, want, mempolicy, unit):
 
 
 @jit
-def allocate_written(m, cls, want, mempolicy, written_share, unit):
-    """As `allocate_user`, where `written_share` of the pages is for write(2) (__GFP_WRITE).
+def allocate_cache(m, cls, want, mempolicy, written_share, unit):
+    """As `allocate_user`, of page cache: in folios of `unit` where that can be, `written_share` of it for write(2)
+    (__GFP_WRITE).
 
     The fast path takes none of these from a node over its dirty limit; where both are, the slow path asks no more.
     """
@@ -228,7 +227,7 @@ def allocate_written(m, cls, want, mempolicy, written_share, unit):
         return 0
     written = int(want * written_share + 0.5)
     got = 0
-    if mempolicy == n.MPOL_DEFAULT:
+    if mempolicy == n.MPOL_DEFAULT and written > 0:
         beyond = written - min(written, dirty_room(m, n.FAST))
         got = take_from_zonelist(m, min(beyond, dirty_room(m, n.SLOW)), n.WMARK_LOW, NODE_SLOW, True, True)
     if unit > 1:

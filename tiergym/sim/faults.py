@@ -4,7 +4,7 @@ sub-rounds, as they do on a machine where all of them run at once."""
 import math
 
 from tiergym.sim import names as n
-from tiergym.sim.allocate import allocate_huge, allocate_kernel, allocate_user, allocate_written
+from tiergym.sim.allocate import allocate_cache, allocate_huge, allocate_kernel, allocate_user
 from tiergym.sim.compile import jit, jit_inline
 from tiergym.sim.demand import tables_wanted
 from tiergym.sim.dirty import write_back
@@ -214,41 +214,17 @@ def touch(m, r, new, again):
         return mapped
     huge = touch_huge(m, r, mapped)
     cls, policy, unit = region_class(m, r), int(region.mempolicy), folio_pages(m, r)
-    if region.written_share > 0.0 and not swap_backed(m, r):
-        got = huge + allocate_written(m, cls, mapped - huge + again, policy, region.written_share, unit)
+    if unit > 1 or (region.written_share > 0.0 and not swap_backed(m, r)):
+        got = huge + allocate_cache(m, cls, mapped - huge + again, policy, region.written_share, unit)
     else:
-        got = huge + allocate_user(m, cls, mapped - huge + again, policy, unit)
+        got = huge + allocate_user(m, cls, mapped - huge + again, policy)
     for z in range(n.N_ZONES):
         region.pages[z] += m.grant_pages[z]
     charge_refaults(m, r, min(got, again))
     return got
 
 
-@jit
-def bear_objects(m, pool, objects):
-    """New slab objects: holes of partial slabs first, then new pages by the class's placement mode.
-
-    New pages follow the mempolicy of whoever asks, in proportion to the work, until 7.0 (mm/slub.c: alloc_slab_page);
-    from then on they are asked for the CPU's node (`slab_follows_policy`) [K-sheaves].
-    """
-    if objects <= 0.0:
-        return
-    cls = slab_class(pool)
-    mode = m.action[n.PLACEMENT_ENTRIES[cls]]
-    left = fill_holes(m, pool, objects, mode == n.PREFER_SLOW, mode != n.RESTRICT)
-    if left < 1e-6:
-        return
-    if m.bound_processes > 0 and m.slab_follows_policy == n.ON:
-        all_births = left
-        for q in range(m.processes):
-            process = m.process[q]
-            if process.mempolicy != n.MPOL_DEFAULT and process.down_s <= 0.0:
-                left -= all_births * process.share
-                grow_slab(m, pool, cls, all_births * process.share, int(process.mempolicy))
-    grow_slab(m, pool, cls, left, n.MPOL_DEFAULT)
-
-
-@jit
+@jit_inline
 def grow_slab(m, pool, cls, left, mempolicy):
     """New pages for `left` objects of a slab pool, under a task's mempolicy; caches fetch whole bursts since 7.0
     (mm/slub.c: refill_sheaf) [K-sheaves]."""
@@ -269,6 +245,35 @@ def grow_slab(m, pool, cls, left, mempolicy):
         add_slab_pages(m, pool, n.SLOW, slow, on_slow)
     if got > slow:
         add_slab_pages(m, pool, n.FAST, got - slow, placed - on_slow)
+
+
+@jit
+def grow_slab_by_policy(m, pool, cls, births):
+    """New pages follow the mempolicy of whoever asks, in proportion to the work, until 7.0 (mm/slub.c:
+    alloc_slab_page); from then on they are asked for the CPU's node (`slab_follows_policy`) [K-sheaves]. Returns the
+    `births` that are left to tasks without one."""
+    left = births
+    for q in range(m.processes):
+        process = m.process[q]
+        if process.mempolicy != n.MPOL_DEFAULT and process.down_s <= 0.0:
+            left -= births * process.share
+            grow_slab(m, pool, cls, births * process.share, int(process.mempolicy))
+    return left
+
+
+@jit
+def bear_objects(m, pool, objects):
+    """New slab objects: holes of partial slabs first, then new pages by the class's placement mode."""
+    if objects <= 0.0:
+        return
+    cls = slab_class(pool)
+    mode = m.action[n.PLACEMENT_ENTRIES[cls]]
+    left = fill_holes(m, pool, objects, mode == n.PREFER_SLOW, mode != n.RESTRICT)
+    if left < 1e-6:
+        return
+    if m.bound_processes > 0 and m.slab_follows_policy == n.ON:
+        left = grow_slab_by_policy(m, pool, cls, left)
+    grow_slab(m, pool, cls, left, n.MPOL_DEFAULT)
 
 
 @jit

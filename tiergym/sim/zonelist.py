@@ -84,21 +84,20 @@ def walk_zonelist(m, want, level, nodes, slow_first, movable):
 
 
 @jit
-def take_from_idle_node(m, want, level, slow_first, movable):
-    """Single pages for those of `want` requests that pass over a busy node; returns their number."""
+def take_past_busy_node(m, want, level, slow_first, movable):
+    """Single pages for a request that may use both nodes and looks on the one that is not busy first; returns their
+    number."""
     aside, node = pass_over_busy(m, want)
-    return walk_zonelist(m, aside, level, node, slow_first, movable) if aside > 0 else 0
+    got = walk_zonelist(m, aside, level, node, slow_first, movable) if aside > 0 else 0
+    return got if got == want else got + walk_zonelist(m, want - got, level, NODE_BOTH, slow_first, movable)
 
 
 @jit
 def take_from_zonelist(m, want, level, nodes, slow_first, movable):
     """Single pages for a request that may use `nodes`, down to the mark `level`; returns their number."""
-    got = 0
     if m.skip_busy_node == n.ON and nodes == NODE_BOTH:
-        got = take_from_idle_node(m, want, level, slow_first, movable)
-        if got == want:
-            return got
-    return got + walk_zonelist(m, want - got, level, nodes, slow_first, movable)
+        return take_past_busy_node(m, want, level, slow_first, movable)
+    return walk_zonelist(m, want, level, nodes, slow_first, movable)
 
 
 @jit
