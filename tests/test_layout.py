@@ -8,7 +8,7 @@ import pytest
 from tiergym.sim import names as n
 from tiergym.sim.draw import draw_parameters
 from tiergym.sim.layout import (
-    MARKS,
+    SELDOM_STATE,
     REGION,
     REGION_SIZES,
     SELDOM,
@@ -58,7 +58,7 @@ def test_what_every_tick_uses_lies_at_the_head() -> None:
     head = tick_bytes(16, 16)
     behind = {name for name, (_, offset, *_) in fields.items() if offset >= head}
     apart = ("region_seldom", "process_seldom")
-    state = {f"region_{field}" for field, _ in MARKS}
+    state = {f"region_{field}" for field, _ in SELDOM_STATE}
     inner = {name.replace("seldom", field) for name in apart for field in dtype[name].base.names or ()} - state
     assert behind - {*apart, "block_state", "block_unmovable", "block_memmap"} | inner == SELDOM
     assert tick_bytes(16, 4) == fields["region"][1] + 4 * REGION.itemsize == head - 12 * REGION.itemsize

@@ -7,6 +7,7 @@ from tiergym.sim.compile import jit
 from tiergym.sim.demand import set_heat
 from tiergym.sim.layout import MAX_BLOCKS
 from tiergym.sim.pages import charge_class, kernel_zone
+from tiergym.sim.storage import build_storage
 from tiergym.sim.units import PAGEBLOCK_PAGES, PAGES_PER_MIB
 from tiergym.sim.watermarks import init_per_zone_wmark_min
 from tiergym.sim.zonelist import NODE_FAST, clear_grant, take_from_zonelist
@@ -122,6 +123,7 @@ def build(m, key, scenario, regions, processes):
     init_per_zone_wmark_min(m)
     build_blocks(m)
     build_workload(m)
+    build_storage(m)
     set_interleave_weights(m)
     boot_kernel(m)
     m.throughput = 1.0

@@ -7,6 +7,7 @@ while DRAM has pages free (mm/page_alloc.c: get_page_from_freelist, spread_dirty
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.pages import class_on_tier, mark_pages, node_free, on_tier
+from tiergym.sim.storage import note_disk_writes
 
 
 @jit
@@ -52,3 +53,4 @@ def write_back(m):
     kept = min(kept, background / dirty)
     for tier in range(n.N_TIERS):
         m.dirty_pages[tier] *= kept
+    note_disk_writes(m, dirty * (1.0 - kept))

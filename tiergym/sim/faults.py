@@ -25,6 +25,7 @@ from tiergym.sim.regions import (
     upper_tables_needed,
 )
 from tiergym.sim.slab import add_slab_pages, fill_holes, slab_class
+from tiergym.sim.storage import begin_reads, end_reads, wait_us
 from tiergym.sim.units import LEAF_SPAN_PAGES, PAGES_PER_MIB
 
 FEW_ROUNDS = 4
@@ -132,16 +133,6 @@ def touch_tables(m, r, pages):
 
 
 @jit
-def read_in_tick(m, r):
-    """Of the evicted pages that region r waits for, those that come back in this tick: a worker has one read from swap
-    at a time (mm/memory.c: do_swap_page)."""
-    waiting = m.region[r].refault
-    if waiting == 0 or not swap_backed(m, r):
-        return waiting
-    return min(waiting, int(m.dt_s * m.workers * 1e6 / m.swap_latency_us))
-
-
-@jit
 def fill_swap_cache(m, r, pages):
     """Of the pages just granted, `pages` of region r were read from swap and stay in the swap cache, slots and all,
     while swap is less than half full and nobody writes to them (mm/memory.c: should_try_to_free_swap; mm/swap.h:
@@ -160,7 +151,7 @@ def fill_swap_cache(m, r, pages):
 
 @jit
 def charge_refaults(m, r, pages):
-    """Evicted pages came back: the reader waited for swap or disk (premature evictions are booked as such)."""
+    """Evicted pages came back: the reader waited for storage (premature evictions are booked as such)."""
     region = m.region[r]
     out = region.out_pages
     pages = min(pages, out)
@@ -173,11 +164,9 @@ def charge_refaults(m, r, pages):
         m.swap_free_pages += pages
         m.counters[n.C_PSWPIN] += pages
         fill_swap_cache(m, r, pages)
-        wait_s = m.swap_latency_us * 1e-6
     else:
         m.counters[n.C_FILE_REFAULT] += pages
-        wait_s = m.disk_latency_us * 1e-6
-    wait_s += m.fault_us * 1e-6
+    wait_s = (wait_us(m, r) + m.fault_us) * 1e-6
     m.owed_s[n.LOST_PREMATURE_RECLAIM] += premature * wait_s
     m.owed_s[n.LOST_REFAULT] += (pages - premature) * wait_s
 
@@ -305,11 +294,11 @@ def handle_faults(m, r, k, rounds):
     Unserved ones stall their process (VM_FAULT_OOM retries).
     """
     region = m.region[r]
-    if region.want + region.refault == 0:
+    if region.want + region.coming == 0:
         return
     unit = folio_pages(m, r)
     new = part_in_folios(region.want, k, rounds, unit)
-    again = part_in_folios(read_in_tick(m, r), k, rounds, unit)
+    again = part_in_folios(region.coming, k, rounds, unit)
     if new + again == 0:
         return
     before_low = whole_folios(min(new, fast_room(m)), unit)
@@ -348,6 +337,7 @@ def begin_serving(m, wanted):
         m.region[r].promoted = 0
     end_writeback(m)
     write_back(m)
+    begin_reads(m)
     for tier in range(n.N_TIERS):
         set_kswapd_pace(m, tier)
         expect_requests(m, tier, wanted)
@@ -367,7 +357,6 @@ def serve_demand(m):
     rounds = rounds_for(m, wanted, births)
     for k in range(rounds):
         serve_round(m, k, rounds)
-    for r in range(m.regions):
-        m.region[r].refault -= read_in_tick(m, r)
+    end_reads(m)
     if m.boost_hz > 0.0 and kernel_pages_in_dram(m) > placed:
         boost_at_random(m)

@@ -26,11 +26,13 @@ _AT_RESET = """
     dram_mib dma_mib dma32_mib slow_mib block_mib boot_reserved_share watermark_scale_factor min_free_kib
     movable_shares_min boost_factor pcp_batch_pages rcu_cached_pages_per_cpu horizon_s event_at_s event_mib
     region_mib region_turnover_hz region_drift_s region_access_hz region_misses_per_page_s region_tlb_misses_per_page_s
-    process_work_share dontneed_frees_tables region_released_by
+    process_work_share dontneed_frees_tables region_released_by region_reads
+    disk swap readahead_kib page_cluster swap_ratio
 """
 # Read when something happens that does not in most ticks of most machines.
 _NOW_AND_THEN = """
-    lru_window_s hot_threshold_ms swap_latency_us disk_latency_us scan_mib_per_s promote_limit_mib_per_s
+    lru_window_s hot_threshold_ms swap_latency_us disk_latency_us disk_read_mb_per_s disk_write_mb_per_s
+    disk_reads_per_s swap_store_us scan_mib_per_s promote_limit_mib_per_s
     auto_movable_numa_aware auto_movable_ratio interleave_fast interleave_slow hint_fault_us look_us
     hopeless_reset boosted_runs_fail damon_falls_back slab_follows_policy
     scan_period_s process_oom_score_adj process_restart_s process_lost_s process_cpu_share
@@ -68,7 +70,9 @@ PROCESS = np.dtype(
 )
 """One process: parameters, then its state."""
 
-MARKS = [
+SELDOM_STATE = [
+    ("read_us", _F8),  # one read of evicted pages, with readahead
+    ("window_pages", _F8),  # pages that it brings
     ("marked_hot", _F8),  # slow pages marked for a hint fault that will come within the hot threshold
     ("marked_cold", _F8),  # and of one that will come later
 ]
@@ -94,6 +98,7 @@ REGION = np.dtype(
         ("out_premature", _COUNT),  # of these, evicted prematurely
         ("want", _COUNT),  # pages to touch for the first time in this tick
         ("refault", _COUNT),  # evicted pages touched again and not yet back
+        ("coming", _COUNT),  # of these, what storage gives in this tick
         ("swap_cached", _COUNT, (n.N_TIERS,)),  # pages read back from swap, whose slots they keep
         ("asked", _COUNT),  # promotion candidates of this tick
         ("promoted", _COUNT),  # pages promoted in this tick
@@ -172,7 +177,9 @@ def machine_dtype(regions: int) -> np.dtype:
         ("files_shrunk", f8),  # objects that shrinkers took and nobody has looked up again
         ("memmap_slow_share", f8),  # of the slow tier's struct pages, those in its own blocks
         ("swap_free_pages", count),
-        ("swap_tables", count),  # kernel pages of the slots in use
+        ("swap_tables", count),  # kernel pages of the slots in use: their tables, and what is compressed
+        ("slot_pages", f8),  # such pages per slot
+        ("disk_busy_us", f8),  # of the disk's time, what writes have taken and reads not yet yielded
         ("bound_processes", count),  # whose mempolicy is not the default
         ("swap_nodes", f8),  # objects of the swap cache's xarray that reclaim has allocated
         ("writeback_pages", count, (zones,)),  # in the swap cache until the device has written them
@@ -235,7 +242,7 @@ def machine_dtype(regions: int) -> np.dtype:
     ]
     fields += [field for field in drawn if field[0] in SELDOM]
     fields += [
-        ("region_seldom", [*_drawn("region_", p.REGION, True), *MARKS], (regions,)),
+        ("region_seldom", [*_drawn("region_", p.REGION, True), *SELDOM_STATE], (regions,)),
         ("process_seldom", _drawn("process_", p.PROCESS, True), (p.N_PROCESSES,)),
         ("block_state", count, (MAX_BLOCKS,)),
         ("block_unmovable", count, (MAX_BLOCKS,)),

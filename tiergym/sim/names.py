@@ -51,6 +51,13 @@ FIRST_KERNEL_CLASS = PT_LEAF
 KINDS = ("anon", "file_ro", "file_rw", "cache", "shmem", "zero", "mapping")
 KIND_ANON, KIND_FILE_RO, KIND_FILE_RW, KIND_CACHE, KIND_SHMEM, KIND_ZERO, KIND_MAPPING = range(len(KINDS))
 
+# What files are read from, what keeps swapped pages, and the order in which a region reads what was evicted.
+DISKS = ("nvme", "nvme_pcie3", "sata")
+SWAPS = ("disk", "zswap_lz4", "zswap_zstd")
+SWAP_DISK = SWAPS.index("disk")
+READS = ("random", "stream")
+READS_RANDOM, READS_STREAM = range(len(READS))
+
 # How a region gives memory back: the range goes, or its pages alone.
 RELEASED_BY = ("munmap", "madv_dontneed")
 RELEASED_BY_MUNMAP, RELEASED_BY_MADV_DONTNEED = range(len(RELEASED_BY))

@@ -3,12 +3,13 @@
 The invariant that every function here keeps, per zone: managed = free + pcp + sum over classes.
 """
 
+import math
+
 from tiergym.sim import names as n
 from tiergym.sim.blocks import pin_blocks, unpin_blocks
 from tiergym.sim.compile import jit, jit_inline
 from tiergym.sim.units import PAGEBLOCK_PAGES, PAGES_PER_MIB
 
-SLOTS_PER_TABLE = 512  # SWAPFILE_CLUSTER
 RELEASE_STEPS = 2 * n.N_ZONES
 
 
@@ -167,13 +168,13 @@ def node_free(m, tier):
 @jit
 def swap_tables_needed(m, pages):
     """Kernel pages for the swap slots in use and `pages` more: one per 512 since 6.18 (mm/swap_table.h)
-    [K-swap-table].
+    [K-swap-table], and what zswap keeps of them (mm/zswap.c: zswap_store).
 
     As few as can be: a table stays while one of its slots is in use, and slots are freed in no order.
     """
-    if m.swap_table_pages == n.OFF:
+    if m.slot_pages == 0.0:
         return 0
-    return (int(m.swap_mib * PAGES_PER_MIB) - m.swap_free_pages + pages + SLOTS_PER_TABLE - 1) // SLOTS_PER_TABLE
+    return math.ceil((int(m.swap_mib * PAGES_PER_MIB) - m.swap_free_pages + pages) * m.slot_pages)
 
 
 @jit

@@ -10,14 +10,17 @@ from dataclasses import dataclass
 
 from tiergym.sim.names import (
     DEATHS,
+    DISKS,
     DRAM_CURVES,
     EVENTS,
     HOPELESS_RESETS,
     KINDS,
     MEMPOLICIES,
     NUMA_BALANCING,
+    READS,
     RELEASED_BY,
     SLOW_CURVES,
+    SWAPS,
     SWITCH,
     TERMS,
 )
@@ -95,10 +98,7 @@ KERNEL: tuple[Field, ...] = (
     _e("numa_balancing", 0, NUMA_BALANCING, "normal: promote what fits; tiering: hot pages, wake kswapd"),
     _e("damon_promotion", 0, SWITCH, "DAMON's DAMOS_MIGRATE_HOT on the slow node: hot pages into DRAM, down to min"),
     _f("swap_mib", 0, 0, 8e6, "swap space"),
-    _f("swap_out_us", 0, 0, 1e6, "wait of kswapd for one page to be written to swap; 0: the device keeps up"),
     _f("demote_wait_us", 0, 0, 1e6, "what demoting a page takes kswapd beyond kswapd_pages_per_s; 0: no more"),
-    _f("swap_latency_us", 90, 0.5, 100000, "one page read back from swap (NVMe: 80 to 100 us [H-swap-in])"),
-    _f("disk_latency_us", 100, 0.5, 100000, "one page read back from its file"),
     _f("dirty_ratio", 20, 0, 100, "vm.dirty_ratio: a node takes written cache up to so many percent of what could be"),
     _f(
         "dirty_background_ratio",
@@ -153,6 +153,21 @@ KERNEL: tuple[Field, ...] = (
     _i("slab_burst_objects", 1, 1, 60, "objects that a cache fetches at once: a sheaf; 1: what it needs"),
     _e("hopeless_reset", 0, HOPELESS_RESETS, "what makes a kswapd that gave up try again (kswapd_failures)"),
     _f("slab_objects_per_page", 14, 1, 64, "objects that must all be free before a slab page returns (f^n)"),
+)
+
+STORAGE: tuple[Field, ...] = (
+    _e("disk", 0, DISKS, "what files lie on, and swap unless it is compressed: gives the fields below that are 0"),
+    _e("swap", 0, SWAPS, "where swapped pages go: to the disk, or compressed into memory (zswap)"),
+    _f("disk_latency_us", 0, 0, 100000, "one random read of 4 KiB, alone; 0: the disk's"),
+    _f("disk_read_mb_per_s", 0, 0, 1e6, "what all reads together get of it (1e6 B/s); 0: the disk's"),
+    _f("disk_write_mb_per_s", 0, 0, 1e6, "the same of writes; 0: the disk's"),
+    _f("disk_reads_per_s", 0, 0, 1e9, "random reads per second that it serves at most; 0: the disk's"),
+    _i("readahead_kib", 128, 4, 16384, "window of a stream (/sys/block/<dev>/queue/read_ahead_kb)"),
+    _i("page_cluster", 3, 0, 10, "vm.page-cluster: a sweep over swapped memory reads 2^this slots at once"),
+    _f("swap_latency_us", 0, 0, 100000, "one page read back from swap, alone; 0: as the disk, or decompression"),
+    _f("swap_out_us", 0, 0, 1e6, "wait of kswapd for one page to be written to swap; 0: where the disk is slower"),
+    _f("swap_store_us", 0, 0, 10000, "time of who reclaims to compress a page; 0: the compressor's"),
+    _f("swap_ratio", 0, 0, 64, "swapped pages that take a page of memory, compressed; 0: the compressor's"),
 )
 
 COSTS: tuple[Field, ...] = (
@@ -219,6 +234,7 @@ REGION: tuple[Field, ...] = (
     _f("low_share", 0, 0, 1, "size after shrinking"),
     _f("period_s", 0, 0, 86400, "grow again every so often; 0: once"),
     _f("turnover_hz", 0, 0, 100, "share unmapped and touched anew per second (fork and exec churn)"),
+    _e("reads", 0, READS, "how it reads evicted pages back: page by page, or in order and so with readahead"),
     _e("released_by", 0, RELEASED_BY, "how it gives memory back: with its page tables, or the pages alone"),
     _i("drift_group", 0, 0, 16, "regions of one group exchange heat; 0: none"),
     _f("drift_s", 0, 0, 86400, "time between exchanges; 0: never"),
@@ -247,6 +263,7 @@ EVENT: tuple[Field, ...] = (
 SCALAR_SECTIONS: tuple[tuple[str, tuple[Field, ...]], ...] = (
     ("machine", MACHINE),
     ("kernel", KERNEL),
+    ("storage", STORAGE),
     ("costs", COSTS),
     ("episode", EPISODE),
     ("weights", WEIGHTS),

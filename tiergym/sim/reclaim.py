@@ -9,7 +9,6 @@ shrink_folio_list). A page leaves DRAM for the slow tier if demotion may and fin
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit, jit_inline
 from tiergym.sim.pages import (
-    SLOTS_PER_TABLE,
     charge_class,
     class_on_tier,
     free_class,
@@ -20,9 +19,9 @@ from tiergym.sim.pages import (
 )
 from tiergym.sim.regions import fast_pages, folio_pages, leave_swap_cache, region_class, slow_pages, swap_backed
 from tiergym.sim.slab import free_in_order, free_objects
+from tiergym.sim.storage import note_disk_writes, page_write_us, swap_on_disk
 from tiergym.sim.units import PAGE_BYTES, PAGES_PER_MIB
 
-WRITEBACK_US = 12.0  # writing one dirty file page back, amortised over its batch
 REFERENCED_SCANS = 8  # looks at a referenced page until priority has risen so far that it goes all the same
 SHRINK_BATCH = 32  # pages' worth of objects that a shrinker frees at least (SHRINK_BATCH is 128 objects)
 SHRINK_SEEKS = 0.5  # DEFAULT_SEEKS 2: slab is scanned at half the pace of LRU pages (mm/shrinker.c)
@@ -78,7 +77,7 @@ def slots_with_tables(m, pages):
             charge_class(m, n.KERNEL_OTHER, z, got)
             m.swap_tables += got
             left -= got
-    room = m.swap_tables * SLOTS_PER_TABLE - (int(m.swap_mib * PAGES_PER_MIB) - m.swap_free_pages)
+    room = int(m.swap_tables / m.slot_pages) - (int(m.swap_mib * PAGES_PER_MIB) - m.swap_free_pages)
     return min(pages, max(room, 0))
 
 
@@ -88,7 +87,7 @@ def evict(m, r, z, pages, premature):
     region = m.region[r]
     if swap_backed(m, r):
         pages = min(pages, m.swap_free_pages)
-        if m.swap_table_pages == n.ON:
+        if m.slot_pages > 0.0:
             pages = slots_with_tables(m, pages)
         m.swap_free_pages -= pages
         m.counters[n.C_PSWPOUT] += pages
@@ -263,10 +262,22 @@ def lru_pages(m, tier):
 
 
 @jit
+def write_out(m, dirty, swapped):
+    """Seconds of who reclaims for `dirty` pages of files and `swapped` ones: dirty pages leave as fast as the disk
+    writes (mm/vmscan.c: pageout), swapped ones too (`swap_out_us`) or after they have been compressed (mm/zswap.c:
+    zswap_store). Both take the disk's time."""
+    if dirty == 0.0 and swapped == 0:
+        return 0.0
+    note_disk_writes(m, dirty + (swapped if swap_on_disk(m) else 0))
+    return 1e-6 * (dirty * page_write_us(m) + swapped * m.swap_store_us)
+
+
+@jit
 def reclaim_node(m, tier, want, premature):
     """Reclaim up to `want` pages from a node. Returns (freed, demoted, seconds of the reclaimer's time)."""
     if want <= 0:
         return 0, 0, 0.0
+    swapped = m.counters[n.C_PSWPOUT]
     demoted, evicted, dirty = reclaim_tail(m, tier, want, premature)
     freed = demoted + evicted
     m.reclaim_scanned = freed
@@ -285,7 +296,6 @@ def reclaim_node(m, tier, want, premature):
     # Shrinkers keep pace with the LRU; when it has nothing left, priority rises until slab is scanned whole.
     if m.reclaim_files_only == 0:
         freed += shrink_slab(m, tier, 2.0 if freed < want else freed / lru, max(want - freed, SHRINK_BATCH))
-    seconds = 1e-6 * (
-        demoted * m.migrate_batched_us + evicted * m.reclaim_us + dirty * WRITEBACK_US + freed * metadata_us(m, tier)
-    )
+    seconds = 1e-6 * (demoted * m.migrate_batched_us + evicted * m.reclaim_us + freed * metadata_us(m, tier))
+    seconds += write_out(m, dirty, m.counters[n.C_PSWPOUT] - swapped)
     return freed, demoted, seconds

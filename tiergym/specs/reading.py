@@ -38,7 +38,9 @@ PROCESS, REGION, POOL, EVENT = (toml_fields(fields) for fields in (p.PROCESS, p.
 OF_REGION = {name: field for name, field in REGION.items() if name != "process"}
 """A region's fields except its owner, which TOML gives by name."""
 
-SETTINGS = ("kernel", "costs", "episode", "weights")
+SETTINGS = ("kernel", "storage", "costs", "episode", "weights")
+OF_MACHINE_FILES = ("kernel", "storage", "costs")
+"""Settings that a machine's file may bring along."""
 WORKLOAD_TABLES = ("processes", "regions", "pools", "process", "region")
 
 
@@ -111,8 +113,8 @@ def _machine(document: Table, file: str, folder: Path) -> tuple[Table, Table]:
     path = preset_path("machines", given["base"], file, "machine", folder)
     base, name = read_toml(path), str(path)
     _description(base, name)
-    fields = _fields(base, SCALARS["machine"], name, "", also=("description", "kernel", "costs"))
-    settings = {key: _fields(base.get(key, {}), SCALARS[key], name, key) for key in ("kernel", "costs")}
+    fields = _fields(base, SCALARS["machine"], name, "", also=("description", *OF_MACHINE_FILES))
+    settings = {key: _fields(base.get(key, {}), SCALARS[key], name, key) for key in OF_MACHINE_FILES}
     check_release(settings["kernel"], name)
     return fields | own, settings
 
