@@ -8,10 +8,10 @@ import pytest
 from tiergym.sim import names as n
 from tiergym.sim.draw import draw_parameters
 from tiergym.sim.layout import (
-    SELDOM_STATE,
     REGION,
     REGION_SIZES,
     SELDOM,
+    SELDOM_STATE,
     draw_numbers,
     machine_dtype,
     new_machines,

@@ -19,6 +19,7 @@ from tiergym.lab.citations import linked
 from tiergym.sim import names as n
 from tiergym.sim import parameters as p
 from tiergym.sim.releases import RELEASES, SWITCHES, defaults, version
+from tiergym.sim.storage import COMPRESSORS, DRIVES
 from tiergym.specs.distributions import allowed
 from tiergym.specs.reading import EVENT, MAX_REGIONS, OF_REGION, POOL, PROCESS, SCALARS, default_value
 from tiergym.specs.writing import value_toml
@@ -99,6 +100,30 @@ def metrics_page() -> str:
     )
 
 
+def drives_table() -> str:
+    """The presets of `storage.disk`."""
+    head = ("`disk`", "one random read, us", "reads, MB/s", "writes, MB/s", "random reads/s", "from")
+    rows = (
+        (
+            f"`{name}`",
+            *(f"{value:g}" for value in (d.latency_us, d.read_mb_per_s, d.write_mb_per_s)),
+            f"{d.reads_per_s:,.0f}",
+            d.fact,
+        )
+        for name, d in DRIVES.items()
+    )
+    return _table(head, rows)
+
+
+def compressors_table() -> str:
+    """The presets of `storage.swap` that compress."""
+    head = ("`swap`", "load a page, us", "store a page, us", "pages in one", "from")
+    rows = (
+        (f"`{name}`", f"{c.load_us:g}", f"{c.store_us:g}", f"{c.ratio:g}", c.fact) for name, c in COMPRESSORS.items()
+    )
+    return _table(head, rows)
+
+
 def scenario_page() -> str:
     """Every field of a scenario's file."""
     parts = [_SCENARIO_TEXT]
@@ -106,6 +131,8 @@ def scenario_page() -> str:
         parts += [f"## `[{section}]`\n", f"{_SECTIONS[section]}\n", _fields(fields)]
         if section == "kernel":
             parts += [_RELEASES_TEXT, releases_table()]
+        if section == "storage":
+            parts += [_STORAGE_TEXT, drives_table(), compressors_table()]
     for title, text, entry_fields in (
         ("[[workload.processes]]", f"At most {p.N_PROCESSES}, each with a `name`. Without any there is one.", PROCESS),
         (
@@ -198,9 +225,17 @@ kernels changed can be undone, as `--set kernel.release=7.2 --set kernel.movable
 any of them can be tried alone. Which kernel function does what, and since when: [model.md](../model.md).
 """
 
+_STORAGE_TEXT = """\
+### Disks and compressors
+
+What `disk` and `swap` stand for. A field of `[storage]` that is not 0 takes the place of theirs. How a region reads its
+pages back is the region's `reads`; the formulas are in [model.md](../model.md).
+"""
+
 _SECTIONS = {
     "machine": "The two nodes: sizes, latencies, bandwidths.",
     "kernel": "Settings of Linux, and what this kernel can do.",
+    "storage": "What reading a page back costs, and what the disk gives to all who share it.",
     "costs": "Times that the cost model charges.",
     "episode": "Time.",
     "weights": "Weights of the reward's terms; with 1 each the reward is the lost time, negated.",

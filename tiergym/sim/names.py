@@ -53,8 +53,9 @@ KIND_ANON, KIND_FILE_RO, KIND_FILE_RW, KIND_CACHE, KIND_SHMEM, KIND_ZERO, KIND_M
 
 # What files are read from, what keeps swapped pages, and the order in which a region reads what was evicted.
 DISKS = ("nvme", "nvme_pcie3", "sata")
+DISK_NVME, DISK_NVME_PCIE3, DISK_SATA = range(len(DISKS))
 SWAPS = ("disk", "zswap_lz4", "zswap_zstd")
-SWAP_DISK = SWAPS.index("disk")
+SWAP_DISK, SWAP_ZSWAP_LZ4, SWAP_ZSWAP_ZSTD = range(len(SWAPS))
 READS = ("random", "stream")
 READS_RANDOM, READS_STREAM = range(len(READS))
 

@@ -19,31 +19,34 @@ SLOTS_PER_TABLE = 512  # SWAPFILE_CLUSTER
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """A drive: one random read of 4 KiB alone, bandwidth of reads and of writes (1e6 bytes/s), random reads/s."""
+    """A drive: one random read of 4 KiB alone, bandwidth of reads and of writes (1e6 bytes/s), random reads/s, and the
+    fact of docs/sources.md that says so."""
 
     latency_us: float
     read_mb_per_s: float
     write_mb_per_s: float
     reads_per_s: float
+    fact: str
 
 
 @dataclass(frozen=True, slots=True)
 class Compressor:
-    """Of zswap: time to load and to store a page, and how many pages fit into one."""
+    """Of zswap: time to load and to store a page, how many pages fit into one, and the fact that says so."""
 
     load_us: float
     store_us: float
     ratio: float
+    fact: str
 
 
 DRIVES = {
-    "nvme": Disk(85, 7000, 4300, 1e6),  # [H-nvme]
-    "nvme_pcie3": Disk(85, 3200, 1050, 490e3),  # [H-nvme]
-    "sata": Disk(83, 560, 530, 94e3),  # [H-sata]
+    "nvme": Disk(85, 7000, 4300, 1e6, "[H-nvme]"),
+    "nvme_pcie3": Disk(85, 3200, 1050, 490e3, "[H-nvme]"),
+    "sata": Disk(83, 560, 530, 94e3, "[H-sata]"),
 }
 COMPRESSORS = {
-    "zswap_lz4": Compressor(1.3, 6.6, 2.1),  # [H-compressors]
-    "zswap_zstd": Compressor(4.4, 12.4, 2.9),  # [H-compressors]
+    "zswap_lz4": Compressor(1.3, 6.6, 2.1, "[H-compressors]"),
+    "zswap_zstd": Compressor(4.4, 12.4, 2.9, "[H-compressors]"),
 }
 """Presets: what a scenario's fields of [storage] are where it leaves them 0."""
 
@@ -192,7 +195,9 @@ def await_disk(m, r, share):
     worker for each read that does not come, and no more of them than the work that needs it."""
     region = m.region[r]
     missing = (1.0 - share) * region.refault
-    held = min(missing / m.region_seldom[r].window_pages, (1.0 - share) * m.workers * m.process[int(region.process)].share)
+    held = min(
+        missing / m.region_seldom[r].window_pages, (1.0 - share) * m.workers * m.process[int(region.process)].share
+    )
     premature = region.out_premature / max(region.out_pages, 1)
     m.owed_s[n.LOST_PREMATURE_RECLAIM] += held * m.dt_s * premature
     m.owed_s[n.LOST_REFAULT] += held * m.dt_s * (1.0 - premature)

@@ -33,6 +33,7 @@ def check(sections: Table, file: str) -> None:
     check_blocks(scalars["machine"], file)
     check_latencies(scalars["machine"], file)
     check_watermarks(scalars["machine"], scalars["kernel"], file)
+    check_storage(scalars["storage"], scalars["kernel"], file)
     check_mempolicies(sections, entries["regions"], scalars["machine"], file)
     check_events(entries["events"], scalars["machine"], file)
     names = [region["name"] for region in sections["regions"]]
@@ -94,6 +95,20 @@ def check_watermarks(machine: Rows, kernel: Rows, file: str) -> None:
             f"{'promo' if gaps == 3 else 'high'} watermark at {mark_kib / KIB_PER_MIB:.0f} MiB, beside "
             f"{held_kib / KIB_PER_MIB:.0f} MiB of kernel memory at boot (machine.boot_kernel_mib, struct pages of "
             f"machine.slow_mib); allowed: together at most DRAM's managed {managed_kib / KIB_PER_MIB:.0f} MiB"
+        )
+
+
+def check_storage(storage: Rows, kernel: Rows, file: str) -> None:
+    """zswap compresses what goes to swap, so it needs some; and what compression saves is more than nothing."""
+    compressed = [int(low) for low, _ in support(storage["swap"]) if low != n.SWAP_DISK]
+    if compressed and highest(kernel["swap_mib"]) == 0:
+        raise UserError(
+            f'{file}: storage.swap = "{n.SWAPS[compressed[0]]}" with kernel.swap_mib = 0; allowed: "disk", or a '
+            "kernel.swap_mib above 0, whose slots zswap fills"
+        )
+    if compressed and any(0 < high and low < 1 for low, high in support(storage["swap_ratio"])):
+        raise UserError(
+            f"{file}: storage.swap_ratio = {lowest(storage['swap_ratio']):g}; allowed: 0 (the compressor's), or from 1"
         )
 
 

@@ -54,7 +54,12 @@ swap."""
 EMULATED_SWAP_IN_US = 1200
 """A thread's wait for a page from there, readahead included: two threads had 6,700 back in 4.0 s, in the same one."""
 
-AS_FAST_AS_READ = {"disk_latency_us": 0.01, "disk_read_mb_per_s": 1e6, "disk_write_mb_per_s": 1e6, "disk_reads_per_s": 1e9}
+AS_FAST_AS_READ = {
+    "disk_latency_us": 0.01,
+    "disk_read_mb_per_s": 1e6,
+    "disk_write_mb_per_s": 1e6,
+    "disk_reads_per_s": 1e9,
+}
 """A recording says when its files were read, so the disk of a replay is never what holds a reader up."""
 
 TICK_S = next(field.default for field in EPISODE if field.name == "dt_s")
