@@ -12,7 +12,7 @@ TEST_ARGS ?= -q -n auto --maxprocesses 4
 BENCH_ARGS ?=
 LAB_ARGS ?=
 
-.PHONY: help setup hooks run test lint format types bench board kernels kernel-lab lock clean
+.PHONY: help setup hooks run test lint format types bench board kernels seed-observation kernel-lab lock clean
 
 help:
 	@echo "make run    train PPO on llama-1to2, export it, compare it with the baselines (under 4 minutes on 2 cores)"
@@ -20,6 +20,7 @@ help:
 	@echo "make setup  only the environment in $(VENV)"
 	@echo "make board  TensorBoard on runs/"
 	@echo "make bench  speed: ratios against references"
+	@echo "make seed-observation  docs/seed-observation.md anew: what decides between online and online_movable (minutes)"
 	@echo "make kernels  docs/kernels.md anew: every rule on four releases of Linux (minutes)"
 	@echo "make kernel-lab  record a real kernel under QEMU (Debian, root) and judge the model on it"
 	@echo "make lint   ruff    make types  mypy    make format  layout and what else ruff can mend"
@@ -59,6 +60,11 @@ bench: setup
 
 board: setup
 	$(BIN)/tensorboard --logdir runs
+
+seed-observation: setup
+	out=$$(mktemp -d) && $(BIN)/tiergym run seed-observation --out $$out/seed && \
+	  $(BIN)/python -m tiergym.lab.markdown --causes --into docs/seed-observation.md $$out/seed/results.json && \
+	  cp $$out/seed/variants.png docs/seed-observation.png
 
 kernels: setup
 	out=$$(mktemp -d) && $(BIN)/tiergym run kernels --out $$out/kernels && \

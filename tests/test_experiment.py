@@ -13,7 +13,7 @@ from tests.short_runs import write_short_scenario
 from tiergym import specs
 from tiergym.errors import UserError
 from tiergym.files import read_toml
-from tiergym.lab import experiment_run
+from tiergym.lab import experiment_run, plots
 from tiergym.lab.compare import Comparison, compare
 from tiergym.lab.experiment import list_experiments, load_experiment
 from tiergym.lab.experiment_run import resume_experiment, run_experiment
@@ -130,6 +130,14 @@ def test_every_scenario_runs_in_every_variant(folder: Path):
     assert pq.read_table(out / "short@off" / "results.parquet")["variant"].unique().to_pylist() == ["off"]
     assert (out / "variants.png").stat().st_size > 10_000
     assert read_toml(out / "experiment.toml")["variants"]["off"] == {"kernel.demotion": "off"}
+
+
+def test_more_variants_than_marks_are_rows_of_the_picture(folder: Path):
+    many = "".join(f"[variants.v{i}]\nkernel.swap_mib = {64 + i}\n" for i in range(len(plots.VARIANT_STYLES) + 1))
+    (folder / "mine.toml").write_text(Path(write(folder, agents="")).read_text() + many)
+    out = run_experiment(load_experiment("mine.toml"), folder / "out", QUIET)
+    height_px = int.from_bytes((out / "variants.png").read_bytes()[20:24], "big")  # of the PNG's header
+    assert height_px >= 150 * 0.36 * (len(plots.VARIANT_STYLES) + 1)
 
 
 VARIED = "[variants.on]\nkernel.demotion = 'on'\n[variants.off]\nkernel.demotion = 'off'\n"

@@ -6,6 +6,7 @@ import pytest
 
 from tiergym.errors import UserError
 from tiergym.lab import markdown
+from tiergym.sim.names import CAUSES
 
 
 def interval(mean: float, half: float = 0.0) -> dict[str, float]:
@@ -59,6 +60,35 @@ def test_variants_are_columns_and_what_stays_is_not_repeated():
         "| s | b | 0.6000 [0.5900, 0.6100] | 0.7000 [0.6900, 0.7100] |",
         "| s | a | 0.5000 | = |",
     ]
+
+
+def test_many_variants_are_rows():
+    names = [f"v{i}" for i in range(markdown.MOST_COLUMNS + 1)]
+    scenarios = {
+        f"s@{name}": {
+            "variant": name,
+            "changes": {},
+            "policies": {"a": {"throughput": interval(0.5)}, "b": {"throughput": interval(i / 8)}},
+        }
+        for i, name in enumerate(names)
+    }
+    lines = markdown.page([{"schema": 1, "seed": 0, "episodes": 1, "scenarios": scenarios}]).splitlines()
+    assert lines[2] == "| scenario | variant | a | b |"
+    assert lines[4:6] == ["| s | v0 | 0.5000 | 0.0000 |", "| s | v1 | 0.5000 | 0.1250 |"]
+
+
+def test_causes_of_lost_time_stand_below_the_variants_where_asked_for():
+    def entry(share: float) -> dict[str, object]:
+        lost = {f"lost_{cause}": interval(share if cause == "refault" else 0.0) for cause in CAUSES}
+        return {"variant": "v", "changes": {}, "policies": {"a": {"throughput": interval(1 - share)} | lost}}
+
+    document = {"schema": 1, "seed": 0, "episodes": 1, "scenarios": {"s@v": entry(0.125)}}
+    assert markdown.page([document], causes=True).splitlines()[-3:] == [
+        "| scenario | policy | refault |",
+        "|---|---:|---:|",
+        "| s@v | a | 12.50 |",
+    ]
+    assert "refault" not in markdown.page([document])
 
 
 def test_tables_are_put_between_the_marks_of_a_page(tmp_path: Path):

@@ -11,11 +11,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from tiergym import files
 from tiergym.errors import UserError
 from tiergym.lab.compare import base_name
+from tiergym.sim.names import CAUSES
 from tiergym.specs import assignments_text, common_changes
 
 COLUMNS = (
@@ -27,6 +30,8 @@ COLUMNS = (
     ("migrated_pages", "kernel pages migrated", 0),
 )
 """Metric, heading, decimals of a comparison's columns."""
+MOST_COLUMNS = 7
+"""Variants side by side in a table."""
 
 
 def estimate(value: Mapping[str, float], decimals: int) -> str:
@@ -66,12 +71,19 @@ def matrix_table(document: Mapping[str, Any]) -> str:
 def variants_table(document: Mapping[str, Any]) -> str:
     """Mean throughput of every scenario and policy in every variant; policies of a scenario best first.
 
-    `=` is the value on its left, to the last bit; the mean's interval stands where it has one.
+    `=` is the value on its left, to the last bit; the mean's interval stands where it has one. More than
+    `MOST_COLUMNS` variants are rows, with a column per policy.
     """
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for scenario, entry in document["scenarios"].items():
         groups.setdefault(base_name(scenario, entry["variant"]), []).append(entry)
     rows = []
+    if len(next(iter(groups.values()))) > MOST_COLUMNS:
+        for base, entries in groups.items():
+            for entry in entries:
+                means = [estimate(of["throughput"], 4) for of in entry["policies"].values()]
+                rows.append([base, entry["variant"], *means])
+        return table(["scenario", "variant", *next(iter(groups.values()))[0]["policies"]], rows)
     for base, entries in groups.items():
         values = {
             policy: [entry["policies"][policy]["throughput"] for entry in entries] for policy in entries[0]["policies"]
@@ -82,8 +94,19 @@ def variants_table(document: Mapping[str, Any]) -> str:
     return table(["scenario", "policy", *(entry["variant"] for entry in next(iter(groups.values())))], rows)
 
 
-def page(documents: Sequence[Mapping[str, Any]]) -> str:
-    """Every result under a line that says what it was measured on."""
+def causes_table(document: Mapping[str, Any]) -> str:
+    """Lost time by cause, in percent, of every scenario, variant and policy; causes below 0.005 % in all are left out."""
+    rows = [(name, policy, of) for name, e in document["scenarios"].items() for policy, of in e["policies"].items()]
+    causes = [cause for cause in CAUSES if any(of[f"lost_{cause}"]["mean"] >= 5e-5 for _, _, of in rows)]
+    percent = [
+        [name, policy, *(estimate({k: 100 * v for k, v in of[f"lost_{cause}"].items()}, 2) for cause in causes)]
+        for name, policy, of in rows
+    ]
+    return table(["scenario", "policy", *(cause.replace("_", " ") for cause in causes)], percent)
+
+
+def page(documents: Sequence[Mapping[str, Any]], causes: bool = False) -> str:
+    """Every result under a line that says what it was measured on, with `causes` what time was lost to, too."""
     parts = []
     for document in documents:
         entries = document["scenarios"].values() if "scenarios" in document else [document]
@@ -93,6 +116,8 @@ def page(documents: Sequence[Mapping[str, Any]]) -> str:
         if "scenarios" in document and all(entry.get("variant") for entry in entries):
             title = f"Mean throughput{changed}, {of} scenario, policy and variant, seed {document['seed']}"
             parts.append(f"## {title}\n\n{variants_table(document)}")
+            if causes:
+                parts.append(f"Lost time by cause, percent of all time\n\n{causes_table(document)}")
         elif "scenarios" in document:
             title = f"Mean throughput{changed}, {of} scenario and policy, seed {document['seed']}"
             parts.append(f"## {title}\n\n{matrix_table(document)}")
@@ -112,10 +137,18 @@ def put_into(path: Path, text: str) -> None:
     files.write_text(path, after)
 
 
-if __name__ == "__main__":
-    into, names = (sys.argv[2], sys.argv[3:]) if sys.argv[1:2] == ["--into"] else (None, sys.argv[1:])
-    made = page([json.loads(Path(name).read_text(encoding="utf-8")) for name in names])
+def main(
+    results: Annotated[list[Path], typer.Argument(help="JSON files of tiergym run, compare and matrix.")],
+    into: Annotated[Path | None, typer.Option(help="A page whose part between its marks is replaced.")] = None,
+    causes: Annotated[bool, typer.Option("--causes", help="Of variants, lost time by cause as well.")] = False,
+) -> None:
+    """Print results as Markdown, or put them into a page."""
+    made = page([json.loads(path.read_text(encoding="utf-8")) for path in results], causes)
     if into is None:
         sys.stdout.write(made)
     else:
-        put_into(Path(into), made)
+        put_into(into, made)
+
+
+if __name__ == "__main__":
+    typer.run(main)

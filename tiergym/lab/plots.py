@@ -6,12 +6,13 @@ variants.png: the throughput of every policy on every scenario, one mark per var
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiergym import files
 from tiergym.lab.compare import Comparison, by_base
+from tiergym.lab.statistics import Interval
 from tiergym.policy.extras import require
 from tiergym.sim import names as n
 from tiergym.specs import common_changes
@@ -77,36 +78,43 @@ def write_comparison_png(path: Path, comparison: Comparison, highlight: Collecti
 
 
 def write_variants_png(path: Path, comparisons: Sequence[Comparison]) -> None:
-    """Draw all variants of all scenarios to a PNG file: a panel per scenario, a row per policy, a mark per variant.
+    """Draw all variants of all scenarios to a PNG file: a panel per scenario, a row per policy, a mark per variant, or
+    the other way round where there are more variants than marks.
 
     Raises:
         UserError: matplotlib is not installed.
     """
     figure_module = require("matplotlib.figure", "lab")
     groups = by_base(comparisons)
-    policies = list(comparisons[0].values)[::-1]  # the first one on top
+    policies = list(comparisons[0].values)
+    variants = [comparison.variant for comparison in next(iter(groups.values()))]
+    turned = len(variants) > len(VARIANT_STYLES)
+    rows, marks = (variants, policies) if turned else (policies, variants)
     columns = min(PANELS_PER_ROW, len(groups))
-    rows = -(-len(groups) // columns)
-    size = (1.5 + 4.2 * columns, 0.9 + rows * (0.9 + 0.36 * len(policies)))
+    lines = -(-len(groups) // columns)
+    size = (2.5 + 4.2 * max(columns, 1 + turned), 1.2 + lines * (0.9 + 0.36 * len(rows)))
     figure = figure_module.Figure(figsize=size, dpi=150, layout="constrained")
-    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
-    for panel, (base, variants) in zip(panels, groups.items(), strict=False):
-        _draw_variants(panel, variants, policies)
+    panels = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
+    for panel, (base, members) in zip(panels, groups.items(), strict=False):
+        means = {
+            (each.variant, policy) if turned else (policy, each.variant): each.intervals[policy]["throughput"]
+            for each in members
+            for policy in policies
+        }
+        _draw_variants(panel, means, rows, marks)
         panel.set_title(base, fontsize=11)
     for panel in panels[len(groups) :]:
         panel.set_visible(False)
     figure.supxlabel(
-        "throughput, % of the same machine's with everything in unloaded DRAM: "
+        "throughput, % of the same machine's with everything in unloaded DRAM:\n"
         f"mean and 95 % interval of {comparisons[0].episodes} episodes, on the same seeds",
         fontsize=10,
     )
     handles, labels = panels[0].get_legend_handles_labels()
-    common = common_changes([comparison.changes for comparison in comparisons])
-    varied = sorted({field for comparison in comparisons for field in comparison.changes} - common.keys())
     figure.legend(
         handles,
         labels,
-        title=", ".join(varied),
+        title=None if turned else _varied(comparisons),
         loc="outside upper center",
         ncols=_columns(len(handles)),
         frameon=False,
@@ -117,29 +125,36 @@ def write_variants_png(path: Path, comparisons: Sequence[Comparison]) -> None:
     files.write_bytes(path, buffer.getvalue())
 
 
-def _draw_variants(axes: Axes, variants: Sequence[Comparison], policies: list[str]) -> None:
-    step = 0.7 / len(variants)
-    for index, variant in enumerate(variants):
-        colour, mark = VARIANT_STYLES[index % len(VARIANT_STYLES)]
-        offset = ((len(variants) - 1) / 2 - index) * step  # the first one on top of its row
-        intervals = [variant.intervals[policy]["throughput"] for policy in policies]
+def _varied(comparisons: Sequence[Comparison]) -> str:
+    """The fields in which variants differ."""
+    common = common_changes([comparison.changes for comparison in comparisons])
+    return ", ".join(sorted({field for comparison in comparisons for field in comparison.changes} - common.keys()))
+
+
+def _draw_variants(axes: Axes, means: Mapping[tuple[str, str], Interval], rows: list[str], marks: list[str]) -> None:
+    """Marks with their intervals, by row from the top and in the order of `marks` within it; keys are (row, mark)."""
+    step, at = 0.7 / len(marks), range(len(rows))[::-1]
+    for index, mark in enumerate(marks):
+        colour, symbol = VARIANT_STYLES[index % len(VARIANT_STYLES)]
+        offset = ((len(marks) - 1) / 2 - index) * step  # the first one on top of its row
+        intervals = [means[row, mark] for row in rows]
         axes.errorbar(
             [100 * i.mean for i in intervals],
-            [row + offset for row in range(len(policies))],
+            [row + offset for row in at],
             xerr=[
                 [100 * max(0.0, i.mean - i.low) for i in intervals],
                 [100 * max(0.0, i.high - i.mean) for i in intervals],
             ],
-            fmt=mark,
+            fmt=symbol,
             color=colour,
             markersize=4,
             elinewidth=1,
-            label=variant.variant,
+            label=mark,
         )
-    for row in range(1, len(policies), 2):
+    for row in range(1, len(rows), 2):
         axes.axhspan(row - 0.5, row + 0.5, color="0.96", zorder=0)
-    axes.set_ylim(-0.6, len(policies) - 0.4)
-    axes.set_yticks(range(len(policies)), policies)
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.set_yticks(at, rows)
     _clean(axes)
 
 
