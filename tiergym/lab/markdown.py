@@ -95,7 +95,7 @@ def variants_table(document: Mapping[str, Any]) -> str:
 
 
 def causes_table(document: Mapping[str, Any]) -> str:
-    """Lost time by cause, in percent, of every scenario, variant and policy; causes below 0.005 % in all are left out."""
+    """Lost time by cause, in percent, of every scenario, variant and policy, but for causes below 0.005 % in all."""
     rows = [(name, policy, of) for name, e in document["scenarios"].items() for policy, of in e["policies"].items()]
     causes = [cause for cause in CAUSES if any(of[f"lost_{cause}"]["mean"] >= 5e-5 for _, _, of in rows)]
     percent = [
