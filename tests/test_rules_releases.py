@@ -7,7 +7,7 @@ import pytest
 from tests.builders import Lab, scenario
 from tiergym.sim import names as n
 from tiergym.sim.kswapd import forget_failures, revive_by_frees
-from tiergym.sim.pages import SLOTS_PER_TABLE
+from tiergym.sim.storage import SLOTS_PER_TABLE
 from tiergym.sim.units import LEAF_SPAN_PAGES, PAGES_PER_MIB
 from tiergym.sim.zonelist import NODE_BOTH, NODE_FAST, take_from_zonelist
 
