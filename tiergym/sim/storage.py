@@ -226,8 +226,8 @@ def begin_reads(m):
 
 @jit
 def end_reads(m):
-    """A tick ends: who waits for swap goes on waiting, a file is asked for anew by whoever touches it next. A region whose
-    process was killed meanwhile waits for nothing."""
+    """A tick ends: who waits for swap goes on waiting, unless it was killed, and a file is asked for anew by whoever
+    touches it next."""
     for r in range(m.regions):
         region = m.region[r]
         region.refault = max(region.refault - region.coming, 0) if swap_backed(m, r) else 0
