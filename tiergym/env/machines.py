@@ -62,16 +62,17 @@ class Machines:
     ) -> None:
         self.scenarios = tuple(scenarios)
         self.num_envs = num_envs
-        regions = max(s.regions for s in self.scenarios)
+        regions, blocks = max(s.regions for s in self.scenarios), max(s.blocks for s in self.scenarios)
         self._tables = np.stack([scenario_table(s, regions) for s in self.scenarios])
-        self._places = np.stack([parameter_words(regions), _integer_parameters(regions), draw_numbers(regions)], axis=1)
+        words = parameter_words(regions, blocks)
+        self._places = np.stack([words, _integer_parameters(regions), draw_numbers(regions)], axis=1)
         self._counts = np.array([s.counts for s in self.scenarios], dtype=np.int64)
-        ahead = tick_bytes(regions, int(self._counts[:, 0].max()))
+        ahead = tick_bytes(regions, int(self._counts[:, 0].max()), blocks)
         self._options = np.array([noiseless, next_step, ahead], dtype=np.int64)
         self.threads = numba.get_num_threads() if threads is None else threads
         self._parallel = self.threads > 1 and num_envs >= PARALLEL_FROM
         self._turn = np.zeros(1, np.int64)
-        self.records = new_machines(num_envs, regions)
+        self.records = new_machines(num_envs, regions, blocks)
         self.scenario_index = np.arange(num_envs, dtype=np.int64) % len(self.scenarios)
         self.obs = np.zeros((num_envs, N_OBS), np.float32)
         self.final_obs = np.zeros((num_envs, N_OBS), np.float32)

@@ -5,14 +5,13 @@ import math
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.demand import set_heat
-from tiergym.sim.layout import MAX_BLOCKS
+from tiergym.sim.interleave import set_interleave_weights
 from tiergym.sim.pages import charge_class, kernel_zone
 from tiergym.sim.storage import build_storage
 from tiergym.sim.units import PAGEBLOCK_PAGES, PAGES_PER_MIB
 from tiergym.sim.watermarks import init_per_zone_wmark_min
 from tiergym.sim.zonelist import NODE_FAST, clear_grant, take_from_zonelist
 
-WEIGHTINESS = 32
 SCAN_DELAY_S = 1.0  # sysctl_numa_balancing_scan_delay: CPU time of a new process before the first period
 
 
@@ -34,9 +33,10 @@ def build_zones(m):
 def build_blocks(m):
     """Blocks of the slow tier: at boot all but those that hot_add events bring later."""
     m.block_pages = int(m.block_mib * PAGES_PER_MIB)
-    m.blocks = min(int(m.slow_mib / m.block_mib + 1e-9), MAX_BLOCKS)
+    m.blocks = min(int(m.slow_mib / m.block_mib + 1e-9), m.block_state.shape[0])
     later = 0
     for e in range(m.event_kind.shape[0]):
+        m.events += 1 if m.event_kind[e] != n.EVENT_NONE else 0
         if m.event_kind[e] == n.EVENT_HOT_ADD:
             later += int(m.event_mib[e] / m.block_mib + 0.5 / m.block_pages)
     m.blocks_changed = 1
@@ -56,26 +56,6 @@ def boot_kernel(m):
     for z in range(n.FIRST_SLOW_ZONE):
         charge_class(m, n.KERNEL_OTHER, z, m.grant_pages[z])
     m.rcu_cached_pages = min(cached, m.grant_pages[kernel_zone(m)])
-
-
-@jit
-def interleave_weight(m, tier):
-    """Weight of a node by its share of the bandwidth, out of 32, before the two are reduced (mm/mempolicy.c:
-    reduce_interleave_weights). The kernel has HMAT's, here that of reads stands for it."""
-    fast, slow = int(m.dram_read_gbps * 1000.0), int(m.slow_read_gbps * 1000.0)
-    own = fast if tier == n.FAST else slow
-    return max(WEIGHTINESS * own // (fast + slow), 1)
-
-
-@jit
-def set_interleave_weights(m):
-    """Weights that nobody has written (0) follow from bandwidth, since 6.16 [K-interleave-weights]."""
-    fast, slow = interleave_weight(m, n.FAST), interleave_weight(m, n.SLOW)
-    divisor = math.gcd(fast, slow)
-    if m.interleave_fast == 0.0:
-        m.interleave_fast = fast // divisor
-    if m.interleave_slow == 0.0:
-        m.interleave_slow = slow // divisor
 
 
 @jit

@@ -214,20 +214,3 @@ def hot_add(m, blocks):
 def event_blocks(m, e):
     """An event's size in whole blocks."""
     return int(m.event_mib[e] * PAGES_PER_MIB + 0.5) // max(m.block_pages, 1)
-
-
-@jit
-def hotplug(m):
-    """Events that fall due in this tick, each once."""
-    for e in range(m.event_kind.shape[0]):
-        if m.event_kind[e] == n.EVENT_NONE or m.events_done & (1 << e):
-            continue
-        if m.event_at_s[e] >= (m.tick + 1) * m.dt_s:
-            continue
-        m.events_done |= 1 << e
-        if m.event_kind[e] == n.EVENT_HOT_ADD:
-            hot_add(m, event_blocks(m, e))
-        elif m.event_kind[e] == n.EVENT_ONLINE:
-            online_arrived(m)
-        else:
-            take_offline(m, event_blocks(m, e), m.event_kind[e] == n.EVENT_HOT_REMOVE)

@@ -85,6 +85,13 @@ def forget_failures(m, tier):
 
 
 @jit
+def revive_all(m):
+    """Every kswapd that gave up tries again."""
+    for tier in range(n.N_TIERS):
+        m.kswapd_failures[tier] = 0
+
+
+@jit
 def revive_by_frees(m):
     """Since 6.18 freed pages that lift a zone of DRAM above high make its kswapd work again, where there is a further
     node to fall back to (mm/page_alloc.c: free_frozen_page_commit) [K-hopeless]."""

@@ -17,7 +17,11 @@ from numpy.typing import NDArray
 from tiergym.sim import names as n
 from tiergym.sim import parameters as p
 
-MAX_BLOCKS = 256
+BLOCK_SIZES = (256, 4096)
+"""Compiled sizes of the block axis, the same way: 8 TiB of CXL have 4,096 blocks of 2 GiB. The larger one counts pages
+with 64 bits."""
+MOST_COUNTED_MIB = 8e6
+"""Largest zone, region or swap space whose pages fit into 31 bits."""
 REGION_SIZES = (16, 32, 64)
 """Compiled sizes of the region axis: a scenario takes the smallest that holds it."""
 
@@ -25,6 +29,7 @@ REGION_SIZES = (16, 32, 64)
 _AT_RESET = """
     dram_mib dma_mib dma32_mib slow_mib block_mib boot_reserved_share watermark_scale_factor min_free_kib
     movable_shares_min boost_factor pcp_batch_pages rcu_cached_pages_per_cpu horizon_s event_at_s event_mib
+    event_knob event_value
     region_mib region_turnover_hz region_drift_s region_access_hz region_misses_per_page_s region_tlb_misses_per_page_s
     process_work_share dontneed_frees_tables region_released_by region_reads
     disk swap readahead_kib page_cluster swap_ratio
@@ -46,8 +51,8 @@ WORD_BYTES = 8
 
 _F8, _WIDE = "<f8", "<i8"
 _COUNT = _WIDE if numba.config.DISABLE_JIT else "<i4"  # type: ignore[attr-defined]
-"""Pages, ticks and events. Parameters allow tiers, swap and regions of 8e6 MiB, so 31 bits hold the pages of any zone;
-compiled code computes with 64 whatever it reads. NumPy does not, so the uncompiled model keeps wide counts."""
+"""Pages, ticks and events: 31 bits hold the pages of any zone up to `MOST_COUNTED_MIB`, and compiled code computes with
+64 whatever it reads. NumPy does not, so the uncompiled model keeps wide counts."""
 _RECORDS = {"processes": "process", "regions": "region"}
 
 
@@ -78,8 +83,10 @@ SELDOM_STATE = [
 ]
 """State of a region behind what a tick fetches."""
 
-REGION = np.dtype(
-    [
+
+def _region_dtype(count: str) -> np.dtype:
+    """One region: parameters, then its state, with counts of that type."""
+    fields = [
         *_drawn("region_", p.REGION, False),
         ("hz", _F8),  # present heat (drift applied)
         ("misses", _F8),
@@ -88,26 +95,28 @@ REGION = np.dtype(
         ("cold", _F8),  # chance that a page was not referenced in the LRU window
         ("turnover", _F8),  # share renewed per tick
         ("reread", _F8),  # chance per tick that an evicted page is touched
-        ("pages", _COUNT, (n.N_ZONES,)),
-        ("leaf", _COUNT, (n.N_ZONES,)),  # leaf page tables
-        ("upper", _COUNT, (n.N_ZONES,)),  # upper page tables
-        ("size_pages", _COUNT),  # drawn size
-        ("target_pages", _COUNT),
-        ("huge", _COUNT),  # of its DRAM pages, those mapped by huge pages
-        ("out_pages", _COUNT),  # swapped or dropped, still mapped
-        ("out_premature", _COUNT),  # of these, evicted prematurely
-        ("want", _COUNT),  # pages to touch for the first time in this tick
-        ("refault", _COUNT),  # evicted pages touched again and not yet back
-        ("coming", _COUNT),  # of these, what storage gives in this tick
-        ("swap_cached", _COUNT, (n.N_TIERS,)),  # pages read back from swap, whose slots they keep
-        ("asked", _COUNT),  # promotion candidates of this tick
-        ("promoted", _COUNT),  # pages promoted in this tick
-        ("keeps_tables", _COUNT),  # whether it gives pages back and keeps their tables
-        ("since", _COUNT),  # number of the tick in which it was last empty and began to grow
-        ("heat_from", _COUNT),  # whose heat it has (drift)
-    ],
-    align=True,
-)
+        ("pages", count, (n.N_ZONES,)),
+        ("leaf", count, (n.N_ZONES,)),  # leaf page tables
+        ("upper", count, (n.N_ZONES,)),  # upper page tables
+        ("size_pages", count),  # drawn size
+        ("target_pages", count),
+        ("huge", count),  # of its DRAM pages, those mapped by huge pages
+        ("out_pages", count),  # swapped or dropped, still mapped
+        ("out_premature", count),  # of these, evicted prematurely
+        ("want", count),  # pages to touch for the first time in this tick
+        ("refault", count),  # evicted pages touched again and not yet back
+        ("coming", count),  # of these, what storage gives in this tick
+        ("swap_cached", count, (n.N_TIERS,)),  # pages read back from swap, whose slots they keep
+        ("asked", count),  # promotion candidates of this tick
+        ("promoted", count),  # pages promoted in this tick
+        ("keeps_tables", count),  # whether it gives pages back and keeps their tables
+        ("since", count),  # number of the tick in which it was last empty and began to grow
+        ("heat_from", count),  # whose heat it has (drift)
+    ]
+    return np.dtype(fields, align=True)
+
+
+REGION = _region_dtype(_COUNT)
 """One region: parameters, then its state."""
 
 
@@ -126,14 +135,14 @@ def parameter_names(regions: int) -> tuple[str, ...]:
 
 
 @cache
-def machine_dtype(regions: int) -> np.dtype:
-    """Layout of one machine with `regions` region slots.
+def machine_dtype(regions: int, blocks: int = BLOCK_SIZES[0]) -> np.dtype:
+    """Layout of one machine with `regions` region slots and `blocks` memory blocks.
 
     Pages (4 KiB each) are int32, times and rates float64; what may pass 31 bits is int64. Axes: zones (N_ZONES), tiers
     (N_TIERS), watermarks (N_WMARKS), classes (N_CLASSES), object pools (N_POOLS), slab pools (N_SLAB_POOLS), events
-    (N_EVENTS), blocks (MAX_BLOCKS); records: regions, processes (N_PROCESSES).
+    (N_EVENTS), blocks; records: regions, processes (N_PROCESSES).
     """
-    f8, count, wide, u8 = _F8, _COUNT, _WIDE, "<u8"
+    f8, count, wide, u8 = _F8, _COUNT if blocks == BLOCK_SIZES[0] else _WIDE, _WIDE, "<u8"
     zones, tiers, classes = n.N_ZONES, n.N_TIERS, n.N_CLASSES
     drawn: list[tuple] = [(f.name, f8) for _, fs in p.SCALAR_SECTIONS for f in fs]
     for section, prefix, fs in p.REPEATED_SECTIONS:
@@ -161,6 +170,7 @@ def machine_dtype(regions: int) -> np.dtype:
         ("used_pages", count, (classes, zones)),
         ("dirty_pages", f8, (tiers,)),  # file pages that the disk does not have yet
         ("wmark_pages", count, (n.N_WMARKS, zones)),
+        ("min_free_kbytes", count),
         ("boost_pages", count, (zones,)),
         ("reserve_kernel_pages", count, (zones,)),  # lowmem_reserve against GFP_KERNEL requests
         ("reserve_movable_pages", count, (zones,)),  # and against GFP_HIGHUSER_MOVABLE requests
@@ -184,6 +194,7 @@ def machine_dtype(regions: int) -> np.dtype:
         ("swap_nodes", f8),  # objects of the swap cache's xarray that reclaim has allocated
         ("writeback_pages", count, (zones,)),  # in the swap cache until the device has written them
         ("grant_pages", count, (zones,)),  # what the last request got, per zone
+        ("events", count),
         ("events_done", count),
         ("oom_class", count),  # of the request that last called the OOM killer
         ("oom_nodes", count),  # and the nodes it was allowed (a mask): all of them is CONSTRAINT_NONE
@@ -238,23 +249,23 @@ def machine_dtype(regions: int) -> np.dtype:
         ("blocks_pinned", count),  # of the normal ones, with an unmovable page
         ("blocks_changed", count),  # since then
         ("process", PROCESS, (p.N_PROCESSES,)),
-        ("region", REGION, (regions,)),
+        ("region", _region_dtype(count), (regions,)),
     ]
     fields += [field for field in drawn if field[0] in SELDOM]
     fields += [
         ("region_seldom", [*_drawn("region_", p.REGION, True), *SELDOM_STATE], (regions,)),
         ("process_seldom", _drawn("process_", p.PROCESS, True), (p.N_PROCESSES,)),
-        ("block_state", count, (MAX_BLOCKS,)),
-        ("block_unmovable", count, (MAX_BLOCKS,)),
-        ("block_memmap", count, (MAX_BLOCKS,)),
+        ("block_state", _COUNT, (blocks,)),
+        ("block_unmovable", _COUNT, (blocks,)),
+        ("block_memmap", _COUNT, (blocks,)),
     ]
     return np.dtype(fields, align=True)
 
 
 @cache
-def parameter_words(regions: int) -> NDArray[np.int64]:
+def parameter_words(regions: int, blocks: int = BLOCK_SIZES[0]) -> NDArray[np.int64]:
     """Which word of a record each parameter is, shape (parameters,), in the order of `parameter_names`."""
-    dtype = machine_dtype(regions)
+    dtype = machine_dtype(regions, blocks)
     words = np.arange(dtype.itemsize // WORD_BYTES, dtype=np.float64).view(dtype)[0]  # a float field holds its number
     out = [words[field.name] for _, fields in p.SCALAR_SECTIONS for field in fields]
     for section, prefix, fields in p.REPEATED_SECTIONS:
@@ -274,13 +285,13 @@ def draw_numbers(regions: int) -> NDArray[np.int64]:
     return np.array([crc32(name.encode()) for name in parameter_names(regions)], np.int64)
 
 
-def tick_bytes(regions: int, used_regions: int) -> int:
+def tick_bytes(regions: int, used_regions: int, blocks: int = BLOCK_SIZES[0]) -> int:
     """What nearly every tick of a machine uses but for its blocks: so many bytes from the record's first on."""
-    fields = machine_dtype(regions).fields
-    assert fields is not None
-    return int(fields["region"][1]) + used_regions * REGION.itemsize
+    dtype = machine_dtype(regions, blocks)
+    assert dtype.fields is not None
+    return int(dtype.fields["region"][1]) + used_regions * int(dtype["region"].base.itemsize)
 
 
-def new_machines(count: int, regions: int) -> np.ndarray:
+def new_machines(count: int, regions: int, blocks: int = BLOCK_SIZES[0]) -> np.ndarray:
     """`count` blank machines, shape (count,), all zero."""
-    return np.zeros(count, dtype=machine_dtype(regions))
+    return np.zeros(count, dtype=machine_dtype(regions, blocks))

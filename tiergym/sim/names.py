@@ -166,8 +166,50 @@ N_SLAB_POOLS = len(SLAB_POOLS)
 SLAB_POOL_UNRECLAIM, SLAB_POOL_RECLAIM = range(N_SLAB_POOLS)
 
 # Events of a scenario. Offline and online leave the blocks plugged, as writing to memory<n>/state does.
-EVENTS = ("none", "hot_add", "hot_remove", "offline", "online")
-EVENT_NONE, EVENT_HOT_ADD, EVENT_HOT_REMOVE, EVENT_OFFLINE, EVENT_ONLINE = range(len(EVENTS))
+EVENTS = ("none", "hot_add", "hot_remove", "offline", "online", "sysctl")
+EVENT_NONE, EVENT_HOT_ADD, EVENT_HOT_REMOVE, EVENT_OFFLINE, EVENT_ONLINE, EVENT_SYSCTL = range(len(EVENTS))
+
+# Fields of [kernel] that an event can change while the machine runs, as a person does with sysctl or in /sys.
+KNOBS = (
+    "demotion",
+    "numa_balancing",
+    "damon_promotion",
+    "thp",
+    "watermark_scale_factor",
+    "min_free_kib",
+    "boost_factor",
+    "swap_mib",
+    "dirty_ratio",
+    "dirty_background_ratio",
+    "dirty_expire_s",
+    "hot_threshold_ms",
+    "scan_mib_per_s",
+    "promote_limit_mib_per_s",
+    "interleave_fast",
+    "interleave_slow",
+    "auto_movable_ratio",
+    "auto_movable_numa_aware",
+)
+(
+    KNOB_DEMOTION,
+    KNOB_NUMA_BALANCING,
+    KNOB_DAMON_PROMOTION,
+    KNOB_THP,
+    KNOB_WATERMARK_SCALE_FACTOR,
+    KNOB_MIN_FREE_KIB,
+    KNOB_BOOST_FACTOR,
+    KNOB_SWAP_MIB,
+    KNOB_DIRTY_RATIO,
+    KNOB_DIRTY_BACKGROUND_RATIO,
+    KNOB_DIRTY_EXPIRE_S,
+    KNOB_HOT_THRESHOLD_MS,
+    KNOB_SCAN_MIB_PER_S,
+    KNOB_PROMOTE_LIMIT_MIB_PER_S,
+    KNOB_INTERLEAVE_FAST,
+    KNOB_INTERLEAVE_SLOW,
+    KNOB_AUTO_MOVABLE_RATIO,
+    KNOB_AUTO_MOVABLE_NUMA_AWARE,
+) = range(len(KNOBS))
 
 # Causes of lost time: the attribution (docs/model.md section 13). They add up to 1 - throughput.
 CAUSES = (

@@ -15,6 +15,7 @@ from tiergym.sim.names import (
     EVENTS,
     HOPELESS_RESETS,
     KINDS,
+    KNOBS,
     MEMPOLICIES,
     NUMA_BALANCING,
     READS,
@@ -27,7 +28,7 @@ from tiergym.sim.names import (
 from tiergym.sim.units import LEAF_SPAN_PAGES, LEAST_BLOCK_MIB
 
 N_PROCESSES = 8
-N_EVENTS = 4
+N_EVENTS = 8
 N_CURVE_POINTS = 12
 ROW = 8
 """float64 per row: distribution kind, then up to seven numbers (see `tiergym.sim.draw`)."""
@@ -59,10 +60,10 @@ def _e(name: str, default: int, choices: tuple[str, ...], doc: str) -> Field:
 
 
 MACHINE: tuple[Field, ...] = (
-    _f("dram_mib", 65536, 64, 8e6, "DRAM on node 0"),
+    _f("dram_mib", 65536, 64, 1e7, "DRAM on node 0"),
     _f("dma_mib", 15, 0, 16, "managed part of ZONE_DMA"),
     _f("dma32_mib", 1900, 0, 4096, "managed part of ZONE_DMA32; 0 folds it into NORMAL"),
-    _f("slow_mib", 131072, 0, 8e6, "CXL on node 1, without CPUs; 0 is a single-tier machine"),
+    _f("slow_mib", 131072, 0, 1e7, "CXL on node 1, without CPUs; 0 is a single-tier machine"),
     _f("block_mib", 2048, LEAST_BLOCK_MIB, 2048, "memory block (probe_memory_block_size): 2048 on metal from 64 GiB"),
     _f("boot_reserved_share", 0.0161, 0, 0.4, "DRAM never managed: kernel image and its own memmap (1/64)"),
     _f("boot_kernel_mib", 256, 0, 1e6, "kernel_other allocated before the workload starts"),
@@ -214,7 +215,7 @@ PROCESS: tuple[Field, ...] = (
 REGION: tuple[Field, ...] = (
     _i("process", 0, 0, N_PROCESSES - 1, "owner, an index into the workload's processes"),
     _e("kind", 0, KINDS, "what the pages are"),
-    _f("mib", 0, 0, 8e6, "size when fully grown"),
+    _f("mib", 0, 0, 1e7, "size when fully grown"),
     _f("density", 1.0, 1 / LEAF_SPAN_PAGES, 1, "touched share of each 2 MiB of address space"),
     _f("thp_share", 0.0, 0, 1, "share of its faults that ask for a huge page: local DRAM down to min, or 4 KiB pages"),
     _e("mempolicy", 0, MEMPOLICIES, "its data's mempolicy (mbind)"),
@@ -257,7 +258,9 @@ POOL: tuple[Field, ...] = (
 EVENT: tuple[Field, ...] = (
     _e("kind", 0, EVENTS, "what happens"),
     _f("at_s", 0, 0, 86400, "when"),
-    _f("mib", 0, 0, 8e6, "how much of the slow tier, in whole blocks"),
+    _f("mib", 0, 0, 1e7, "of blocks: how much of the slow tier, in whole blocks"),
+    _e("knob", 0, KNOBS, "of sysctl: which field of [kernel] changes"),
+    _f("value", 0, 0, 1e7, "of sysctl: its new value, as the field spells it"),
 )
 
 SCALAR_SECTIONS: tuple[tuple[str, tuple[Field, ...]], ...] = (

@@ -181,7 +181,7 @@ def ask(record: Any, asked: Asked) -> None:
     if asked.dirty_pages is not None:
         _write_back(record, asked.dirty_pages)
     record["event_kind"][:] = n.EVENT_NONE
-    record["events_done"] = 0
+    record["events"], record["events_done"] = len(asked.blocks), 0
     for e, (kind, blocks) in enumerate(asked.blocks.items()):
         record["event_kind"][e] = kind
         record["event_mib"][e] = blocks * float(record["block_mib"])

@@ -4,8 +4,9 @@ from tiergym.sim import names as n
 from tiergym.sim.account import account
 from tiergym.sim.compile import jit
 from tiergym.sim.demand import demand
+from tiergym.sim.events import run_events
 from tiergym.sim.faults import serve_demand
-from tiergym.sim.hotplug import hotplug, online_arrived
+from tiergym.sim.hotplug import online_arrived
 from tiergym.sim.migrate import migrate_kernel_pages
 from tiergym.sim.prefetch import fetch
 
@@ -37,7 +38,7 @@ def tick(m, ahead):
     serve_demand(m)
     ahead = fetch(ahead)
     migrate_kernel_pages(m)
-    hotplug(m)
+    run_events(m)
     ahead = fetch(ahead)
     account(m)
     fetch(ahead)

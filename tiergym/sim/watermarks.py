@@ -27,8 +27,20 @@ def lowmem_pages(m):
 
 
 @jit
-def min_free_kib(m):
-    """vm.min_free_kbytes (calculate_min_free_kbytes; khugepaged.c: set_recommended_min_free_kbytes)."""
+def recommended_kib(m):
+    """What khugepaged wants free where huge pages are on (khugepaged.c: set_recommended_min_free_kbytes)."""
+    if m.thp != n.ON:
+        return 0
+    zones = 0
+    for z in range(n.N_ZONES):
+        if z != n.SLOW_MOVABLE and m.managed_pages[z] > 0:
+            zones += 1
+    return min(PAGEBLOCK_PAGES * zones * PAGEBLOCKS_PER_ZONE, lowmem_pages(m) // 20) * PAGE_KIB
+
+
+@jit
+def calculate_min_free_kbytes(m):
+    """vm.min_free_kbytes by the size of the machine, unless a person or khugepaged wants more."""
     lowmem_kib = lowmem_pages(m) * PAGE_KIB
     root = int(math.sqrt(float(lowmem_kib * 16)))
     while root * root > lowmem_kib * 16:
@@ -36,22 +48,13 @@ def min_free_kib(m):
     while (root + 1) * (root + 1) <= lowmem_kib * 16:
         root += 1
     kib = min(max(root, LEAST_MIN_FREE_KIB), MOST_MIN_FREE_KIB)
-    kib = max(kib, int(m.min_free_kib))
-    if m.thp == n.ON:
-        zones = 0
-        for z in range(n.N_ZONES):
-            if z != n.SLOW_MOVABLE and m.managed_pages[z] > 0:
-                zones += 1
-        recommended = PAGEBLOCK_PAGES * zones * PAGEBLOCKS_PER_ZONE
-        recommended = min(recommended, lowmem_pages(m) // 20)
-        kib = max(kib, recommended * PAGE_KIB)
-    return kib
+    m.min_free_kbytes = max(kib, int(m.min_free_kib), recommended_kib(m))
 
 
 @jit
 def set_watermarks(m):
     """min, low, high and promo of every zone (mm/page_alloc.c: __setup_per_zone_wmarks)."""
-    pages_min = min_free_kib(m) // PAGE_KIB
+    pages_min = m.min_free_kbytes // PAGE_KIB
     kernel_managed = 0
     shares = m.movable_shares_min == n.ON
     for z in range(n.N_ZONES):
@@ -112,6 +115,7 @@ def set_refills(m):
 @jit
 def init_per_zone_wmark_min(m):
     """What onlining and offlining call (mm/page_alloc.c: init_per_zone_wmark_min, zone_pcp_update)."""
+    calculate_min_free_kbytes(m)
     set_watermarks(m)
     set_reserves(m)
     set_refills(m)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from tiergym.errors import UserError
 from tiergym.sim import names as n
 from tiergym.sim.cost import KERNEL_WRITE_SHARE
-from tiergym.sim.layout import MAX_BLOCKS
+from tiergym.sim.layout import BLOCK_SIZES
 from tiergym.sim.units import KIB_PER_MIB, LINE_BYTES, PAGE_KIB, PAGEBLOCK_PAGES, PAGES_PER_MIB, STRUCT_PAGES_PER_PAGE
 from tiergym.sim.watermarks import LEAST_MIN_FREE_KIB, MOST_MIN_FREE_KIB, PAGEBLOCKS_PER_ZONE
 from tiergym.specs.distributions import highest, lowest, support
@@ -21,23 +21,34 @@ MAX_STALL_SHARE = 0.95
 MAX_BANDWIDTH_SHARE = 3.0
 """Of DRAM's peak. Full speed is what unloaded latency allows, so work that DRAM's bandwidth bounds asks for more than
 all of it (lbm, STREAM: up to twice); more than this is a mistake in the units."""
+MAX_BLOCKS = max(BLOCK_SIZES)
 KERNEL_ZONES = n.N_ZONES - 1
 """All but MOVABLE."""
 
 
 def check(sections: Table, file: str) -> None:
-    """Raise `UserError` if some machine that the scenario can draw is impossible."""
+    """Raise `UserError` if some machine that the scenario can draw is impossible, before or after its events."""
     scalars = section_rows(sections)
     entries = entry_rows(sections)
+    kernel = with_events(scalars["kernel"], sections["events"], entries["events"])
     check_time(scalars["episode"], file)
     check_blocks(scalars["machine"], file)
     check_latencies(scalars["machine"], file)
-    check_watermarks(scalars["machine"], scalars["kernel"], file)
-    check_storage(scalars["storage"], scalars["kernel"], file)
+    check_watermarks(scalars["machine"], kernel, file)
+    check_storage(scalars["storage"], kernel, file)
     check_mempolicies(sections, entries["regions"], scalars["machine"], file)
     check_events(entries["events"], scalars["machine"], file)
     names = [region["name"] for region in sections["regions"]]
     check_demand(names, entries["regions"], scalars["machine"], scalars["workload"], file)
+
+
+def with_events(kernel: Rows, events: list[Table], rows: list[Rows]) -> Rows:
+    """[kernel] with each field at the most demanding value that it starts with or an event gives it."""
+    out = dict(kernel)
+    for event, row in zip(events, rows, strict=True):
+        if event["kind"] == "sysctl" and highest(row["value"]) > highest(out[event["knob"]]):
+            out[event["knob"]] = row["value"]
+    return out
 
 
 def check_time(episode: Rows, file: str) -> None:
@@ -48,7 +59,7 @@ def check_time(episode: Rows, file: str) -> None:
 
 
 def check_blocks(machine: Rows, file: str) -> None:
-    """The slow tier is absent, or 1 to MAX_BLOCKS whole memory blocks."""
+    """The slow tier is absent, or 1 to `MAX_BLOCKS` whole memory blocks."""
     block_high, block_low = highest(machine["block_mib"]), lowest(machine["block_mib"])
     for low, high in support(machine["slow_mib"]):
         if high > 0 and low < block_high:
@@ -129,7 +140,7 @@ def check_events(events: Iterable[Rows], machine: Rows, file: str) -> None:
     slow, block = lowest(machine["slow_mib"]), highest(machine["block_mib"])
     added = 0.0
     for i, event in enumerate(events):
-        if highest(event["kind"]) == n.EVENT_NONE:
+        if highest(event["kind"]) in (n.EVENT_NONE, n.EVENT_SYSCTL):
             continue
         if any(low == n.EVENT_HOT_ADD for low, _ in support(event["kind"])):
             added += highest(event["mib"])

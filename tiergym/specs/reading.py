@@ -97,7 +97,7 @@ def complete_sections(document: Table, file: str, folder: Path, machine_kernel: 
             for name, given in workload["regions"].items()
         ],
         "pools": {pool: _complete(workload["pools"].get(pool, {}), POOL) for pool in n.POOLS},
-        "events": _events(document.get("events", []), file),
+        "events": _events(document.get("events", []), kernel, file),
         "origins": origins,
     }
 
@@ -207,13 +207,43 @@ def _overridden(
     return changed
 
 
-def _events(entries: Any, file: str) -> list[Table]:
+def knob_field(knob: str) -> p.Field:
+    """The field of [kernel] that an event of the kind sysctl changes."""
+    return SCALARS["kernel"][knob]
+
+
+def _events(entries: Any, kernel: Table, file: str) -> list[Table]:
+    """Events with all their fields; of a setting, `value` is what its field of [kernel] may be on this release."""
     events = []
+    others = {name: field for name, field in EVENT.items() if name != "value"}
     for i, entry in enumerate(_list(entries, file, "events")):
-        events.append(_complete(_fields(entry, EVENT, file, f"events[{i}]"), EVENT))
+        where = f"events[{i}]"
+        event = _complete(_fields(entry, others, file, where, also=("value",)), others)
+        if event["kind"] == "sysctl":
+            _check_setting(entry, event, kernel, file, where)
+        else:
+            for name in ("knob", "value"):
+                if entry.get(name, default_value(EVENT[name])) != default_value(EVENT[name]):
+                    raise refuse(file, f"{where}.{name}", entry[name], 'nothing; only kind = "sysctl" has it')
+        events.append(event | {"value": entry.get("value", default_value(EVENT["value"]))})
     if len(events) > p.N_EVENTS:
         raise UserError(f"{file}: events: {len(events)} of them; allowed: at most {p.N_EVENTS}")
     return events
+
+
+def _check_setting(entry: Table, event: Table, kernel: Table, file: str, where: str) -> None:
+    """Raise `UserError` unless the event names a knob and a value that it may have on this release."""
+    knob = event["knob"]
+    for name in ("knob", "value"):
+        if name not in entry:
+            raise UserError(f'{file}: {where}.{name} is missing; allowed: an event of kind = "sysctl" with a {name}')
+    if not isinstance(knob, str) or not isinstance(event["kind"], str):
+        raise refuse(file, f"{where}.knob", knob, "a name, not drawn; draw the value")
+    try:
+        parse(entry["value"], knob_field(knob))
+    except ValueError as error:
+        raise refuse(file, f"{where}.value", entry["value"], f"for {knob}: {error}") from None
+    check_release({RELEASE_FIELD.name: kernel[RELEASE_FIELD.name], knob: entry["value"]}, f"{file}: {where}")
 
 
 def _fields(table: Any, fields: Mapping[str, p.Field], file: str, where: str, also: tuple[str, ...] = ()) -> Table:

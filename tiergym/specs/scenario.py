@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from tiergym.errors import UserError, suggest
 from tiergym.files import read_toml
-from tiergym.sim.layout import REGION_SIZES
+from tiergym.sim.layout import BLOCK_SIZES, MOST_COUNTED_MIB, REGION_SIZES
 from tiergym.sim.units import PAGES_PER_MIB
 from tiergym.specs.assignments import assignments_text
-from tiergym.specs.distributions import highest, parse
+from tiergym.specs.distributions import highest, lowest, parse
 from tiergym.specs.feasibility import check
 from tiergym.specs.kernel import OF_MACHINE, OF_SCENARIO
-from tiergym.specs.reading import SCALARS, Table, complete_sections, preset_names, preset_path, refuse
+from tiergym.specs.reading import OF_REGION, SCALARS, Table, complete_sections, preset_names, preset_path, refuse
 from tiergym.specs.table import build_table
 from tiergym.specs.writing import complete_toml
 
@@ -29,7 +29,7 @@ class Scenario:
     sections: every field's value as TOML spells it, bases resolved: "machine", "kernel", "costs", "episode",
     "weights", "workload" by name; "processes", "regions" and "events" as lists; "pools" by name; "origins" of the
     fields that depend on the release.
-    regions: the smallest of `layout.REGION_SIZES` that holds its regions.
+    regions: the smallest of `layout.REGION_SIZES` that holds its regions, blocks: of `layout.BLOCK_SIZES` its memory.
     table: float64 (parameters, ROW) in the order of `layout.parameter_names(regions)`.
     counts: how many regions and processes it has.
     slow_pages_max: 4 KiB pages of the largest slow tier that it can draw.
@@ -44,6 +44,7 @@ class Scenario:
     table: NDArray[np.float64]
     counts: tuple[int, int]
     slow_pages_max: int
+    blocks: int = BLOCK_SIZES[0]
     changes: dict[str, Any] = field(default_factory=dict)
     variant: str = ""
 
@@ -165,7 +166,11 @@ def _scenario(document: Table, name: str, file: str, folder: Path, machine_kerne
     check(sections, file)
     count = len(sections["regions"])
     regions = min(size for size in REGION_SIZES if size >= count)
-    slow_mib = parse(sections["machine"]["slow_mib"], SCALARS["machine"]["slow_mib"])
+    machine = {name: parse(sections["machine"][name], field) for name, field in SCALARS["machine"].items()}
+    most_mib = highest(machine["slow_mib"])
+    sizes = [machine["dram_mib"], machine["slow_mib"]]
+    sizes += [parse(region["mib"], OF_REGION["mib"]) for region in sections["regions"]]
+    small = max(map(highest, sizes)) <= MOST_COUNTED_MIB and most_mib <= BLOCK_SIZES[0] * lowest(machine["block_mib"])
     return Scenario(
         name=name,
         description=sections["description"],
@@ -173,5 +178,6 @@ def _scenario(document: Table, name: str, file: str, folder: Path, machine_kerne
         regions=regions,
         table=build_table(sections, regions),
         counts=(count, len(sections["processes"])),
-        slow_pages_max=int(highest(slow_mib) * PAGES_PER_MIB),
+        slow_pages_max=int(most_mib * PAGES_PER_MIB),
+        blocks=BLOCK_SIZES[0] if small else BLOCK_SIZES[1],
     )

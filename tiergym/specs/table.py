@@ -9,7 +9,7 @@ from tiergym.sim import names as n
 from tiergym.sim import parameters as p
 from tiergym.sim.layout import parameter_names
 from tiergym.specs.distributions import Row, parse
-from tiergym.specs.reading import REGION, Table, default_value, toml_fields
+from tiergym.specs.reading import REGION, Table, default_value, knob_field, toml_fields
 
 Rows = dict[str, Row]
 
@@ -38,8 +38,16 @@ def entry_rows(sections: Table) -> dict[str, list[Rows]]:
         "processes": [rows_of(process, p.PROCESS) for process in sections["processes"]],
         "regions": regions,
         "pools": [rows_of(sections["pools"][pool], p.POOL) for pool in n.POOLS],
-        "events": [rows_of(event, p.EVENT) for event in sections["events"]],
+        "events": [event_rows(event) for event in sections["events"]],
     }
+
+
+def event_rows(event: Table) -> Rows:
+    """Rows of an event; the value of a setting is spelled as its field of [kernel]."""
+    if event["kind"] != "sysctl":
+        return rows_of(event, p.EVENT)
+    rows = rows_of(event | {"value": 0}, p.EVENT)
+    return rows | {"value": parse(event["value"], knob_field(event["knob"]))}
 
 
 def build_table(sections: Table, regions: int) -> NDArray[np.float64]:
