@@ -140,6 +140,19 @@ def switched(names: Collection[str]) -> set[str]:
     return {engine for engine in engines() if any(name.startswith(f"{engine}_") for name in names)}
 
 
+def written_settings() -> set[str]:
+    """Knobs whose field some function of settings.py assigns."""
+    tree = ast.parse((ROOT / "tiergym/sim/settings.py").read_text())
+    stores = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)]
+    return {node.attr for node in stores} & set(n.KNOBS)
+
+
+def in_cell(page: str, field: str) -> set[str]:
+    """Names that the row of a field of a page allows."""
+    (allowed,) = in_page(page, rf"^\| `{field}` \| `[^`]*` \| one of ([^|]*) \|")
+    return set(re.findall(r'"(\w+)"', allowed))
+
+
 PLACES: dict[str, tuple[Collection[str], dict[str, Found]]] = {
     "kernel class": (
         KERNEL_CLASSES,
@@ -189,6 +202,14 @@ PLACES: dict[str, tuple[Collection[str], dict[str, Found]]] = {
             "tiergym/lab/metrics.py:METRICS": lambda: cut(metrics.NAMES, "term_"),
             "docs/reference/scenario.md": lambda: in_page("docs/reference/scenario.md", r"the reward term (\w+)"),
             "docs/model.md": lambda: in_page("docs/model.md", r"^\| `(\w+)` \|") & set(n.TERMS),
+        },
+    ),
+    "knob": (
+        n.KNOBS,
+        {
+            "tiergym/sim/names.py:KNOBS": lambda: set(n.KNOBS) & {field.name for field in p.KERNEL},
+            "tiergym/sim/settings.py:write_setting": lambda: written_settings(),
+            "docs/reference/scenario.md": lambda: set(n.KNOBS) & in_cell("docs/reference/scenario.md", "knob"),
         },
     ),
     "promotion engine": (

@@ -67,7 +67,7 @@ def test_a_tick_fetches_all_of_the_next_record(monkeypatch: pytest.MonkeyPatch) 
         "demand",
         "serve_demand",
         "migrate_kernel_pages",
-        "hotplug",
+        "run_events",
         "account",
     ):
         monkeypatch.setattr(ticking, phase, lambda m: None)

@@ -4,11 +4,11 @@ from tiergym.sim import names as n
 from tiergym.sim.account import account
 from tiergym.sim.compile import jit
 from tiergym.sim.demand import demand
-from tiergym.sim.events import run_events
 from tiergym.sim.faults import serve_demand
 from tiergym.sim.hotplug import online_arrived
 from tiergym.sim.migrate import migrate_kernel_pages
 from tiergym.sim.prefetch import fetch
+from tiergym.sim.timeline import run_events
 
 
 @jit
