@@ -198,3 +198,20 @@ def test_data_fills_the_lowest_blocks_so_the_highest_go_offline_though_dram_is_f
     lab = Lab(scenario(regions=[spilled], events=events), modes=MOVABLE).ticks(12)
     assert lab.total("blocks_offlined") >= 14
     assert 1 <= lab.total("blocks_failed") <= 2
+
+
+def test_a_node_that_is_there_at_boot_is_normal_and_keeps_its_own_struct_pages():
+    """sparse_init_nid: memhp_default_state has no say, DRAM pays nothing, and the lowest block never goes offline."""
+    at_boot = Lab(scenario(slow_at_boot="on"), modes=MOVABLE).ticks(1)
+    m = at_boot.m
+    assert (m["managed_pages"][n.SLOW_NORMAL], m["managed_pages"][n.SLOW_MOVABLE]) == (2048 * 256, 0)
+    assert at_boot.on(n.MEMMAP, n.SLOW) == 2048 * 256 // 64 and at_boot.on(n.MEMMAP, n.FAST) == 0
+    assert m["memmap_slow_share"] == 1.0
+    gone = Lab(scenario(slow_at_boot="on", events=[{"kind": "hot_remove", "at_s": 0.5, "mib": 2048}])).ticks(4)
+    assert gone.total("blocks_offlined") == 16 - 1 and gone.m["block_unmovable"][0] > 0
+
+
+def test_what_is_plugged_later_comes_online_as_ever():
+    later = {"kind": "hot_add", "at_s": 0.5, "mib": 1024}
+    m = Lab(scenario(slow_at_boot="on", events=[later]), modes=MOVABLE).ticks(4).m
+    assert (m["managed_pages"][[n.SLOW_NORMAL, n.SLOW_MOVABLE]] == 1024 * 256).all()

@@ -63,7 +63,7 @@ def test_a_tick_fetches_all_of_the_next_record(monkeypatch: pytest.MonkeyPatch) 
     """`PARTS` parts, one where each `fetch` stands in `tick`."""
     for phase in (
         "clear_tick",
-        "online_arrived",
+        "boot",
         "demand",
         "serve_demand",
         "migrate_kernel_pages",

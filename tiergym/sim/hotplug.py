@@ -3,7 +3,7 @@
 from tiergym.sim import names as n
 from tiergym.sim.allocate import hand_out, request
 from tiergym.sim.compile import jit
-from tiergym.sim.pages import drain_pcp, free_class, on_tier
+from tiergym.sim.pages import charge_class, drain_pcp, free_class, on_tier
 from tiergym.sim.regions import leave_swap_cache, region_class
 from tiergym.sim.units import PAGE_BYTES, PAGES_PER_MIB, STRUCT_PAGES_PER_PAGE
 from tiergym.sim.watermarks import init_per_zone_wmark_min
@@ -89,6 +89,32 @@ def online_arrived(m):
         if plugged and not online_block(m, b, nodes):
             m.counters[n.C_BLOCKS_FAILED] += 1
     note_memmap(m)
+
+
+@jit
+def boot_slow_node(m):
+    """A node of the firmware's memory map is there from boot: all of it in kernel zones, whatever memhp_default_state
+    says, and its struct pages in its own lowest blocks, which they pin (mm/sparse.c: sparse_init_nid;
+    mm/page_isolation.c: has_unmovable_pages). Those are managed here, and in Linux are not."""
+    for b in range(m.blocks):
+        if m.block_state[b] == n.BLOCK_ADDED:
+            m.block_state[b] = n.BLOCK_NORMAL
+            m.managed_pages[n.SLOW_NORMAL] += m.block_pages
+            m.free_pages[n.SLOW_NORMAL] += m.block_pages
+    memmap = m.managed_pages[n.SLOW_NORMAL] // STRUCT_PAGES_PER_PAGE
+    m.free_pages[n.SLOW_NORMAL] -= memmap
+    charge_class(m, n.MEMMAP, n.SLOW_NORMAL, memmap)
+    m.blocks_changed = 1
+    init_per_zone_wmark_min(m)
+    note_memmap(m)
+
+
+@jit
+def boot(m):
+    """Memory of the slow tier that is there when an episode begins."""
+    if m.slow_at_boot == n.ON:
+        boot_slow_node(m)
+    online_arrived(m)
 
 
 @jit

@@ -32,7 +32,7 @@ _AT_RESET = """
     event_knob event_value
     region_mib region_turnover_hz region_drift_s region_access_hz region_misses_per_page_s region_tlb_misses_per_page_s
     process_work_share dontneed_frees_tables region_released_by region_reads
-    disk swap readahead_kib page_cluster swap_ratio
+    disk swap readahead_kib page_cluster swap_ratio slow_at_boot
 """
 # Read when something happens that does not in most ticks of most machines.
 _NOW_AND_THEN = """

@@ -65,6 +65,9 @@ MACHINE: tuple[Field, ...] = (
     _f("dma32_mib", 1900, 0, 4096, "managed part of ZONE_DMA32; 0 folds it into NORMAL"),
     _f("slow_mib", 131072, 0, 1e7, "CXL on node 1, without CPUs; 0 is a single-tier machine"),
     _f("block_mib", 2048, LEAST_BLOCK_MIB, 2048, "memory block (probe_memory_block_size): 2048 on metal from 64 GiB"),
+    _e(
+        "slow_at_boot", 0, SWITCH, "firmware shows CXL as memory from the start: all NORMAL, its struct pages in itself"
+    ),
     _f("boot_reserved_share", 0.0161, 0, 0.4, "DRAM never managed: kernel image and its own memmap (1/64)"),
     _f("boot_kernel_mib", 256, 0, 1e6, "kernel_other allocated before the workload starts"),
     _i("cpus", 32, 1, 1024, "CPUs of node 0: per-CPU page lists, kswapd share"),

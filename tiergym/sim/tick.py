@@ -5,7 +5,7 @@ from tiergym.sim.account import account
 from tiergym.sim.compile import jit
 from tiergym.sim.demand import demand
 from tiergym.sim.faults import serve_demand
-from tiergym.sim.hotplug import online_arrived
+from tiergym.sim.hotplug import boot
 from tiergym.sim.migrate import migrate_kernel_pages
 from tiergym.sim.prefetch import fetch
 from tiergym.sim.timeline import run_events
@@ -31,7 +31,7 @@ def tick(m, ahead):
     """
     clear_tick(m)
     if m.tick == 0:
-        online_arrived(m)  # boot: memhp_default_state decides the zone of what is there
+        boot(m)  # memhp_default_state decides the zone of what is there
     ahead = fetch(ahead)
     demand(m)
     ahead = fetch(ahead)
