@@ -11,6 +11,7 @@ import typer
 
 from tiergym.cli import options
 from tiergym.errors import UserError
+from tiergym.recordings.tiers import Fold, parse_nodes
 from tiergym.terminal import console
 
 MAX_HZ = 100.0
@@ -49,6 +50,15 @@ def from_recording(
     print(f'{out}: {text.count("[[regions]]")} regions; name it in a scenario: workload = "{out}"')
 
 
+def _fold(fast: str | None, slow: str | None) -> Fold | None:
+    """Tiers of the machine's nodes, where the command names them."""
+    if fast is None and slow is None:
+        return None
+    if fast is None:
+        raise UserError("--slow without --fast; allowed: both, or --fast alone where no node is slow")
+    return Fold(parse_nodes(fast, "--fast"), parse_nodes(slow, "--slow") if slow is not None else ())
+
+
 def record(
     command: Annotated[
         list[str] | None, typer.Argument(metavar="COMMAND", help="Run this, behind --, and record until it ends.")
@@ -71,12 +81,20 @@ def record(
             "memory? Costs walks of their page tables, and reclaim takes the pages for idle. 0: leave them alone.",
         ),
     ] = 0.0,
+    fast: Annotated[
+        str | None, typer.Option(metavar="NODES", help="Memory nodes that are DRAM, as 0,1 (sockets); with --slow.")
+    ] = None,
+    slow: Annotated[
+        str | None,
+        typer.Option(metavar="NODES", help="Memory nodes that are CXL, as 2,3: all are added up to two tiers."),
+    ] = None,
 ) -> None:
     """Record this machine's memory while a command runs, in the format of `tiergym validate recordings`.
 
     Samples /proc and /sys: node counters, zones and watermarks, vmstat, pressure, and what the command's processes
     have touched. No root is needed; what only root may read (slabinfo) is left out with a note in meta.json. With
-    --seconds all processes are the workload. Ctrl-C keeps what was sampled. The exit status is the command's.
+    --seconds all processes are the workload. A simulated machine has two tiers, node 0 and node 1; --fast and --slow
+    fold more nodes into them. Ctrl-C keeps what was sampled. The exit status is the command's.
 
     Example: tiergym record --out recordings/sort -- sort -o sorted.txt big.txt
     """
@@ -89,8 +107,13 @@ def record(
     options.check_outputs(folder)
     from tiergym.recordings.recorder import record as record_machine
 
-    done = record_machine(folder, command or [], math.inf if seconds is None else seconds, hz, referenced)
     err = console(stderr=True)
+
+    def tell(warning: str) -> None:
+        err.print(f"warning: {warning}", highlight=False)
+
+    length_s = math.inf if seconds is None else seconds
+    done = record_machine(folder, command or [], length_s, hz, referenced, _fold(fast, slow), tell)
     if done.notes:
         err.print(f"notes in meta.json about {', '.join(done.notes)}", style="dim", highlight=False)
     err.print(f"{folder}: {done.samples} samples in {done.duration_s:.1f} s", highlight=False)

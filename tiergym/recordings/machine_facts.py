@@ -10,6 +10,7 @@ from tiergym.recordings import proc_files
 from tiergym.recordings.proc_files import Values
 from tiergym.recordings.process_tree import PAGE_KB
 from tiergym.recordings.sampling import NODES, Machine
+from tiergym.recordings.tiers import Fold, parse_nodes
 from tiergym.sim.units import KIB_PER_MIB
 
 BLOCKS = "sys/devices/system/memory"
@@ -24,6 +25,9 @@ SETTINGS = {
     "overcommit": "proc/sys/vm/overcommit_memory",
     "wsf": "proc/sys/vm/watermark_scale_factor",
     "wbf": "proc/sys/vm/watermark_boost_factor",
+    "lowmem_reserve_ratio": "proc/sys/vm/lowmem_reserve_ratio",
+    "swappiness": "proc/sys/vm/swappiness",
+    "vfs_cache_pressure": "proc/sys/vm/vfs_cache_pressure",
 }
 """Names in the settings line of `guest_report`, and where the kernel has them; absent ones are left out of the line."""
 
@@ -34,16 +38,17 @@ def machine_facts(machine: Machine, values: Values) -> dict[str, Any]:
     `guest_report` has one line per fact: kernel, cmdline, online_nodes, node distances, auto_online, memory tiers, one
     line of settings, and all memory blocks as name:state:node:zones.
     """
-    nodes = machine.nodes()
-    tiers = _tiers(machine)
+    nodes, fold = machine.nodes(), machine.fold or Fold((0,), (1,))
+    tiers = _tiers(machine, fold)
     auto_online = machine.read(f"{BLOCKS}/auto_online_blocks").strip()
     distances = {node: machine.read(f"{NODES}/node{node}/distance").split() for node in nodes}
     release = machine.read("proc/sys/kernel/osrelease").strip()
     cmdline = machine.read("proc/cmdline").strip()
-    if len(nodes) > 2:
+    if len(nodes) > 2 and machine.fold is None:
         machine.notes["nodes"] = f"{len(nodes)} memory nodes; a simulated machine has two, node 0 and node 1"
-    if 1 in nodes and machine.read(f"{NODES}/node1/cpulist").strip():
-        machine.notes["node 1"] = "it has CPUs; a simulated slow node has none"
+    for node in sorted(set(fold.slow) & set(nodes)):
+        if machine.read(f"{NODES}/node{node}/cpulist").strip():
+            machine.notes[f"node {node}"] = "it has CPUs; a simulated slow node has none"
     states = ("online", "has_cpu", "has_memory", "has_normal_memory")
     report = [
         f"kernel {release}",
@@ -55,7 +60,7 @@ def machine_facts(machine: Machine, values: Values) -> dict[str, Any]:
         f"auto_online {auto_online}",
         *(f"tier {name} nodes {of}" for name, of in tiers.items()),
         _settings(machine),
-        f"memblocks {' '.join(_memory_blocks(machine))}",
+        f"memblocks {' '.join(_memory_blocks(machine, fold))}",
     ]
     return {
         "kernel_release": release,
@@ -64,10 +69,11 @@ def machine_facts(machine: Machine, values: Values) -> dict[str, Any]:
         "smp": os.cpu_count() or 1,
         "dram_mib": _present_mib(values, 0),
         "cxl_mib": _present_mib(values, 1),
-        "cxl_attach": "as found" if 1 in nodes else "none",
+        "cxl_attach": "as found" if set(fold.slow) & set(nodes) else "none",
         "memhp_default_state": _policy(values, auto_online),
         "hmat": len(tiers) > 1,
-        "numa_distance": int(distances[0][1]) if 1 in nodes and len(distances[0]) > 1 else None,
+        "numa_distance": _distance(nodes, distances, fold),
+        **({"folded_nodes": {"fast": list(fold.fast), "slow": list(fold.slow)}} if machine.fold else {}),
         "page_size": os.sysconf("SC_PAGE_SIZE"),
         "block_mib": _block_mib(machine),
         "guest_report": report,
@@ -75,9 +81,26 @@ def machine_facts(machine: Machine, values: Values) -> dict[str, Any]:
     }
 
 
-def _tiers(machine: Machine) -> dict[str, str]:
+def _distance(nodes: list[int], distances: dict[int, list[str]], fold: Fold) -> int | None:
+    """From the first fast node to the first slow one, by the nodes' places in the list of those that are there."""
+    if not fold.slow or fold.slow[0] not in nodes or fold.fast[0] not in nodes:
+        return None
+    row, place = distances[fold.fast[0]], nodes.index(fold.slow[0])
+    return int(row[place]) if place < len(row) else None
+
+
+def _tiers(machine: Machine, fold: Fold) -> dict[str, str]:
+    """Memory tiers and their nodes, as a recording numbers them."""
     names = sorted(path.name for path in (machine.root / TIERS).glob("memory_tier*"))
-    return {name: machine.read(f"{TIERS}/{name}/nodelist").strip() for name in names}
+    lists = {name: machine.read(f"{TIERS}/{name}/nodelist").strip() for name in names}
+    if machine.fold is None:
+        return lists
+    return {name: ",".join(str(tier) for tier in _tiers_of(nodes, fold)) for name, nodes in lists.items()}
+
+
+def _tiers_of(nodes: str, fold: Fold) -> list[int]:
+    found = {fold.tier(node) for node in parse_nodes(nodes, "nodelist")} if nodes else set()
+    return sorted(tier for tier in found if tier is not None)
 
 
 def _settings(machine: Machine) -> str:
@@ -85,13 +108,15 @@ def _settings(machine: Machine) -> str:
     return " ".join(f"{name} {value}" for name, value in found.items() if value)
 
 
-def _memory_blocks(machine: Machine) -> list[str]:
+def _memory_blocks(machine: Machine, fold: Fold) -> list[str]:
     blocks = []
     folders = (machine.root / BLOCKS).glob("memory[0-9]*")
     for folder in sorted(folders, key=lambda path: int(path.name.removeprefix("memory"))):
         state = machine.read(f"{BLOCKS}/{folder.name}/state").strip()
         zones = machine.read(f"{BLOCKS}/{folder.name}/valid_zones").strip().replace(" ", "/")
         node = ",".join(path.name.removeprefix("node") for path in sorted(folder.glob("node[0-9]*")))
+        if machine.fold is not None and node.isdecimal():
+            node = ",".join(str(tier) for tier in _tiers_of(node, fold))
         blocks.append(f"{folder.name}:{state}:{node}:{zones}")
     return blocks
 

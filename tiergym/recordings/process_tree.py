@@ -85,16 +85,19 @@ def descendants(processes: dict[int, Process], root: int) -> list[Process]:
 def requests(tree: list[Process], machine: Values, touched_files_kb: Mapping[int, int]) -> Values:
     """What the tree has asked for by now, in pages, as `w.*`.
 
-    A page that several processes map counts once per process in their RSS. The `machine`'s totals of distinct pages in
-    /proc/meminfo bound the sums: `AnonPages`, and `Mapped` less the shared memory in it, which `shmem_rss_pages` is;
-    `shmem_touched_pages` is the most that one process has touched. `sparse_leaf_tables` are those beyond what the
-    touched pages would fill if they lay densely (of files those in `touched_files_kb`, by pid: reclaim frees no table);
-    their pages are in `anon_touched_pages` already.
+    A page that several processes map counts once per process in their RSS. The `machine`'s totals of distinct pages
+    bound the sums, of /proc/meminfo, or of /proc/vmstat where that has four lines, as in containers: `AnonPages`, and
+    `Mapped` less the shared memory in it, which `shmem_rss_pages` is; `shmem_touched_pages` is the most that one process
+    has touched. `sparse_leaf_tables` are those beyond what the touched pages would fill if they lay densely (of files
+    those in `touched_files_kb`, by pid: reclaim frees no table); their pages are in `anon_touched_pages` already.
     """
-    anon = min(sum(p.anon_kb for p in tree), machine["mi.AnonPages"]) + sum(p.swap_kb for p in tree)
-    shmem = min(sum(p.shmem_kb for p in tree), machine.get("mi.Shmem", 0))
+    resident = sum(p.anon_kb for p in tree)
+    anon = min(resident, _total_kb(machine, "AnonPages", "nr_anon_pages", resident)) + sum(p.swap_kb for p in tree)
+    shmem = min(sum(p.shmem_kb for p in tree), _total_kb(machine, "Shmem", "nr_shmem", 0))
     most_files = max((p.file_kb for p in tree), default=0)
-    mapped = min(sum(p.file_kb for p in tree), max(machine["mi.Mapped"] - shmem, most_files))
+    mapped = min(
+        sum(p.file_kb for p in tree), max(_total_kb(machine, "Mapped", "nr_mapped", most_files) - shmem, most_files)
+    )
     dense = sum(_tables(p.anon_kb + p.swap_kb + touched_files_kb.get(p.pid, p.file_kb) + p.shmem_kb) for p in tree)
     tables = sum(max(0, p.tables_kb // PAGE_KB - UPPER_TABLES) for p in tree)
     return {
@@ -108,6 +111,13 @@ def requests(tree: list[Process], machine: Values, touched_files_kb: Mapping[int
         "w.threads": sum(p.threads - 1 for p in tree),
         "w.procs": len(tree),
     }
+
+
+def _total_kb(machine: Values, name: str, counter: str, otherwise_kb: int) -> int:
+    """A total of the machine in kB: a line of /proc/meminfo, or a counter of /proc/vmstat."""
+    if f"mi.{name}" in machine:
+        return machine[f"mi.{name}"]
+    return PAGE_KB * machine[f"vm.{counter}"] if f"vm.{counter}" in machine else otherwise_kb
 
 
 def _tables(kb: int) -> int:

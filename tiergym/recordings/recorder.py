@@ -9,7 +9,7 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -18,9 +18,11 @@ from tiergym.errors import UserError
 from tiergym.recordings.format import Event, write_recording
 from tiergym.recordings.kernel_log import memory_lines
 from tiergym.recordings.machine_facts import machine_facts
+from tiergym.recordings.preflight import check_machine
 from tiergym.recordings.process_tree import adopt_orphans
 from tiergym.recordings.samples import Samples
 from tiergym.recordings.sampling import Machine, Sampler
+from tiergym.recordings.tiers import Fold
 
 GRACE_S = 5.0
 """After Ctrl-C the command has this long to end by itself, and as long again after SIGTERM."""
@@ -38,14 +40,24 @@ class Recorded:
 
 
 def record(
-    folder: Path, command: Sequence[str] = (), seconds: float = math.inf, hz: float = 5.0, referenced_s: float = 0.0
+    folder: Path,
+    command: Sequence[str] = (),
+    seconds: float = math.inf,
+    hz: float = 5.0,
+    referenced_s: float = 0.0,
+    fold: Fold | None = None,
+    tell: Callable[[str], None] = lambda warning: None,
 ) -> Recorded:
     """Sample this machine into the new recording `folder` until `command` ends; without one, for `seconds`.
+
+    `fold` adds its nodes up to two tiers. `tell` gets what a person should know before the command starts.
 
     The first sample is taken before the command starts, the last after it has ended. Ctrl-C (or SIGTERM) ends
     both early and keeps what was sampled. Raises `UserError` if the command cannot start or the machine not be read.
     """
-    machine = Machine()
+    machine = Machine(fold=fold)
+    for warning in check_machine(machine, fold):
+        tell(warning)
     sampler = Sampler(machine, os.getpid() if command else None, referenced_s)
     samples = Samples()
     events: list[Event] = []

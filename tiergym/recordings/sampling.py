@@ -12,6 +12,7 @@ from tiergym.errors import UserError
 from tiergym.recordings import page_cache, proc_files, process_tree
 from tiergym.recordings.page_cache import CacheAsked, CacheCounts
 from tiergym.recordings.proc_files import Values
+from tiergym.recordings.tiers import Fold, folded
 
 NODES = "sys/devices/system/node"
 LOOKS = (1, 2, 4)
@@ -21,10 +22,12 @@ REQUIRED = ("proc/vmstat", "proc/meminfo", "proc/zoneinfo")
 
 @dataclass
 class Machine:
-    """The machine whose /proc and /sys lie under `root`. `notes`: what could not be read, and why."""
+    """The machine whose /proc and /sys lie under `root`. `notes`: what could not be read, and why. `fold`: which of its
+    nodes are which tier."""
 
     root: Path = Path("/")
     notes: dict[str, str] = field(default_factory=dict)
+    fold: Fold | None = None
 
     def read(self, path: str) -> str:
         """The text of a file; "" and a note where it cannot be read. Raises `UserError` if it is one of `REQUIRED`."""
@@ -44,8 +47,9 @@ class Machine:
         names = (path.name for path in (self.root / NODES).glob("node[0-9]*"))
         return sorted(int(name.removeprefix("node")) for name in names if name.removeprefix("node").isdecimal())
 
-    def values(self) -> Values:
-        """The counters of the machine now, by column; a file that is not readable has none."""
+    def values(self, fold: bool = True) -> Values:
+        """The counters of the machine now, by column; a file that is not readable has none. Without `fold`, as they
+        are of each node."""
         values = proc_files.zoneinfo(self.read("proc/zoneinfo"))
         for node in self.nodes():
             values |= proc_files.counters(self.read(f"{NODES}/node{node}/vmstat"), f"n{node}.")
@@ -55,6 +59,7 @@ class Machine:
         if "n0.nr_free_pages" not in values:  # without NUMA the machine is one node, and these are its counters
             values |= proc_files.counters(vmstat, "n0.") | proc_files.meminfo(meminfo, "m0.")
         values |= proc_files.buddyinfo(self.read("proc/buddyinfo"))
+        values = folded(values, self.fold if fold else None)
         for resource in ("cpu", "io", "memory"):
             values |= proc_files.pressure(self.read(f"proc/pressure/{resource}"), f"psi.{resource}.")
         return values | proc_files.slabinfo(self.read("proc/slabinfo"))

@@ -161,16 +161,22 @@ def _document(scenario: Scenario) -> tuple[Table, Table]:
     return s | {"workload": workload, "kernel": stated}, machine
 
 
+def size_of_blocks(sections: Mapping[str, Any]) -> int:
+    """The smallest of `layout.BLOCK_SIZES` that holds a complete scenario's memory: its blocks, and counts of pages."""
+    machine = {name: parse(sections["machine"][name], field) for name, field in SCALARS["machine"].items()}
+    sizes = [machine["dram_mib"], machine["slow_mib"]]
+    sizes += [parse(region["mib"], OF_REGION["mib"]) for region in sections["regions"]]
+    small = max(map(highest, sizes)) <= MOST_COUNTED_MIB
+    fits = highest(machine["slow_mib"]) <= BLOCK_SIZES[0] * lowest(machine["block_mib"])
+    return BLOCK_SIZES[0] if small and fits else BLOCK_SIZES[1]
+
+
 def _scenario(document: Table, name: str, file: str, folder: Path, machine_kernel: Table | None = None) -> Scenario:
     sections = complete_sections(document, file, folder, machine_kernel)
     check(sections, file)
     count = len(sections["regions"])
     regions = min(size for size in REGION_SIZES if size >= count)
-    machine = {name: parse(sections["machine"][name], field) for name, field in SCALARS["machine"].items()}
-    most_mib = highest(machine["slow_mib"])
-    sizes = [machine["dram_mib"], machine["slow_mib"]]
-    sizes += [parse(region["mib"], OF_REGION["mib"]) for region in sections["regions"]]
-    small = max(map(highest, sizes)) <= MOST_COUNTED_MIB and most_mib <= BLOCK_SIZES[0] * lowest(machine["block_mib"])
+    slow_mib = parse(sections["machine"]["slow_mib"], SCALARS["machine"]["slow_mib"])
     return Scenario(
         name=name,
         description=sections["description"],
@@ -178,6 +184,6 @@ def _scenario(document: Table, name: str, file: str, folder: Path, machine_kerne
         regions=regions,
         table=build_table(sections, regions),
         counts=(count, len(sections["processes"])),
-        slow_pages_max=int(most_mib * PAGES_PER_MIB),
-        blocks=BLOCK_SIZES[0] if small else BLOCK_SIZES[1],
+        slow_pages_max=int(highest(slow_mib) * PAGES_PER_MIB),
+        blocks=size_of_blocks(sections),
     )

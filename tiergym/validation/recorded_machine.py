@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 
 from tiergym.errors import UserError
-from tiergym.recordings.format import Recording
+from tiergym.recordings.format import META, Recording
 from tiergym.recordings.kernel_release import Version, is_known, known_release, parse_version, spelled
+from tiergym.recordings.marks import MARKS, without_boost
 from tiergym.sim import names as n
+from tiergym.sim.layout import BLOCK_SIZES
 from tiergym.sim.parameters import EPISODE, N_EVENTS
 from tiergym.sim.releases import RELEASES, defaults
-from tiergym.sim.units import KIB_PER_MIB, LEAST_BLOCK_MIB, PAGES_PER_MIB, STRUCT_PAGES_PER_PAGE
+from tiergym.sim.units import KIB_PER_MIB, LEAST_BLOCK_MIB, PAGE_BYTES, PAGES_PER_MIB, STRUCT_PAGES_PER_PAGE
 from tiergym.specs.kernel import RELEASE
 from tiergym.validation.recorded_cache import folio_pages
 
@@ -212,15 +214,14 @@ def arrivals(recording: Recording) -> list[dict[str, Any]]:
     Each finds what those before it have brought: where they are ZONE_NORMAL, its memmap can be theirs.
     """
     dimms = int(recording.meta.get("cxl_dimms") or 1)
-    blocks = int(float(recording.meta["cxl_mib"]) / LEAST_BLOCK_MIB)
+    size_mib = block_mib(recording)
+    blocks = int(float(recording.meta["cxl_mib"]) / size_mib)
     later = min(max(dimms - 1, 0), N_EVENTS)
     if there_at_boot(recording) or blocks < dimms or later == 0:
         return []
     each = blocks // dimms
     sizes = [each] * (later - 1) + [each * (dimms - later)]
-    return [
-        {"kind": "hot_add", "at_s": i * TICK_S, "mib": size * LEAST_BLOCK_MIB} for i, size in enumerate(sizes, start=1)
-    ]
+    return [{"kind": "hot_add", "at_s": i * TICK_S, "mib": size * size_mib} for i, size in enumerate(sizes, start=1)]
 
 
 def swap_mib(recording: Recording) -> float:
@@ -245,7 +246,7 @@ def sections(recording: Recording) -> dict[str, Any]:
         "dma_mib": start.managed[n.DMA] / PAGES_PER_MIB,
         "dma32_mib": start.managed[n.DMA32] / PAGES_PER_MIB,
         "slow_mib": float(recording.meta["cxl_mib"]),
-        "block_mib": LEAST_BLOCK_MIB,
+        "block_mib": block_mib(recording),
         # Half a page more than managed, so that rounding down gives it back.
         "boot_reserved_share": max(0.0, 1 - (fast + 0.5) / (fast_mib * PAGES_PER_MIB)),
         "boot_kernel_mib": 0,
@@ -277,21 +278,67 @@ def sections(recording: Recording) -> dict[str, Any]:
     return {"machine": machine, "kernel": kernel, "storage": storage, "costs": costs, "events": arrivals(recording)}
 
 
+def check_tiers(recording: Recording) -> None:
+    """Raise `UserError` for a recording of more than two nodes with memory, or of other pages than 4 KiB."""
+    size = recording.meta.get("page_size", PAGE_BYTES)
+    if size != PAGE_BYTES:
+        raise UserError(f"{recording.path}/{META}: page_size is {size}; allowed: {PAGE_BYTES}")
+    nodes = [node for node in recording.nodes if recording.zones(node)]
+    if not set(nodes) <= {0, 1}:
+        listed = ", ".join(map(str, nodes))
+        raise UserError(
+            f"{recording.path}: nodes {listed} have memory (columns z<node>.<zone>.managed); allowed: node 0 and "
+            "node 1, two tiers: `tiergym record --fast 0,1 --slow 2` folds more nodes into them"
+        )
+
+
+def block_mib(recording: Recording) -> int:
+    """Size of a memory block, and of those that the simulated machine has: meta.json's, or Linux's least."""
+    size = recording.meta.get("block_mib") or LEAST_BLOCK_MIB
+    slow_mib = float(recording.meta["cxl_mib"])
+    if not isinstance(size, int) or isinstance(size, bool) or size < LEAST_BLOCK_MIB:
+        raise UserError(f"{recording.path}/{META}: block_mib is {size!r}; allowed: from {LEAST_BLOCK_MIB}")
+    if slow_mib % size and "block_mib" in recording.meta and not there_at_boot(recording):
+        raise UserError(
+            f"{recording.path}/{META}: block_mib is {size} and cxl_mib {slow_mib:g}; allowed: whole blocks, since they "
+            "come online one by one"
+        )
+    if slow_mib / size > max(BLOCK_SIZES):
+        raise UserError(
+            f"{recording.path}/{META}: cxl_mib {slow_mib:g} is {slow_mib / size:.0f} blocks of block_mib {size}; "
+            f"allowed: at most {max(BLOCK_SIZES)}"
+        )
+    return size
+
+
+def min_free_set_by_hand(recording: Recording, computed_kib: int) -> int | None:
+    """vm.min_free_kbytes, where it is so far from what Linux computes that somebody wrote it; what lies within a
+    twentieth was computed at boot, before the last memory was free."""
+    text = switches(recording).get("min_free_kbytes", "")
+    if not text.isdecimal() or abs(int(text) - computed_kib) <= 0.05 * computed_kib:
+        return None
+    return int(text)
+
+
 def first_sample(recording: Recording) -> Start:
     """The pages of the first sample. Raises `UserError` if it has zones that the model lacks."""
     managed, free, pcp = (dict.fromkeys(range(n.N_ZONES), 0) for _ in range(3))
     marks: dict[int, dict[str, int]] = {zone: {} for zone in range(n.N_ZONES)}
+    check_tiers(recording)
+    scale = float(switches(recording).get("wsf", "10"))
     for node in recording.nodes:
         for name in recording.zones(node):
             zone = ZONE_OF.get((node, name))
             if zone is None:
-                raise UserError(f"{recording.path}: zone {name} of node {node} is not in the model (it has 0 and 1)")
-            managed[zone] += _first(recording, f"z{node}.{name}.managed")
+                raise UserError(f"{recording.path}: zone {name} of node {node} is not in the model")
+            here = _first(recording, f"z{node}.{name}.managed")
+            managed[zone] += here
             free[zone] += _first(recording, f"z{node}.{name}.free")
             pcp[zone] += _first(recording, f"z{node}.{name}.pcp_count")
-            for mark in ("min", "low", "high", "promo"):
-                if f"z{node}.{name}.{mark}" in recording.columns:
-                    marks[zone][mark] = marks[zone].get(mark, 0) + _first(recording, f"z{node}.{name}.{mark}")
+            columns = {of: f"z{node}.{name}.{of}" for of in (*MARKS, "boost")}
+            printed = {of: _first(recording, column) for of, column in columns.items() if column in recording.columns}
+            for mark, pages in without_boost(printed, here, scale).items():
+                marks[zone][mark] = marks[zone].get(mark, 0) + pages
 
     def nodes(counter: str, scale: float = 1.0) -> tuple[int, int]:
         low, high = (int(_first(recording, f"n{node}.{counter}") * scale) for node in (0, 1))

@@ -16,10 +16,11 @@ from tiergym.recordings.format import Recording
 from tiergym.sim import demand
 from tiergym.sim import names as n
 from tiergym.sim.layout import REGION_SIZES
-from tiergym.sim.replaying import Asked, State, ask, begin, install, start_khugepaged
+from tiergym.sim.replaying import Asked, State, ask, begin, install, set_min_free_kbytes, start_khugepaged
 from tiergym.sim.units import PAGE_BYTES
 from tiergym.specs import Scenario
 from tiergym.specs.reading import complete_sections
+from tiergym.specs.scenario import size_of_blocks
 from tiergym.specs.table import build_table
 from tiergym.validation.recorded_machine import (
     EMULATED_FILE_TOUCHES_PER_S,
@@ -29,6 +30,7 @@ from tiergym.validation.recorded_machine import (
     action_modes,
     arrivals,
     first_sample,
+    min_free_set_by_hand,
     sections,
     thp_came_late,
 )
@@ -126,7 +128,8 @@ def scenario_of(recording: Recording, requests: Requests) -> Scenario:
     complete = complete_sections(document, str(recording.path), Path())
     size = next(size for size in REGION_SIZES if size >= len(requests.regions))
     counts = (len(requests.regions), len(requests.processes))
-    return Scenario(recording.name, "", complete, size, build_table(complete, size), counts, 0)
+    blocks = size_of_blocks(complete)
+    return Scenario(recording.name, "", complete, size, build_table(complete, size), counts, 0, blocks)
 
 
 def replay(recording: Recording) -> Replay:
@@ -142,6 +145,9 @@ def replay(recording: Recording) -> Replay:
         machines.step(action)  # the blocks come online, one DIMM after another
     if late:
         start_khugepaged(record)
+    by_hand = min_free_set_by_hand(recording, int(record["min_free_kbytes"]))
+    if by_hand is not None:
+        set_min_free_kbytes(record, by_hand)
     marks = {
         zone: (int(record["managed_pages"][zone]), *record["wmark_pages"][: n.WMARK_PROMO, zone].tolist())
         for zone in range(n.N_ZONES)
