@@ -303,7 +303,7 @@ def handle_faults(m, r, k, rounds):
         return
     before_low = whole_folios(min(new, fast_room(m)), unit)
     got = touch(m, r, before_low, again)
-    if got == before_low + again:
+    if got == before_low + again and new > before_low:
         got += touch(m, r, new - before_low, 0)
     if got < new + again:
         unserved = 1.0 - got / (new + again)
