@@ -179,6 +179,9 @@ def resize(m, r, target):
 def reread_evicted(m, r):
     """Of region r's evicted pages, those touched again in this tick are wanted back."""
     region = m.region[r]
+    if region.out_pages == 0:
+        region.refault = 0
+        return
     again = region.reread if not tables_alone(m, r) else 0.0
     asked = in_folios(int(region.out_pages * again + 0.5), folio_pages(m, r))
     region.refault = min(region.refault + asked, region.out_pages)
@@ -218,7 +221,8 @@ def demand_kernel_pages(m, cls, target, kept, turnover):
     wanted."""
     have = class_on_tier(m, cls, n.FAST) + class_on_tier(m, cls, n.SLOW)
     dead = max(have - target, int(max(have - kept, 0) * turnover))
-    free_kernel_pages(m, cls, dead)
+    if dead > 0:
+        free_kernel_pages(m, cls, dead)
     m.kernel_want[cls] = max(target - (have - dead), 0)
 
 

@@ -302,7 +302,7 @@ def handle_faults(m, r, k, rounds):
     if new + again == 0:
         return
     before_low = whole_folios(min(new, fast_room(m)), unit)
-    got = touch(m, r, before_low, again)
+    got = touch(m, r, before_low, again) if before_low + again > 0 else 0
     if got == before_low + again and new > before_low:
         got += touch(m, r, new - before_low, 0)
     if got < new + again:
