@@ -281,7 +281,8 @@ def kernel_pages_in_dram(m):
 def reclaim_in_background(m, share):
     """What kswapds do in `share` of the tick: reclaim if woken, and keep the headroom that the policy wants."""
     run_woken_kswapds(m, share)
-    keep_headroom(m)
+    if wants_headroom(m):
+        keep_headroom(m)
 
 
 @jit_inline
