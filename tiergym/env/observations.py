@@ -3,7 +3,7 @@
 Shares are of managed pages. Rates and counts are compressed as x / (x + scale), so that no running
 normalisation is needed; `scale` is the value shown as one half. Only the PMU entries are sampled, hence noisy
 (`episode.pmu_noise`); nothing of the workload's future or true heat is here. `fill` puts raw values in the order of
-`ENTRIES`, from which `put` takes their scales; tests/test_observations.py reads every entry by its name.
+`ENTRIES`, from which `put_scaled` takes their scales; tests/test_observations.py reads every entry by its name.
 """
 
 from dataclasses import dataclass
@@ -117,13 +117,16 @@ def inverse(whole):
 
 
 @jit_inline
-def put(obs, i, x):
-    """Write entry i: a share as it is, anything else as x / (x + scale). Returns the place of the next entry."""
-    scale = SCALES[i]
-    if scale == 0.0:
-        obs[i] = x
-    else:
-        obs[i] = x / (x + scale) if x > 0.0 else 0.0
+def put_share(obs, i, x):
+    """Write entry i, a share, as it is. Returns the place of the next entry."""
+    obs[i] = x
+    return i + 1
+
+
+@jit_inline
+def put_scaled(obs, i, x):
+    """Write entry i as x / (x + scale). Returns the place of the next entry."""
+    obs[i] = x / (x + SCALES[i]) if x > 0.0 else 0.0
     return i + 1
 
 
@@ -145,18 +148,18 @@ def above_low(m, z):
 def fill_pages(m, obs, i):
     """Zones and classes."""
     for z in range(n.N_ZONES):
-        i = put(obs, i, ratio(m.free_pages[z], m.managed_pages[z]))
+        i = put_share(obs, i, ratio(m.free_pages[z], m.managed_pages[z]))
     low = on_tier(m.wmark_pages[n.WMARK_LOW], n.FAST)
-    i = put(obs, i, ratio(20.0 * (node_free(m, n.FAST) - low), node_managed(m, n.FAST)))
-    i = put(obs, i, above_low(m, n.SLOW_NORMAL))
-    i = put(obs, i, above_low(m, n.SLOW_MOVABLE))
+    i = put_share(obs, i, ratio(20.0 * (node_free(m, n.FAST) - low), node_managed(m, n.FAST)))
+    i = put_share(obs, i, above_low(m, n.SLOW_NORMAL))
+    i = put_share(obs, i, above_low(m, n.SLOW_MOVABLE))
     for tier in range(n.N_TIERS):
         per_page = inverse(node_managed(m, tier))
         for cls in range(n.N_CLASSES):
-            i = put(obs, i, min(class_on_tier(m, cls, tier) * per_page, 1.0))
+            i = put_share(obs, i, min(class_on_tier(m, cls, tier) * per_page, 1.0))
     for cls in range(n.FIRST_KERNEL_CLASS, n.N_CLASSES):
         slow = class_on_tier(m, cls, n.SLOW)
-        i = put(obs, i, ratio(slow, slow + class_on_tier(m, cls, n.FAST)))
+        i = put_share(obs, i, ratio(slow, slow + class_on_tier(m, cls, n.FAST)))
     return i
 
 
@@ -165,10 +168,10 @@ def fill_rates(m, obs, i):
     """Counters of this tick as rates per second, and what they have come to."""
     per_s = 1.0 / m.dt_s
     for k in range(RATES.size):
-        i = put(obs, i, m.counters[RATES[k]] * per_s)
-    i = put(obs, i, ratio(m.kswapd_failures[n.FAST], MAX_RECLAIM_RETRIES))
-    i = put(obs, i, m.psi_some)
-    return put(obs, i, m.psi_full)
+        i = put_scaled(obs, i, m.counters[RATES[k]] * per_s)
+    i = put_share(obs, i, ratio(m.kswapd_failures[n.FAST], MAX_RECLAIM_RETRIES))
+    i = put_share(obs, i, m.psi_some)
+    return put_share(obs, i, m.psi_full)
 
 
 @jit_inline
@@ -176,9 +179,9 @@ def fill_sampled(m, obs, i, noiseless):
     """PMU counters, with sampling noise unless the privileged variant is asked for."""
     for tier in range(n.N_TIERS):
         stream = STREAM_PMU + PMU_STREAMS * tier
-        i = put(obs, i, sampled(m, m.misses_per_s[tier], stream, noiseless))
-        i = put(obs, i, sampled(m, m.walks_per_s[tier], stream + 1, noiseless))
-        i = put(obs, i, min(sampled(m, m.utilisation[tier], stream + 2, noiseless), 1.0))
+        i = put_scaled(obs, i, sampled(m, m.misses_per_s[tier], stream, noiseless))
+        i = put_scaled(obs, i, sampled(m, m.walks_per_s[tier], stream + 1, noiseless))
+        i = put_share(obs, i, min(sampled(m, m.utilisation[tier], stream + 2, noiseless), 1.0))
     return i
 
 
@@ -187,28 +190,28 @@ def fill_blocks(m, obs, i):
     """Block states of the slow node."""
     count_blocks(m)
     per_block = inverse(m.blocks)
-    i = put(obs, i, m.blocks_offline * per_block)
-    i = put(obs, i, m.blocks_normal * per_block)
-    i = put(obs, i, m.blocks_movable * per_block)
-    return put(obs, i, m.blocks_pinned * per_block)
+    i = put_share(obs, i, m.blocks_offline * per_block)
+    i = put_share(obs, i, m.blocks_normal * per_block)
+    i = put_share(obs, i, m.blocks_movable * per_block)
+    return put_share(obs, i, m.blocks_pinned * per_block)
 
 
 @jit_inline
 def fill_state(m, obs, i):
     """The modes in force, the populations and the configuration."""
     for k in range(n.N_ACTIONS):
-        i = put(obs, i, m.action[k] / (MODE_COUNTS[k] - 1.0))
+        i = put_share(obs, i, m.action[k] / (MODE_COUNTS[k] - 1.0))
     for pool in (n.POOL_THREADS, n.POOL_FILES, n.POOL_SOCKETS):
-        i = put(obs, i, float(m.pool_now[pool]))
+        i = put_scaled(obs, i, float(m.pool_now[pool]))
     i = fill_blocks(m, obs, i)
     fast, slow = node_managed(m, n.FAST), node_managed(m, n.SLOW)
-    i = put(obs, i, ratio(m.swap_free_pages, m.swap_mib * PAGES_PER_MIB))
-    i = put(obs, i, m.calm_s)
-    i = put(obs, i, ratio(slow, fast + slow))
-    i = put(obs, i, m.demotion)
-    i = put(obs, i, 1.0 if m.numa_balancing == n.NUMA_BALANCING_TIERING else 0.0)
-    i = put(obs, i, m.slow_latency_ns / m.dram_latency_ns - 1.0)
-    return put(obs, i, ratio(m.slow_read_gbps, m.slow_read_gbps + m.dram_read_gbps))
+    i = put_share(obs, i, ratio(m.swap_free_pages, m.swap_mib * PAGES_PER_MIB))
+    i = put_scaled(obs, i, m.calm_s)
+    i = put_share(obs, i, ratio(slow, fast + slow))
+    i = put_share(obs, i, m.demotion)
+    i = put_share(obs, i, 1.0 if m.numa_balancing == n.NUMA_BALANCING_TIERING else 0.0)
+    i = put_scaled(obs, i, m.slow_latency_ns / m.dram_latency_ns - 1.0)
+    return put_share(obs, i, ratio(m.slow_read_gbps, m.slow_read_gbps + m.dram_read_gbps))
 
 
 @jit_inline

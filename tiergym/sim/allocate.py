@@ -142,6 +142,8 @@ def interleaved(m, want, mempolicy):
 def request_by_policy(m, want, cls, mempolicy, movable, restricted):
     """A request under a mempolicy (mm/mempolicy.c); BIND to a node without a zone for it is ignored
     (apply_policy_zone)."""
+    if mempolicy == n.MPOL_DEFAULT:
+        return request(m, want, cls, NODE_BOTH, False, movable, True, True, restricted)
     if mempolicy == n.MPOL_BIND_FAST:
         return request(m, want, cls, NODE_FAST, False, movable, True, True, False)
     if mempolicy == n.MPOL_BIND_SLOW and (movable or m.managed_pages[n.SLOW_NORMAL] > 0):

@@ -46,7 +46,7 @@ def damon_promote(m, share):
     Hot is a page referenced within the hot threshold, as for NUMA balancing. kdamond copies in its own time, one
     unbatched migration per page, which costs the workers a CPU's share.
     """
-    if not damon_promotes(m) or node_managed(m, n.SLOW) == 0:
+    if node_managed(m, n.SLOW) == 0:
         return
     limit = int(m.promote_limit_mib_per_s * PAGES_PER_MIB * m.dt_s * share)
     falls_back = m.damon_falls_back == n.ON

@@ -19,6 +19,7 @@ from tiergym.sim.regions import (
     fast_pages,
     folio_pages,
     forget_pages,
+    has_tables,
     in_folios,
     leaf_tables_needed,
     resident_pages,
@@ -167,7 +168,7 @@ def resize(m, r, target):
             trim_tables(m, r)
         have = resident_pages(m, r) + region.out_pages
     if have == 0:
-        if region.keeps_tables == 0 or m.process[int(region.process)].down_s > 0.0:
+        if has_tables(m, r) and (region.keeps_tables == 0 or m.process[int(region.process)].down_s > 0.0):
             trim_tables(m, r)  # what a killed process got in its last tick
         region.since = m.tick
     region.huge = min(region.huge, fast_pages(m, r))  # those that left DRAM were split
@@ -179,6 +180,9 @@ def resize(m, r, target):
 def reread_evicted(m, r):
     """Of region r's evicted pages, those touched again in this tick are wanted back."""
     region = m.region[r]
+    if region.out_pages == 0:
+        region.refault = 0
+        return
     again = region.reread if not tables_alone(m, r) else 0.0
     asked = in_folios(int(region.out_pages * again + 0.5), folio_pages(m, r))
     region.refault = min(region.refault + asked, region.out_pages)
@@ -218,7 +222,8 @@ def demand_kernel_pages(m, cls, target, kept, turnover):
     wanted."""
     have = class_on_tier(m, cls, n.FAST) + class_on_tier(m, cls, n.SLOW)
     dead = max(have - target, int(max(have - kept, 0) * turnover))
-    free_kernel_pages(m, cls, dead)
+    if dead > 0:
+        free_kernel_pages(m, cls, dead)
     m.kernel_want[cls] = max(target - (have - dead), 0)
 
 
@@ -345,10 +350,12 @@ def swap_cache_nodes(m, nodes):
 
     New ones are allocated by whoever reclaims, and PF_MEMALLOC looks at no mark: DRAM has them.
     """
+    if nodes <= m.swap_nodes:
+        m.swap_nodes = nodes
+        return
     per_page = int(m.slab_objects_per_page)
     want = int((nodes - m.swap_nodes) / per_page)
-    if want <= 0:
-        m.swap_nodes = min(m.swap_nodes, nodes)
+    if want == 0:
         return
     z = kernel_zone(m)
     got = take_from_zone(m, z, want, 0)

@@ -111,11 +111,13 @@ def touch_tables(m, r, pages):
     for z in range(n.N_ZONES):
         leaf += region.leaf[z]
         upper += region.upper[z]
-    need, whole = tables_wanted(m, r, pages), mapped_whole(m, r)
-    if need == 0 and not whole:
-        return pages
+    need = tables_wanted(m, r, pages)
+    spans = leaf + need
+    if need == 0:
+        if not mapped_whole(m, r):
+            return pages
+        spans = spans_needed(m, r, resident_pages(m, r) + region.out_pages + pages)
     policy = int(m.process[int(region.process)].mempolicy)
-    spans = spans_needed(m, r, resident_pages(m, r) + region.out_pages + pages) if whole else leaf + need
     need_upper = upper_tables_needed(spans) - upper
     if need_upper > 0:
         got = allocate_kernel(m, n.PT_UPPER, need_upper, policy)
@@ -171,12 +173,16 @@ def charge_refaults(m, r, pages):
     m.owed_s[n.LOST_REFAULT] += (pages - premature) * wait_s
 
 
+@jit_inline
+def may_be_huge(m, r):
+    """Whether huge pages serve faults of region r."""
+    return m.thp == n.ON and m.region[r].thp_share > 0.0 and m.region[r].kind == n.KIND_ANON
+
+
 @jit
 def touch_huge(m, r, pages):
     """The part of an anonymous region's faults that huge pages serve; returns the pages got."""
     region = m.region[r]
-    if m.thp == n.OFF or region.thp_share == 0.0 or region.kind != n.KIND_ANON:
-        return 0
     want = int(pages * region.thp_share)
     if want == 0:
         return 0
@@ -201,7 +207,7 @@ def touch(m, r, new, again):
     if tables_alone(m, r):
         region.out_pages += mapped  # a table entry, no page (do_anonymous_page, filemap_map_pages)
         return mapped
-    huge = touch_huge(m, r, mapped)
+    huge = touch_huge(m, r, mapped) if may_be_huge(m, r) else 0
     cls, policy, unit = region_class(m, r), int(region.mempolicy), folio_pages(m, r)
     if unit > 1 or (region.written_share > 0.0 and not swap_backed(m, r)):
         got = huge + allocate_cache(m, cls, mapped - huge + again, policy, region.written_share, unit)
@@ -275,7 +281,8 @@ def kernel_pages_in_dram(m):
 def reclaim_in_background(m, share):
     """What kswapds do in `share` of the tick: reclaim if woken, and keep the headroom that the policy wants."""
     run_woken_kswapds(m, share)
-    keep_headroom(m)
+    if wants_headroom(m):
+        keep_headroom(m)
 
 
 @jit_inline
@@ -302,8 +309,8 @@ def handle_faults(m, r, k, rounds):
     if new + again == 0:
         return
     before_low = whole_folios(min(new, fast_room(m)), unit)
-    got = touch(m, r, before_low, again)
-    if got == before_low + again:
+    got = touch(m, r, before_low, again) if before_low + again > 0 else 0
+    if got == before_low + again and new > before_low:
         got += touch(m, r, new - before_low, 0)
     if got < new + again:
         unserved = 1.0 - got / (new + again)

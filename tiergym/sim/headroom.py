@@ -18,8 +18,6 @@ def wants_headroom(m):
 @jit
 def keep_headroom(m):
     """Proactive demotion keeps a share of DRAM free above high (TPP's decoupled watermark [W-tpp]); it never swaps."""
-    if not wants_headroom(m):
-        return
     goal = int(node_managed(m, n.FAST) * HEADROOM_SHARE[m.action[n.A_HEADROOM]])
     for z in range(n.FIRST_SLOW_ZONE):
         goal += m.wmark_pages[n.WMARK_HIGH, z] if m.managed_pages[z] > 0 else 0

@@ -187,7 +187,7 @@ def promote_candidates(m, total, tiering):
 def numa_promote(m, share):
     """Promotion by NUMA balancing during `share` of a tick; `promoted` of the regions adds up over the tick."""
     tiering = m.numa_balancing == n.NUMA_BALANCING_TIERING
-    if not numa_promotes(m) or node_managed(m, n.SLOW) == 0 or (tiering and m.slow_in_lower_tier == n.OFF):
+    if node_managed(m, n.SLOW) == 0 or (tiering and m.slow_in_lower_tier == n.OFF):
         return
     per_s = m.promote_limit_mib_per_s * PAGES_PER_MIB
     m.promote_credit = min(m.promote_credit + per_s * m.dt_s * share, max(per_s, 1.0))

@@ -13,6 +13,8 @@ def anybody_promotes(m):
 
 @jit_inline
 def promote_all(m, share):
-    """All promotion during `share` of a tick."""
-    numa_promote(m, share)
-    damon_promote(m, share)
+    """All promotion during `share` of a tick, by the engines that are on."""
+    if numa_promotes(m):
+        numa_promote(m, share)
+    if damon_promotes(m):
+        damon_promote(m, share)

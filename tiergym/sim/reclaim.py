@@ -219,46 +219,41 @@ def reclaim_tail(m, tier, want, premature):
 
 
 @jit_inline
-def candidates(m, r, tier, room, cold_only):
-    """Pages of region r that a scan would take from a tier: those that look cold, or any."""
-    pages = evictable(m, r, tier, room)
-    return int(pages * m.region[r].cold) if cold_only else pages
+def lru_pages(m, tier):
+    """Pages of a node that reclaim could take, and of these those that look cold."""
+    pages, cold = 0, 0
+    room = demotion_room(m) if tier == n.FAST else 0
+    for r in range(m.regions):
+        here = evictable(m, r, tier, room)
+        pages += here
+        cold += int(here * m.region[r].cold)
+    return pages, cold
 
 
 @jit_inline
-def shrink_lruvec(m, tier, want, cold_only, premature, dirty):
-    """One scan of a node's lists for `want` pages, from all regions in proportion, only cold ones or any.
+def shrink_lruvec(m, tier, want, pool, cold_only, premature, dirty):
+    """One scan of a node's lists for `want` pages, from all regions in proportion, only cold ones or any, of which
+    there are `pool`.
 
     Returns (demoted, evicted, `dirty` pages written back and those of this scan).
     """
-    demoted, evicted, pool = 0, 0, 0
-    room = demotion_room(m) if tier == n.FAST else 0
-    for r in range(m.regions):
-        pool += candidates(m, r, tier, room, cold_only)
+    demoted, evicted = 0, 0
     if pool == 0:
         return demoted, evicted, dirty
+    room = demotion_room(m) if tier == n.FAST else 0
     ask = min(want, pool)
     for r in range(m.regions):
         left = want - demoted - evicted
         if left <= 0:
             break
-        pages = candidates(m, r, tier, room, cold_only)
+        pages = evictable(m, r, tier, room)
+        pages = int(pages * m.region[r].cold) if cold_only else pages
         if pages > 0:
             down, out = take_from_region(m, r, tier, min(left, (pages * ask + pool - 1) // pool), premature)
             demoted += down
             evicted += out
             dirty += out * m.region[r].dirty_share
     return demoted, evicted, dirty
-
-
-@jit_inline
-def lru_pages(m, tier):
-    """Pages of a node that reclaim could take."""
-    total = 0
-    room = demotion_room(m) if tier == n.FAST else 0
-    for r in range(m.regions):
-        total += evictable(m, r, tier, room)
-    return total
 
 
 @jit
@@ -282,12 +277,14 @@ def reclaim_node(m, tier, want, premature):
     freed = demoted + evicted
     m.reclaim_scanned = freed
     if freed < want:
-        lru = freed + lru_pages(m, tier)
+        pages, cold = lru_pages(m, tier)
     else:
-        lru = freed + class_on_tier(m, n.ANON, tier) + class_on_tier(m, n.FILE, tier)
+        pages, cold = class_on_tier(m, n.ANON, tier) + class_on_tier(m, n.FILE, tier), 0
+    lru = freed + pages
     for cold_only in (True, False):
         if freed < want:
-            down, out, dirty = shrink_lruvec(m, tier, want - freed, cold_only, premature, dirty)
+            pool = cold if cold_only else lru_pages(m, tier)[0]
+            down, out, dirty = shrink_lruvec(m, tier, want - freed, pool, cold_only, premature, dirty)
             demoted += down
             freed += down + out
             m.reclaim_scanned += (down + out) * (1 if cold_only else REFERENCED_SCANS)

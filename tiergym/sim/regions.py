@@ -127,6 +127,15 @@ def upper_tables_needed(spans):
 
 
 @jit
+def has_tables(m, r):
+    """Whether region r has page tables."""
+    tables = 0
+    for z in range(n.N_ZONES):
+        tables += m.region[r].leaf[z] + m.region[r].upper[z]
+    return tables > 0
+
+
+@jit
 def free_leaf(m, r, pages):
     """Unmap: leaf tables go with their range, from both tiers in proportion."""
     region = m.region[r]

@@ -49,6 +49,17 @@ def pass_over_busy(m, want):
 
 
 @jit_inline
+def grant_from_zone(m, z, want, level, movable):
+    """Zone z's part of a request: what it gives above the mark goes into `grant_pages`; returns the pages got."""
+    mark = mark_pages(m, z, level, movable)
+    if m.free_pages[z] <= mark:
+        return 0  # three of four zones that a full machine's requests come by: not worth a call
+    got = take_from_zone(m, z, want, mark)
+    m.grant_pages[z] += got
+    return got
+
+
+@jit_inline
 def walk_zonelist(m, want, level, nodes, slow_first, movable):
     """Walk the zonelist for single pages; returns the pages got.
 
@@ -63,19 +74,13 @@ def walk_zonelist(m, want, level, nodes, slow_first, movable):
         slow = (step == 1) != slow_first
         if slow and nodes & NODE_SLOW:
             if movable:
-                got = take_from_zone(m, n.SLOW_MOVABLE, left, mark_pages(m, n.SLOW_MOVABLE, level, True))
-                m.grant_pages[n.SLOW_MOVABLE] += got
-                left -= got
-            got = take_from_zone(m, n.SLOW_NORMAL, left, mark_pages(m, n.SLOW_NORMAL, level, movable))
-            m.grant_pages[n.SLOW_NORMAL] += got
-            left -= got
+                left -= grant_from_zone(m, n.SLOW_MOVABLE, left, level, True)
+            left -= grant_from_zone(m, n.SLOW_NORMAL, left, level, movable)
         elif not slow and nodes & NODE_FAST:
             for z in range(n.NORMAL, -1, -1):
                 if left == 0:
                     break
-                got = take_from_zone(m, z, left, mark_pages(m, z, level, movable))
-                m.grant_pages[z] += got
-                left -= got
+                left -= grant_from_zone(m, z, left, level, movable)
         if left == 0:
             break
     if turned:
