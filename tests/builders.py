@@ -19,6 +19,7 @@ from tiergym.sim.layout import REGION_SIZES
 from tiergym.sim.units import LEAF_SPAN_PAGES, PAGES_PER_MIB
 from tiergym.specs import Scenario
 from tiergym.specs.reading import SCALARS, complete_sections
+from tiergym.specs.scenario import size_of_blocks
 from tiergym.specs.table import build_table
 
 DEFAULTS: dict[str, Any] = {
@@ -89,6 +90,7 @@ def scenario(
         table=build_table(sections, size),
         counts=(len(regions), len(owners)),
         slow_pages_max=0,
+        blocks=size_of_blocks(sections),
     )
 
 

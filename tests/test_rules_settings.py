@@ -90,7 +90,7 @@ def hopeless(release: str, *, then: str) -> Lab:
     """DRAM full of memory that nothing takes, kernel requests that keep asking, and then demotion for it."""
     events = [sysctl(20, "demotion", then)]
     hog = COLD | {"mib": 2800, "grow_s": 3}
-    switches = {"6.12": {}, "7.2": {"hopeless_reset": "balance_or_free"}}[release]
+    switches: dict[str, Any] = {"6.12": {}, "7.2": {"hopeless_reset": "balance_or_free"}}[release]
     machine = scenario(regions=[hog], pools=threads(9000, 6, 60), events=events, **switches)
     return Lab(machine, modes={"place.kstack": "prefer_fast"})
 

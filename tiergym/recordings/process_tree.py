@@ -87,9 +87,10 @@ def requests(tree: list[Process], machine: Values, touched_files_kb: Mapping[int
 
     A page that several processes map counts once per process in their RSS. The `machine`'s totals of distinct pages
     bound the sums, of /proc/meminfo, or of /proc/vmstat where that has four lines, as in containers: `AnonPages`, and
-    `Mapped` less the shared memory in it, which `shmem_rss_pages` is; `shmem_touched_pages` is the most that one process
-    has touched. `sparse_leaf_tables` are those beyond what the touched pages would fill if they lay densely (of files
-    those in `touched_files_kb`, by pid: reclaim frees no table); their pages are in `anon_touched_pages` already.
+    `Mapped` less the shared memory in it, which `shmem_rss_pages` is; `shmem_touched_pages` is the most that one
+    process touched. `sparse_leaf_tables` are those beyond what the touched pages would fill if they lay densely (of
+    files those in `touched_files_kb`, by pid: reclaim frees no table); their pages are in `anon_touched_pages`
+    already.
     """
     resident = sum(p.anon_kb for p in tree)
     anon = min(resident, _total_kb(machine, "AnonPages", "nr_anon_pages", resident)) + sum(p.swap_kb for p in tree)
