@@ -34,6 +34,7 @@ DEFAULTS: dict[str, Any] = {
     "workers": 4,
     "thp": "off",
     "pcp_batch_pages": 1,
+    "pcp_scale": 0,
     "throttle_per_batch": 0,
     "dt_s": 0.25,
     "horizon_s": 3600,

@@ -30,7 +30,7 @@ from tiergym.validation.recorded_machine import (
     switches,
     there_at_boot,
 )
-from tiergym.validation.replay import CLASSES, STEPS, WAIT_FOR_KILL_S, _others_at, replay
+from tiergym.validation.replay import CLASSES, STEPS, WAIT_FOR_KILL_S, _others_at, replay, scenario_of
 from tiergym.validation.request_series import SLEEPING_TEXT, SYSTEM
 from tiergym.validation.requests import read_requests
 from tiergym.validation.score import CELLS_WITHIN, base_name, cell_errors, measured_pages
@@ -125,7 +125,7 @@ def test_the_name_of_a_run_makes_no_difference(tmp_path: Path) -> None:
 def test_the_machine_is_read_from_the_recording() -> None:
     old = read_recording(FITTED / "k61_llama_anon_mov")
     assert kernel_version(old) == (6, 1)
-    assert sections(old)["kernel"]["pcp_scale"] == 0
+    assert scenario_of(old, read_requests(old)).sections["kernel"]["pcp_scale"] == 0
     tiering = read_recording(FITTED / "a_llama_anon_tier_on")
     assert switches(tiering)["numa_balancing"] == "2"
     kernel = sections(tiering)["kernel"]

@@ -107,6 +107,50 @@ def matrix(
         results.write_parquet(parquet, comparisons)
 
 
+def bound(
+    scenario: options.Scenario = options.DEFAULT_SCENARIO,
+    changes: options.Changes = None,
+    episodes: Annotated[
+        int, typer.Option(min=1, max=64, help="Machines that every candidate runs on, drawn from the scenario.")
+    ] = 8,
+    seed: options.Seed = 0,
+    pieces: Annotated[int, typer.Option(min=1, max=64, help="Pieces of the plan, equally long.")] = 8,
+    rounds: Annotated[int, typer.Option(min=1, max=1000, help="Rounds of each search.")] = 10,
+    out: Annotated[
+        Path | None, typer.Option(metavar="PLAN.json", help="Write the plan; `tiergym evaluate PLAN.json` replays it.")
+    ] = None,
+) -> None:
+    """Search the best constant action, and the best plan for these very episodes: what is there to be won?
+
+    The plan is clairvoyant, so its return bounds from below what is possible on these machines. Its gain over the best
+    constant is what reacting within an episode can bring.
+
+    Example: tiergym bound --scenario sparse-1to2 --out plan.json
+    """
+    options.check_outputs(out)
+    if out is not None and out.suffix != ".json":
+        raise UserError(f"cannot write '{out}': a plan's file ends in .json")
+    (loaded,) = options.load_scenarios([scenario], changes)
+    from tiergym.cli.progress_bars import round_progress
+    from tiergym.lab import tables
+    from tiergym.lab.bound import bound as search
+    from tiergym.policy.plan import write_plan
+
+    with round_progress(2 * rounds) as on_round:
+        found = search(loaded, episodes, seed, pieces, rounds, on_round)
+    console().print(tables.bound_table(found))
+    if out is not None:
+        about = {
+            "changes": loaded.changes,
+            "seed": seed,
+            "episodes": episodes,
+            "return": found.plan_return,
+            "best_constant_return": found.constant_return,
+        }
+        write_plan(out, found.plan, about)
+        console().print(f"{out}: replay it with: tiergym evaluate {out} --scenario {scenario} --seed {seed}")
+
+
 def _compare(
     policies: list[str],
     scenario: str,

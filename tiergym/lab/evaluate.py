@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from tiergym.env.machines import Machines
 from tiergym.lab.metrics import Array, Totals, per_episode
+from tiergym.policy.plan import PlanPolicy
 from tiergym.sim import names as n
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def evaluate(policy: Policy, scenario: Scenario, episodes: int, seed: int, on_ti
     """Evaluate `policy` (see `tiergym.policy.load.load_policy`) for `episodes` episodes of `scenario`, in one batch.
 
     Raises:
-        UserError: the policy answers with actions that are none.
+        UserError: the policy answers with actions that are none, or is a plan for episodes of another length.
     """
     policy.reset(episodes, seed)
     totals, deciding_s = run_episodes(policy, scenario, evaluation_seeds(seed, episodes), on_tick)
@@ -66,6 +67,9 @@ def run_episodes(
     episodes = len(seeds)
     machines = Machines([scenario], episodes)
     machines.reset(seeds)
+    rule = getattr(policy, "rule", policy)
+    if isinstance(rule, PlanPolicy):
+        rule.check_horizon(int(machines.records["ticks"].max()))
     running = np.ones(episodes, dtype=bool)
     ticks, reward, throughput = np.zeros(episodes), np.zeros(episodes), np.zeros(episodes)
     terms, lost = np.zeros((episodes, n.N_TERMS)), np.zeros((episodes, n.N_CAUSES))

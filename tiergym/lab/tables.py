@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from tiergym.lab.compare import Comparison, by_base, ranking
+from tiergym.lab.bound import Bound
+from tiergym.lab.compare import REFERENCE, Comparison, by_base, ranking
 from tiergym.lab.metrics import METRICS
 from tiergym.lab.statistics import Interval, stratified_iqm
+from tiergym.policy.plan import modes_of
 from tiergym.sim import names as n
 from tiergym.specs import assignments_text, common_changes
 from tiergym.terminal import new_table, number
@@ -174,6 +177,25 @@ def overall_table(comparisons: Sequence[Comparison], metric: str) -> Table:
     for policy, iqm in sorted(rows, key=lambda row: -row[1].mean):
         table.add_row(escape(policy), interval(iqm))
     return table
+
+
+def bound_table(bound: Bound) -> Table:
+    """Mean returns on the searched episodes, best first, and what each wins of what the plan wins over `online`."""
+    out = new_table(title=f"{bound.scenario}: bounds by search, {bound.episodes} episodes, seed {bound.seed}")
+    for heading in ("", "return", "share of the plan's gain", "modes"):
+        out.add_column(heading, justify="left" if heading in ("", "modes") else "right")
+    gain = bound.plan_return - bound.statics[REFERENCE]
+    rows = [(name, value, "") for name, value in bound.statics.items()]
+    rows.append(("best constant", bound.constant_return, _modes(bound.constant)))
+    rows.append((f"plan of {len(bound.plan.ticks)} pieces", bound.plan_return, ""))
+    for name, value, modes in sorted(rows, key=lambda row: -row[1]):
+        share = (value - bound.statics[REFERENCE]) / gain if gain > 0 else 0.0
+        out.add_row(name, f"{value:.3f}", f"{share:.2f}", escape(modes))
+    return out
+
+
+def _modes(action: NDArray[np.int64]) -> str:
+    return ", ".join(f"{entry}={mode}" for entry, mode in modes_of(action).items()) or "Linux's defaults"
 
 
 def _percent(share: float) -> str:

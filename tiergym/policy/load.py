@@ -5,9 +5,10 @@
     rules.py  rules.py:MyRule  a Python file, and a class or function in it
     mine.toml                  named modes (`tiergym.policy.static`)
     policy.onnx                an exported policy
+    plan.json                  which modes from which tick on (`tiergym.policy.plan`)
     runs/ppo-llama-1to2-0      a run directory: its policy.onnx
 
-Naming a Python module or file runs it; TOML and ONNX files execute nothing.
+Naming a Python module or file runs it; TOML, JSON and ONNX files execute nothing.
 """
 
 import ast
@@ -25,6 +26,7 @@ from tiergym.env import static_actions
 from tiergym.errors import UserError, suggest
 from tiergym.files import read_toml
 from tiergym.policy.base import CheckedPolicy, Policy, Rule
+from tiergym.policy.plan import load_plan
 from tiergym.policy.static import StaticPolicy
 
 EXPORTED = "policy.onnx"
@@ -65,7 +67,7 @@ def _load(spec: str) -> CheckedPolicy:
     path = Path(location)
     if path.is_dir():
         return _from_run(path)
-    if path.suffix == ".py" or (path.suffix in (".toml", ".onnx") and not target):
+    if path.suffix == ".py" or (path.suffix in (".toml", ".onnx", ".json") and not target):
         return _from_file(path, target)
     if target:
         return _named(_import(location, spec), target, spec)
@@ -90,6 +92,8 @@ def _from_file(path: Path, target: str) -> CheckedPolicy:
         from tiergym.policy.onnx_policy import OnnxPolicy  # onnxruntime, only when needed
 
         return CheckedPolicy(OnnxPolicy(path), path.stem)
+    if path.suffix == ".json":
+        return CheckedPolicy(load_plan(path), path.stem)
     if path.suffix == ".toml":
         if "algorithm" in read_toml(path):
             raise UserError(

@@ -38,9 +38,6 @@ ZONE_OF = {
 """(node, name in /proc/zoneinfo) -> zone of the model. Of node 1 all zones that kernel pages may be in are one: a node
 that is there at boot can lie below 4 GiB."""
 
-PCP_SCALES_SINCE = (6, 7)
-"""First kernel whose per-CPU lists refill by more the more they are used (nr_pcp_alloc) [K-per-cpu-lists]."""
-
 RCU_CACHED_PAGES_PER_CPU = 5
 """kernel/rcu/tree.c: rcu_min_cached_objs. In recordings of two CPUs the first run of kswapd that scans frees ten pages,
 the others none."""
@@ -254,7 +251,6 @@ def sections(recording: Recording) -> dict[str, Any]:
     }
     kernel: dict[str, Any] = release_of(recording) | {
         "pcp_batch_pages": 0,
-        "pcp_scale": 5 if kernel_version(recording) >= PCP_SCALES_SINCE else 0,
         "pcp_by_type": "on",
         "slab_steal_wakes": "off",
         "rcu_cached_pages_per_cpu": RCU_CACHED_PAGES_PER_CPU,
