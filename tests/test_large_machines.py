@@ -82,3 +82,19 @@ def test_a_server_all_of_whose_cxl_is_movable_kills_while_hundreds_of_gib_are_fr
     assert at_gib == pytest.approx(dram_gib + tables_gib, rel=0.05)
     assert 96 + 768 - at_gib > 600
     assert kills_at_gib(normal) == float("inf")
+
+
+def test_kswapd_of_32_gib_beside_512_gives_up_and_comes_back_with_demotion(tmp_path: Path) -> None:
+    """Reported, and mended in 6.18: nothing in DRAM can be reclaimed, kernel requests prefer it, all else goes to CXL.
+    After 16 runs in vain kswapd0 stays off, until demotion is switched on."""
+    later = '\n[[events]]\nkind = "sysctl"\nat_s = 60\nknob = "demotion"\nvalue = "on"\n'
+    threads = "[workload.pools.threads]\ncount = 200000\ngrow_s = 74\n"
+    for release, revived in (("6.12", False), ("7.2", True)):
+        path = tmp_path / "reported.toml"
+        kernel = f'[kernel]\nrelease = "{release}"\n'
+        path.write_text(MACHINE % (32 * GIB, 512 * GIB) + kernel + TOUCH % (100 * GIB, 20, 1) + threads + later
+                        + "[episode]\nhorizon_s = 75\n")  # fmt: skip
+        lab = Lab(load_scenario(path), modes={"place.kstack": "prefer_fast"}).ticks(230)
+        assert lab.m["kswapd_failures"][n.FAST] == 16
+        lab.ticks(60)
+        assert (lab.total("pgdemote_kswapd") > 0) == revived, release

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.builders import Lab, assert_books_balance, scenario
+from tests.builders import MOVABLE, Lab, assert_books_balance, scenario
 from tiergym.sim import names as n
 from tiergym.sim.pages import refill_pages
 from tiergym.sim.percpu import KEPT_BATCHES
@@ -108,3 +108,15 @@ def test_a_list_refills_by_little_while_kswapd_works(scale, awake, refill):
     m = Lab(scenario(regions=[DATA], pcp_batch_pages=63, pcp_scale=scale)).ticks(1).m
     m["kswapd_awake"][n.FAST], m["wmark_pages"][n.WMARK_LOW, n.NORMAL] = awake, 1200
     assert refill_pages(m, n.NORMAL) == refill
+
+
+@pytest.mark.parametrize(("data_mib", "wakes"), [(900, False), (1500, True)])
+def test_steady_churn_wakes_kswapd_only_where_dram_is_at_low(data_mib: int, wakes: bool) -> None:
+    """get_page_from_freelist tests the mark before it looks at a list: what a CPU frees and asks for again needs the
+    zone above low all the same, and then nothing else."""
+    data = {"kind": "file_ro", "mib": data_mib, "grow_s": 1, "access_hz": 0.5}
+    churn = {"buffers": {"count": 2000, "grow_s": 0, "turnover_hz": 0.5}}
+    lab = Lab(scenario(regions=[data], pools=churn, disk_latency_us=1), modes=MOVABLE).ticks(20)
+    before = lab.total("kswapd_wakeups_fast")
+    lab.ticks(40)
+    assert (lab.total("kswapd_wakeups_fast") > before) == wakes
