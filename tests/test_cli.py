@@ -22,7 +22,7 @@ from tiergym.env.machines import Machines
 from tiergym.lab import metrics
 
 COMMANDS = (
-    *("run", "train", "export", "evaluate", "compare", "matrix", "bound", "bench"),
+    *("run", "train", "export", "evaluate", "compare", "matrix", "bound", "ladder", "bench"),
     *("validate", "record", "workload", "scenarios", "agents", "doctor"),
 )
 

@@ -151,6 +151,45 @@ def bound(
         console().print(f"{out}: replay it with: tiergym evaluate {out} --scenario {scenario} --seed {seed}")
 
 
+def ladder(
+    suite: Annotated[str, typer.Argument(metavar="SUITE", help="The scenarios: a suite of envs/suites, or its file.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where results are kept; goes on with what is there.")],
+    tuning: Annotated[str, typer.Option(metavar="SUITE", help="The scenarios that C0 is searched on.")] = "tuning",
+    policy: Annotated[
+        str | None, typer.Option(metavar="POLICY", help="A learned policy, for the rung A: a run directory or a file.")
+    ] = None,
+    changes: options.Changes = None,
+    episodes: Annotated[int, typer.Option(min=1, max=64, help="Machines per scenario.")] = 4,
+    seed: options.Seed = 0,
+    rounds: Annotated[int, typer.Option(min=1, max=1000, help="Rounds of each search.")] = 10,
+) -> None:
+    """How much of what could be won do constants, rules and a learned policy win, against a clairvoyant plan?
+
+    C0 is one constant for all, searched on the tuning suite, H the best rule, Ci the best constant of each scenario, P
+    the best plan for its very episodes. An interrupted ladder goes on where it stopped.
+
+    Example: tiergym ladder heldout --out runs/ladder
+    """
+    from tiergym import specs
+    from tiergym.lab import tables
+    from tiergym.lab.ladder import ladder as climb
+    from tiergym.policy.load import list_policies, load_policy
+
+    if out.is_file():
+        raise UserError(f"cannot write into '{out}': it is a file; name a folder")
+    chosen = options.load_scenarios(specs.load_suite(suite), changes)
+    tuned = options.load_scenarios(specs.load_suite(tuning), changes)
+    rules = {name: load_policy(name) for name in list_policies() if name != "random"}
+    learned = None if policy is None else load_policy(policy)
+    err = console(stderr=True)
+
+    def tell(name: str, kept: bool) -> None:
+        err.print(f"{name}: {'kept from before' if kept else 'done'}", style="dim", highlight=False)
+
+    rungs = climb(chosen, tuned, rules, out, episodes, seed, learned, rounds, tell)
+    console().print(tables.ladder_table(rungs))
+
+
 def _compare(
     policies: list[str],
     scenario: str,

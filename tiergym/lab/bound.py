@@ -65,14 +65,31 @@ def bound(
     static = {name: rule.action for name, rule in static_actions.shipped().items()}
     known = np.stack(list(static.values()))[:, None, :]
     statics = dict(zip(static, arena.returns(known).tolist(), strict=True))
-    uniform = [np.full((1, modes), 1.0 / modes) for modes in NVEC]
-    constant, constant_return = _search("constant", arena, uniform, known, rounds, rng, on_round)
+    constant, constant_return = _search("constant", arena.returns, _uniform(), known, rounds, rng, on_round)
     biased = [_around(constant[0, entry], modes, pieces) for entry, modes in enumerate(NVEC)]
     start = np.repeat(constant[None], pieces, axis=1)
-    plan, plan_return = _search("plan", arena, biased, start, rounds, rng, on_round)
+    plan, plan_return = _search("plan", arena.returns, biased, start, rounds, rng, on_round)
     edges = arena.edges(pieces)
     policy = PlanPolicy(f"{scenario.name}-plan", scenario.name, edges[1:] - edges[:-1], plan)
     return Bound(scenario.name, seed, episodes, statics, constant[0], constant_return, policy, plan_return)
+
+
+def search_constant(arenas: Sequence[Arena], seed: int, rounds: int = ROUNDS) -> Actions:
+    """The constant action, int64 (N_ACTIONS,), with the best mean return over several scenarios, each divided by what
+    stock Linux loses there."""
+    known = np.stack([rule.action for rule in static_actions.shipped().values()])[:, None, :]
+    stock = np.zeros((1, 1, len(NVEC)), np.int64)
+    scales = [max(-float(arena.returns(stock)[0]), 1e-9) for arena in arenas]
+
+    def returns(plans: Actions) -> NDArray[np.float64]:
+        return np.mean([arena.returns(plans) / scale for arena, scale in zip(arenas, scales, strict=True)], axis=0)
+
+    found, _ = _search("constant", returns, _uniform(), known, rounds, np.random.default_rng(seed), None)
+    return found[0]
+
+
+def _uniform() -> list[NDArray[np.float64]]:
+    return [np.full((1, modes), 1.0 / modes) for modes in NVEC]
 
 
 class Arena:
@@ -120,7 +137,7 @@ def _around(mode: int, modes: int, pieces: int) -> NDArray[np.float64]:
 
 def _search(
     what: str,
-    arena: Arena,
+    measure: Callable[[Actions], NDArray[np.float64]],
     chances: Sequence[NDArray[np.float64]],
     known: Actions,
     rounds: int,
@@ -134,7 +151,7 @@ def _search(
     for index in range(rounds):
         drawn = np.stack([_draw(entry, CANDIDATES - len(known), rng) for entry in chances], axis=2)
         plans = np.concatenate([known, drawn])
-        returns = arena.returns(plans)
+        returns = measure(plans)
         order = np.argsort(-returns, kind="stable")
         if returns[order[0]] > best_return:
             best, best_return = plans[order[0]], float(returns[order[0]])

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from tiergym.lab.bound import Bound
 from tiergym.lab.compare import REFERENCE, Comparison, by_base, ranking
+from tiergym.lab.ladder import Rung
 from tiergym.lab.metrics import METRICS
 from tiergym.lab.statistics import Interval, stratified_iqm
 from tiergym.policy.plan import modes_of
@@ -191,6 +192,35 @@ def bound_table(bound: Bound) -> Table:
     for name, value, modes in sorted(rows, key=lambda row: -row[1]):
         share = (value - bound.statics[REFERENCE]) / gain if gain > 0 else 0.0
         out.add_row(name, f"{value:.3f}", f"{share:.2f}", escape(modes))
+    return out
+
+
+def ladder_table(rungs: Sequence[Rung]) -> Table:
+    """Per scenario: returns of `online` and of the plan, and the share of the gain between them that each rung wins."""
+    learned = any(rung.learned is not None for rung in rungs)
+    out = new_table(title="shares of what a clairvoyant plan wins over online")
+    for heading in (
+        "scenario",
+        "online",
+        "P",
+        "C0",
+        "H",
+        "",
+        "Ci",
+        *(("A", "captured") if learned else ()),
+        "headroom",
+    ):
+        out.add_column(heading, justify="left" if heading in ("scenario", "") else "right")
+    for rung in rungs:
+        rule = rung.best_rule
+        shares = [rung.share(rung.c0), rung.share(rung.rules[rule])]
+        cells = [f"{rung.rules[REFERENCE]:.2f}", f"{rung.plan:.2f}", *(f"{share:.2f}" for share in shares), rule]
+        cells.append(f"{rung.share(rung.ci):.2f}")
+        if learned:
+            captured = rung.captured
+            cells += ["" if rung.learned is None else f"{rung.share(rung.learned):.2f}"]
+            cells += ["" if captured is None else f"{captured:.2f}"]
+        out.add_row(rung.scenario, *cells, f"{rung.headroom:.2f}")
     return out
 
 
