@@ -1,5 +1,6 @@
-"""Files as tiergym reads and writes them: TOML with errors for people, and writing that is all or nothing."""
+"""Files as tiergym reads and writes them: TOML and JSON with errors for people, and writing that is all or nothing."""
 
+import json
 import os
 import tempfile
 import tomllib
@@ -19,6 +20,16 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not valid TOML: nested too deeply") from error
     except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, and numbers of thousands of digits
         raise UserError(f"{path}: not valid TOML: {error}") from error
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file. Raises `UserError` that names the file where it cannot be read or is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not valid JSON: {error}") from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:

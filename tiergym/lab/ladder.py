@@ -159,11 +159,11 @@ def _read(path: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
     """The result in a file of the same settings; None if there is no file. Raises `UserError` for other settings."""
     if not path.is_file():
         return None
+    document = files.read_json(path)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
         differing = [name for name, value in asked.items() if document[name] != value]
         result: dict[str, Any] = document["result"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise UserError(f"{path}: not a result of the ladder ({error}); name a new folder with --out") from error
     if differing:
         name = differing[0]

@@ -65,12 +65,7 @@ class PlanPolicy:
 
 def load_plan(path: Path) -> PlanPolicy:
     """The plan in a JSON file. Raises `UserError` that names the file, the field and what is allowed."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid JSON: {error}") from error
+    document = files.read_json(path)
     if not isinstance(document, dict) or "plan" not in document:
         raise UserError(f"{path}: no plan; a plan has the fields schema, plan, horizon_ticks and pieces")
     if document.get("schema") != SCHEMA:

@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiergym.errors import UserError
-from tiergym.files import write_bytes, write_text
+from tiergym.files import read_json, write_bytes, write_text
 from tiergym.recordings.csv_reading import read_rows, to_numbers
 from tiergym.recordings.kernel_release import Version, is_known, parse_version
 
@@ -162,12 +162,7 @@ def read_recording(folder: Path) -> Recording:
 
 
 def _read_meta(path: Path) -> dict[str, Any]:
-    try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid JSON: {error}") from error
+    meta = read_json(path)
     if not isinstance(meta, dict):
         raise UserError(f"{path}: expected an object, got {type(meta).__name__}")
     meta.setdefault("constant_values", {})
