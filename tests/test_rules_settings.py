@@ -9,7 +9,7 @@ import pytest
 from tests.builders import DEFAULTS, MOVABLE, Lab, scenario, threads
 from tiergym.errors import UserError
 from tiergym.sim import names as n
-from tiergym.specs import load_scenario
+from tiergym.specs import load_scenario, scenario_toml
 from tiergym.specs.reading import default_value, knob_field
 from tiergym.specs.scenario import override
 
@@ -144,3 +144,14 @@ def test_swap_that_arrives_later_is_enough_for_zswap(tmp_path: Path) -> None:
     assert machine.sections["events"][0]["value"] == 1024
     again = override(machine, {"episode.horizon_s": 30})
     assert again.sections["events"] == machine.sections["events"] and np.isfinite(again.table).all()
+
+
+@pytest.mark.parametrize(
+    ("knob", "value"), [("demotion", '"off"'), ("swap_mib", "0"), ("thp", '{ choice = ["off", "on"] }')]
+)
+def test_a_setting_survives_being_written_out(tmp_path: Path, knob: str, value: str) -> None:
+    """Even where knob and value are what an event has by default."""
+    machine = scenario_with(tmp_path, f'kind = "sysctl"\nat_s = 5\nknob = "{knob}"\nvalue = {value}')
+    (tmp_path / "again.toml").write_text(scenario_toml(machine))
+    again = load_scenario(tmp_path / "again.toml")
+    assert again.sections["events"] == machine.sections["events"] and (again.table == machine.table).all()

@@ -16,6 +16,9 @@ from tiergym.specs.reading import (
     default_value,
 )
 
+STATED = ("knob", "value")
+"""What an event of the kind sysctl says even where it is the fields' default."""
+
 
 def complete_toml(sections: Table) -> str:
     """TOML of a scenario's sections.
@@ -60,8 +63,10 @@ def _assign(key: str, value: Any) -> str:
 def _entries(header: str, entries: list[Table], fields: dict[str, Field]) -> list[str]:
     out = _defaults(header, fields)
     for entry in entries:
-        named = [_assign(key, entry[key]) for key in ("name", "process") if key in entry]
-        out += ["", header, *named, *_changed(entry, fields)]
+        stated = ("name", "process", *(STATED if entry.get("kind") == "sysctl" else ()))
+        named = [_assign(key, entry[key]) for key in stated if key in entry]
+        rest = {key: field for key, field in fields.items() if key not in stated}
+        out += ["", header, *named, *_changed(entry, rest)]
     return out
 
 
