@@ -154,7 +154,9 @@ def bound(
 def ladder(
     suite: Annotated[str, typer.Argument(metavar="SUITE", help="The scenarios: a suite of envs/suites, or its file.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where results are kept; goes on with what is there.")],
-    tuning: Annotated[str, typer.Option(metavar="SUITE", help="The scenarios that C0 is searched on.")] = "tuning",
+    tuning: Annotated[
+        str, typer.Option(metavar="SUITE", help="The scenarios that One, the constant for all, is searched on.")
+    ] = "tuning",
     policy: Annotated[
         str | None, typer.Option(metavar="POLICY", help="A learned policy, for the rung A: a run directory or a file.")
     ] = None,
@@ -165,7 +167,7 @@ def ladder(
 ) -> None:
     """How much of what could be won do constants, rules and a learned policy win, against a clairvoyant plan?
 
-    C0 is one constant for all, searched on the tuning suite, H the best rule, Ci the best constant of each scenario, P
+    One is the constant that is best over the tuning suite, H the best rule, Ci the best constant of each scenario, P
     the best plan for its very episodes. An interrupted ladder goes on where it stopped.
 
     Example: tiergym ladder heldout --out runs/ladder

@@ -2,14 +2,14 @@
 
 | rung | is |
 |---|---|
-| C0 | the one constant action that is best over the suite that tuning may see |
+| One | the one constant action that is best over the suite that tuning may see |
 | H  | the best rule of agents/ that was written by hand |
 | Ci | the best constant action of that scenario, by search (`tiergym.lab.bound`) |
 | A  | a learned policy, where one is named |
 | P  | the best plan for these very episodes, by search: clairvoyant, a lower bound of the optimum |
 
-*Configuration value* = Ci - C0: what knowing the scenario is worth. *Adaptivity value* = P - Ci: what reacting within
-an episode is worth. *Headroom* = P - max(C0, H), and *captured* = (A - max(C0, H)) / headroom.
+*Configuration value* = Ci - One: what knowing the scenario is worth. *Adaptivity value* = P - Ci: what reacting within
+an episode is worth. *Headroom* = P - max(One, H), and *captured* = (A - max(One, H)) / headroom.
 """
 
 from __future__ import annotations
@@ -68,12 +68,12 @@ class Rung:
 
     @property
     def simple(self) -> float:
-        """The better of C0 and the best rule."""
+        """The better of One and the best rule."""
         return max(self.c0, self.rules[self.best_rule])
 
     @property
     def headroom(self) -> float:
-        """Of the plan's gain, what neither C0 nor a rule reaches."""
+        """Of the plan's gain, what neither One nor a rule reaches."""
         return max(0.0, self.share(self.plan) - self.share(self.simple))
 
     @property
@@ -97,7 +97,7 @@ def ladder(
 ) -> list[Rung]:
     """Climb it for every scenario; each is kept in `out` when it is done, and not searched again.
 
-    `tuning`: what C0 is searched on, never what it is measured on alone. `policies` are the hand-written rules, with
+    `tuning`: what One is searched on, never what it is measured on alone. `policies` are the hand-written rules, with
     `online` among them. Raises `UserError` where `out` holds results of other settings.
     """
     if REFERENCE not in policies:

@@ -203,7 +203,7 @@ def ladder_table(rungs: Sequence[Rung]) -> Table:
         "scenario",
         "online",
         "P",
-        "C0",
+        "One",
         "H",
         "",
         "Ci",
