@@ -113,7 +113,7 @@ KERNEL: tuple[Field, ...] = (
     ),
     _f("dirty_expire_s", 30, 0.1, 3600, "vm.dirty_expire_centisecs: age at which dirty cache is written out"),
     _i("pcp_batch_pages", 63, 0, 4096, "one refill of a per-CPU list; 0: by the zone's size (zone_batchsize)"),
-    _i("pcp_scale", 0, 0, 6, "doublings of a refill under a stream: 5 since Linux 6.7, 0 before [K-per-cpu-lists]"),
+    _i("pcp_scale", 5, 0, 6, "doublings of a refill under a stream: 5 since Linux 6.7, 0 before [K-per-cpu-lists]"),
     _e("pcp_by_type", 0, SWITCH, "kernel pages come off per-CPU lists of their own (migrate types: rmqueue_pcplist)"),
     _e("slab_steal_wakes", 1, SWITCH, "slab that steals a pageblock wakes kswapd; off: slabs of a high order do not"),
     _i("rcu_cached_pages_per_cpu", 0, 0, 64, "what kvfree_rcu() keeps ready till the first reclaim; Linux: 5"),
