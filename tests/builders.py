@@ -325,6 +325,12 @@ def random_scenario(block_mib: int, dram_mib: float, slow_blocks: list[int], dt_
         pools={"threads": random_pool(5000), "files": random_pool(1e6), "sockets": random_pool(1e5),
                "buffers": random_pool(dram_mib * PAGES_PER_MIB / 4)},
         events=[
-            {"kind": either(*n.EVENTS), "at_s": between(0, 10), "mib": block_mib * int(k)} for k in (1, 2, 1, 3)
+            {"kind": either(*n.EVENTS), "at_s": between(0, 10), "mib": block_mib * int(k), "knob": knob, "value": value}
+            for k, knob, value in (
+                (1, "swap_mib", either(0, 64, 512)),
+                (2, "watermark_scale_factor", between(10, 300)),
+                (1, "demotion", either("off", "on")),
+                (3, "thp", either("off", "on")),
+            )
         ],
     )  # fmt: skip

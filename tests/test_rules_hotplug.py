@@ -215,3 +215,14 @@ def test_what_is_plugged_later_comes_online_as_ever():
     later = {"kind": "hot_add", "at_s": 0.5, "mib": 1024}
     m = Lab(scenario(slow_at_boot="on", events=[later]), modes=MOVABLE).ticks(4).m
     assert (m["managed_pages"][[n.SLOW_NORMAL, n.SLOW_MOVABLE]] == 1024 * 256).all()
+
+
+def test_an_event_behind_one_that_is_drawn_away_happens_still():
+    drawn = {"kind": {"choice": ["none", "offline"]}, "at_s": 0.5, "mib": 128}
+    seen = set()
+    for seed in range(8):
+        lab = Lab(scenario(events=[drawn, {"kind": "hot_remove", "at_s": 1, "mib": 2048}]), seed=seed).ticks(4)
+        seen.add(lab.total("blocks_offlined"))
+        lab.ticks(3)
+        assert (lab.m["block_state"][:15] == n.BLOCK_ABSENT).all()
+    assert seen == {0, 1}, "drawn away, or not"

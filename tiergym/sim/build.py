@@ -36,7 +36,8 @@ def build_blocks(m):
     m.blocks = min(int(m.slow_mib / m.block_mib + 1e-9), m.block_state.shape[0])
     later = 0
     for e in range(m.event_kind.shape[0]):
-        m.events += 1 if m.event_kind[e] != n.EVENT_NONE else 0
+        if m.event_kind[e] != n.EVENT_NONE:
+            m.events = e + 1  # a slot before it may be drawn empty
         if m.event_kind[e] == n.EVENT_HOT_ADD:
             later += int(m.event_mib[e] / m.block_mib + 0.5 / m.block_pages)
     m.blocks_changed = 1

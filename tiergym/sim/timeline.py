@@ -10,6 +10,8 @@ from tiergym.sim.settings import write_setting
 def happen(m, e):
     """Event e of the scenario happens."""
     kind = m.event_kind[e]
+    if kind == n.EVENT_NONE:
+        return
     if kind == n.EVENT_HOT_ADD:
         hot_add(m, event_blocks(m, e))
     elif kind == n.EVENT_ONLINE:

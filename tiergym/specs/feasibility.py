@@ -13,7 +13,7 @@ from tiergym.sim.layout import BLOCK_SIZES
 from tiergym.sim.units import KIB_PER_MIB, LINE_BYTES, PAGE_KIB, PAGEBLOCK_PAGES, PAGES_PER_MIB, STRUCT_PAGES_PER_PAGE
 from tiergym.sim.watermarks import LEAST_MIN_FREE_KIB, MOST_MIN_FREE_KIB, PAGEBLOCKS_PER_ZONE
 from tiergym.specs.distributions import highest, lowest, support
-from tiergym.specs.reading import Table
+from tiergym.specs.reading import Table, may_be_setting
 from tiergym.specs.table import Rows, entry_rows, section_rows
 
 MAX_STALL_SHARE = 0.95
@@ -46,7 +46,7 @@ def with_events(kernel: Rows, events: list[Table], rows: list[Rows]) -> Rows:
     """[kernel] with each field at the most demanding value that it starts with or an event gives it."""
     out = dict(kernel)
     for event, row in zip(events, rows, strict=True):
-        if event["kind"] == "sysctl" and highest(row["value"]) > highest(out[event["knob"]]):
+        if may_be_setting(event) and highest(row["value"]) > highest(out[event["knob"]]):
             out[event["knob"]] = row["value"]
     return out
 
@@ -140,9 +140,10 @@ def check_events(events: Iterable[Rows], machine: Rows, file: str) -> None:
     slow, block = lowest(machine["slow_mib"]), highest(machine["block_mib"])
     added = 0.0
     for i, event in enumerate(events):
-        if highest(event["kind"]) in (n.EVENT_NONE, n.EVENT_SYSCTL):
+        kinds = {int(low) for low, _ in support(event["kind"])}
+        if kinds <= {n.EVENT_NONE, n.EVENT_SYSCTL}:
             continue
-        if any(low == n.EVENT_HOT_ADD for low, _ in support(event["kind"])):
+        if n.EVENT_HOT_ADD in kinds:
             added += highest(event["mib"])
         if lowest(event["mib"]) < block or highest(event["mib"]) > slow or added > slow:
             raise UserError(

@@ -212,6 +212,12 @@ def knob_field(knob: str) -> p.Field:
     return SCALARS["kernel"][knob]
 
 
+def may_be_setting(event: Table) -> bool:
+    """Whether the event's kind is sysctl, or may be drawn so."""
+    kind = event["kind"]
+    return kind == "sysctl" or (isinstance(kind, dict) and "sysctl" in kind["choice"])
+
+
 def _events(entries: Any, kernel: Table, file: str) -> list[Table]:
     """Events with all their fields; of a setting, `value` is what its field of [kernel] may be on this release."""
     events = []
@@ -219,7 +225,7 @@ def _events(entries: Any, kernel: Table, file: str) -> list[Table]:
     for i, entry in enumerate(_list(entries, file, "events")):
         where = f"events[{i}]"
         event = _complete(_fields(entry, others, file, where, also=("value",)), others)
-        if event["kind"] == "sysctl":
+        if may_be_setting(event):
             _check_setting(entry, event, kernel, file, where)
         else:
             for name in ("knob", "value"):
@@ -237,7 +243,7 @@ def _check_setting(entry: Table, event: Table, kernel: Table, file: str, where: 
     for name in ("knob", "value"):
         if name not in entry:
             raise UserError(f'{file}: {where}.{name} is missing; allowed: an event of kind = "sysctl" with a {name}')
-    if not isinstance(knob, str) or not isinstance(event["kind"], str):
+    if not isinstance(knob, str):
         raise refuse(file, f"{where}.knob", knob, "a name, not drawn; draw the value")
     try:
         parse(entry["value"], knob_field(knob))

@@ -9,7 +9,7 @@ from tiergym.sim import names as n
 from tiergym.sim import parameters as p
 from tiergym.sim.layout import parameter_names
 from tiergym.specs.distributions import Row, parse
-from tiergym.specs.reading import REGION, Table, default_value, knob_field, toml_fields
+from tiergym.specs.reading import REGION, Table, default_value, knob_field, may_be_setting, toml_fields
 
 Rows = dict[str, Row]
 
@@ -44,7 +44,7 @@ def entry_rows(sections: Table) -> dict[str, list[Rows]]:
 
 def event_rows(event: Table) -> Rows:
     """Rows of an event; the value of a setting is spelled as its field of [kernel]."""
-    if event["kind"] != "sysctl":
+    if not may_be_setting(event):
         return rows_of(event, p.EVENT)
     rows = rows_of(event | {"value": 0}, p.EVENT)
     return rows | {"value": parse(event["value"], knob_field(event["knob"]))}

@@ -14,6 +14,7 @@ from tiergym.specs.reading import (
     SETTINGS,
     Table,
     default_value,
+    may_be_setting,
 )
 
 STATED = ("knob", "value")
@@ -63,7 +64,7 @@ def _assign(key: str, value: Any) -> str:
 def _entries(header: str, entries: list[Table], fields: dict[str, Field]) -> list[str]:
     out = _defaults(header, fields)
     for entry in entries:
-        stated = ("name", "process", *(STATED if entry.get("kind") == "sysctl" else ()))
+        stated = ("name", "process", *(STATED if "kind" in entry and "knob" in entry and may_be_setting(entry) else ()))
         named = [_assign(key, entry[key]) for key in stated if key in entry]
         rest = {key: field for key, field in fields.items() if key not in stated}
         out += ["", header, *named, *_changed(entry, rest)]
