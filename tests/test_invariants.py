@@ -13,6 +13,7 @@ from tiergym.env.machines import Machines
 from tiergym.errors import UserError
 from tiergym.sim import names as n
 from tiergym.sim import parameters as p
+from tiergym.sim.layout import BLOCK_SIZES, MOST_COUNTED_MIB, machine_dtype
 from tiergym.specs import list_scenarios, load_scenario
 from tiergym.specs.feasibility import check
 
@@ -91,9 +92,12 @@ def test_the_random_machines_reach_everything():
     assert (premature[n.FIRST_KERNEL_CLASS : n.MEMMAP] > 0).all()
 
 
-def test_the_largest_machine_adds_up():
-    """Counts have 31 bits: a machine at the upper end of what parameters allow fills up, swaps and kills."""
+@pytest.mark.parametrize("blocks", BLOCK_SIZES)
+def test_the_largest_machine_adds_up(blocks):
+    """Counts have 31 bits, of the larger record 64: a machine at the upper end of each fills up, swaps and kills."""
     most: dict[str, Any] = {field.name: field.high for field in (*p.MACHINE, *p.KERNEL)}
+    if blocks == BLOCK_SIZES[0]:
+        most["dram_mib"] = MOST_COUNTED_MIB
     kinds = ("anon", "anon", "anon", "cache")
     machines = Machines(
         [
@@ -107,6 +111,7 @@ def test_the_largest_machine_adds_up():
         ],
         64,
     )
+    assert machines.records.dtype == machine_dtype(16, blocks)
     machines.reset(np.arange(64, dtype=np.uint64))
     rng = np.random.default_rng(3)
     seen = np.zeros(n.N_COUNTERS, np.int64)

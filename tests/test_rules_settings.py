@@ -48,6 +48,8 @@ def test_marks_follow_the_knobs_that_make_them() -> None:
     least, gap = marks("watermark_scale_factor", 10)[0], 1024 * 256 * 200 // 10000
     assert marks("watermark_scale_factor", 200) == [least + k * gap for k in range(4)]
     assert marks("min_free_kib", 400)[0] < least < marks("min_free_kib", 40960)[0]
+    both = scenario(thp="on", events=[sysctl(0, "thp", "off")])
+    assert Lab(both).ticks(2).m["wmark_pages"][0, n.NORMAL] == pytest.approx(least, rel=0.05)  # khugepaged's raise goes
     assert marks("thp", "on") == Lab(scenario(thp="on")).ticks(2).m["wmark_pages"][:, n.NORMAL].tolist()
 
 
@@ -86,6 +88,13 @@ def test_swapoff_fails_where_memory_has_no_room() -> None:
     assert lab.m["swap_mib"] == 1024 and lab.m["region"]["out_pages"].sum() > 0
 
 
+def test_swapoff_kills_nobody_but_itself() -> None:
+    """Memory ends while it reads pages back, and it is the victim (set_current_oom_origin)."""
+    lab = Lab(scenario(regions=[COLD], slow_mib=0, swap_mib=1024, events=[sysctl(6, "swap_mib", 0)])).ticks(23)
+    lab.ticks(3)
+    assert lab.total("pswpin") > 0 == lab.total("oom_kill")
+
+
 def hopeless(release: str, *, then: str) -> Lab:
     """DRAM full of memory that nothing takes, kernel requests that keep asking, and then demotion for it."""
     events = [sysctl(20, "demotion", then)]
@@ -121,6 +130,8 @@ def scenario_with(tmp_path: Path, *events: str, kernel: str = "", machine: str =
         ('kind = "sysctl"\nknob = "demotion"\nvalue = "maybe"', "", ["events[0].value", "maybe", "demotion", '"on"']),
         ('kind = "sysctl"\nknob = "watermark_scale_factor"\nvalue = 0', "", ["events[0].value", "from 1 to 3000"]),
         ('kind = "offline"\nmib = 2048\nvalue = 3', "", ["events[0].value = 3", "sysctl"]),
+        ('kind = { choice = ["none", "sysctl"] }\nknob = "thp"', "", ["events[0].value is missing"]),
+        ('kind = { choice = ["offline", "sysctl"] }\nknob = "thp"\nvalue = "on"\nmib = 3', "", ["events[0].mib = 3"]),
         ('kind = "sysctl"\nknob = "damon_promotion"\nvalue = "on"', '[kernel]\nrelease = "6.1"\n',
          ["events[0]", "damon_promotion", "6.1", "6.11"]),
     ],
@@ -129,6 +140,12 @@ def test_a_setting_that_cannot_be_is_refused_by_name(tmp_path: Path, event: str,
     with pytest.raises(UserError) as error:
         scenario_with(tmp_path, event, kernel=kernel)
     assert all(word in str(error.value) for word in ["mine.toml", *words]), error.value
+
+
+def test_whether_a_setting_changes_can_be_drawn() -> None:
+    event = sysctl(0.5, "demotion", "on") | {"kind": {"choice": ["none", "sysctl"]}}
+    seen = {int(Lab(scenario(events=[event]), seed=seed).ticks(4).m["demotion"]) for seed in range(8)}
+    assert seen == {n.OFF, n.ON}
 
 
 def test_marks_after_an_event_must_fit_into_dram(tmp_path: Path) -> None:

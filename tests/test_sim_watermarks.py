@@ -99,3 +99,12 @@ def test_a_node_with_both_zones_protects_its_normal():
     m = Lab(machine, modes={"zone": "auto_movable"}).ticks(1).m
     assert m["reserve_movable_pages"][n.SLOW_NORMAL] == m["managed_pages"][n.SLOW_MOVABLE] // 32 > 0
     assert m["reserve_kernel_pages"][n.SLOW_NORMAL] == 0
+
+
+def test_khugepaged_s_twentieth_is_of_lowmem_above_the_marks_without_it():
+    """init_per_zone_wmark_min sets the marks by the machine's size before khugepaged raises them, at every hot-plug."""
+    plain, raised = (Lab(scenario(dram_mib=300, slow_mib=128, thp=thp)).ticks(1).m for thp in ("off", "on"))
+    zones = [n.NORMAL, n.SLOW_NORMAL]
+    lowmem = int((plain["managed_pages"][zones] - plain["wmark_pages"][n.WMARK_HIGH, zones]).sum())
+    assert lowmem // 20 < 2 * 11 * 512, "the twentieth counts, not eleven pageblocks of each zone"
+    assert lowmem // 20 - 2 <= raised["wmark_pages"][n.WMARK_MIN, zones].sum() <= lowmem // 20

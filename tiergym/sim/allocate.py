@@ -139,21 +139,21 @@ def interleaved(m, want, mempolicy):
 
 
 @jit
-def request_by_policy(m, want, cls, mempolicy, movable, restricted):
+def request_by_policy(m, want, cls, mempolicy, movable, may_kill, restricted):
     """A request under a mempolicy (mm/mempolicy.c); BIND to a node without a zone for it is ignored
     (apply_policy_zone)."""
     if mempolicy == n.MPOL_DEFAULT:
-        return request(m, want, cls, NODE_BOTH, False, movable, True, True, restricted)
+        return request(m, want, cls, NODE_BOTH, False, movable, True, may_kill, restricted)
     if mempolicy == n.MPOL_BIND_FAST:
-        return request(m, want, cls, NODE_FAST, False, movable, True, True, False)
+        return request(m, want, cls, NODE_FAST, False, movable, True, may_kill, False)
     if mempolicy == n.MPOL_BIND_SLOW and (movable or m.managed_pages[n.SLOW_NORMAL] > 0):
-        return request(m, want, cls, NODE_SLOW, True, movable, True, True, False)
+        return request(m, want, cls, NODE_SLOW, True, movable, True, may_kill, False)
     if mempolicy in (n.MPOL_INTERLEAVE, n.MPOL_WEIGHTED_INTERLEAVE):
         on_slow = interleaved(m, want, mempolicy)
-        got = request(m, on_slow, cls, NODE_BOTH, True, movable, True, True, restricted)
-        return got + request(m, want - on_slow, cls, NODE_BOTH, False, movable, True, True, restricted)
+        got = request(m, on_slow, cls, NODE_BOTH, True, movable, True, may_kill, restricted)
+        return got + request(m, want - on_slow, cls, NODE_BOTH, False, movable, True, may_kill, restricted)
     slow_first = mempolicy == n.MPOL_PREFER_SLOW
-    return request(m, want, cls, NODE_BOTH, slow_first, movable, True, True, restricted)
+    return request(m, want, cls, NODE_BOTH, slow_first, movable, True, may_kill, restricted)
 
 
 @jit
@@ -180,7 +180,7 @@ def allocate_kernel(m, cls, want, mempolicy):
     elif got < want:
         policy = mempolicy if mode == n.FALLBACK else n.MPOL_DEFAULT
         policy = n.MPOL_PREFER_SLOW if mode == n.PREFER_SLOW else policy
-        got += request_by_policy(m, want - got, cls, policy, False, zone_restricts)
+        got += request_by_policy(m, want - got, cls, policy, False, True, zone_restricts)
     hand_out(m, cls)
     if mode != n.PREFER_SLOW and mempolicy == n.MPOL_DEFAULT:
         m.counters[n.C_KERNEL_FALLBACK_SLOW] += m.grant_pages[n.SLOW_NORMAL]
@@ -205,12 +205,12 @@ def request_folios(m, want, mempolicy, unit):
 
 
 @jit
-def allocate_user(m, cls, want, mempolicy):
+def allocate_user(m, cls, want, mempolicy, may_kill=True):
     """GFP_HIGHUSER_MOVABLE pages by the region's mempolicy; returns the pages got."""
     clear_grant(m)
     if want <= 0:
         return 0
-    got = request_by_policy(m, want, cls, mempolicy, True, False)
+    got = request_by_policy(m, want, cls, mempolicy, True, may_kill, False)
     hand_out(m, cls)
     if mempolicy == n.MPOL_DEFAULT:
         m.counters[n.C_USER_FALLBACK_SLOW] += on_tier(m.grant_pages, n.SLOW)
@@ -234,7 +234,7 @@ def allocate_cache(m, cls, want, mempolicy, written_share, unit):
         got = take_from_zonelist(m, min(beyond, dirty_room(m, n.SLOW)), n.WMARK_LOW, NODE_SLOW, True, True)
     if unit > 1:
         got += request_folios(m, want - got, mempolicy, unit)
-    got += request_by_policy(m, want - got, cls, mempolicy, True, False)
+    got += request_by_policy(m, want - got, cls, mempolicy, True, True, False)
     note_written(m, min(written, got), got)
     hand_out(m, cls)
     if mempolicy == n.MPOL_DEFAULT:

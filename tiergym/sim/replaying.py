@@ -17,7 +17,7 @@ from tiergym.sim import demand
 from tiergym.sim import names as n
 from tiergym.sim.regions import folio_pages, free_leaf, in_folios, leaf_tables_needed
 from tiergym.sim.units import LEAF_SPAN_PAGES, PAGEBLOCK_PAGES, PAGES_PER_MIB
-from tiergym.sim.watermarks import PCPTYPES, init_per_zone_wmark_min, set_watermarks
+from tiergym.sim.watermarks import PCPTYPES, set_recommended_min_free_kbytes, set_watermarks
 
 LONG = 1_000_000_000  # ticks
 NEVER_S = 1e9
@@ -99,7 +99,7 @@ def begin(record: Any, huge_pages: bool) -> None:
 def start_khugepaged(record: Any) -> None:
     """Huge pages are switched on: the marks are made anew (mm/khugepaged.c: set_recommended_min_free_kbytes)."""
     record["thp"] = 1.0
-    init_per_zone_wmark_min(record)
+    set_recommended_min_free_kbytes(record)
 
 
 def set_min_free_kbytes(record: Any, kib: int) -> None:

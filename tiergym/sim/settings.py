@@ -7,36 +7,40 @@ from tiergym.sim.interleave import set_interleave_weights
 from tiergym.sim.kswapd import revive_all
 from tiergym.sim.regions import region_class, swap_backed
 from tiergym.sim.units import PAGES_PER_MIB
-from tiergym.sim.watermarks import recommended_kib, set_watermarks
+from tiergym.sim.watermarks import calculate_min_free_kbytes, set_recommended_min_free_kbytes, set_watermarks
 
 
 @jit
 def read_all_back(m, r):
-    """swapoff brings region r's swapped pages back to memory (mm/swapfile.c: try_to_unuse). Whether all found room."""
+    """swapoff brings region r's swapped pages back to memory (mm/swapfile.c: try_to_unuse); returns how many found
+    room. Where memory ends, the OOM killer takes swapoff itself, nobody else (set_current_oom_origin)."""
     region = m.region[r]
-    got = allocate_user(m, region_class(m, r), region.out_pages, int(region.mempolicy))
+    got = allocate_user(m, region_class(m, r), region.out_pages, int(region.mempolicy), False)
     for z in range(n.N_ZONES):
         region.pages[z] += m.grant_pages[z]
     region.out_premature -= region.out_premature * got // max(region.out_pages, 1)
     region.out_pages -= got
     region.refault = min(region.refault, region.out_pages)
-    m.swap_free_pages += got
     m.counters[n.C_PSWPIN] += got
-    return region.out_pages == 0
+    return got
 
 
 @jit
 def swap_off(m):
-    """Take the swap space away. Where its pages find no room, it stays (mm/swapfile.c: swapoff; -ENOMEM)."""
+    """Take the swap space away, which nothing is written to meanwhile (mm/swapfile.c: del_from_avail_list); where its
+    pages find no room, it stays (-ENOMEM). Whether it went."""
+    free = m.swap_free_pages
+    m.swap_free_pages = 0
     for r in range(m.regions):
-        if swap_backed(m, r) and m.region[r].out_pages > 0 and not read_all_back(m, r):
-            return False
+        if swap_backed(m, r) and m.region[r].out_pages > 0:
+            free += read_all_back(m, r)
+            if m.region[r].out_pages > 0:
+                m.swap_free_pages = free
+                return False
     for r in range(m.regions):
         for tier in range(n.N_TIERS):
-            m.swap_free_pages += m.region[r].swap_cached[tier]
             m.region[r].swap_cached[tier] = 0
     m.swap_mib = 0.0
-    m.swap_free_pages = 0
     return True
 
 
@@ -59,8 +63,9 @@ def set_demotion(m, value):
 
 @jit
 def set_watermark_knob(m, knob, value):
-    """vm.min_free_kbytes as it is written, vm.watermark_scale_factor, or huge pages, for which khugepaged may raise the
-    first; the marks follow (mm/page_alloc.c: min_free_kbytes_sysctl_handler, setup_per_zone_wmarks)."""
+    """vm.min_free_kbytes as it is written, vm.watermark_scale_factor, or huge pages, off which min_free_kbytes is
+    computed anew and on which khugepaged may raise it; the marks follow (mm/page_alloc.c:
+    min_free_kbytes_sysctl_handler, setup_per_zone_wmarks; mm/khugepaged.c: set_recommended_min_free_kbytes)."""
     if knob == n.KNOB_WATERMARK_SCALE_FACTOR:
         m.watermark_scale_factor = value
     elif knob == n.KNOB_MIN_FREE_KIB:
@@ -68,8 +73,11 @@ def set_watermark_knob(m, knob, value):
         m.min_free_kbytes = int(value)
     else:
         m.thp = value
-        m.min_free_kbytes = max(m.min_free_kbytes, recommended_kib(m))
+        if value == n.OFF:
+            calculate_min_free_kbytes(m)
     set_watermarks(m)
+    if knob == n.KNOB_THP:
+        set_recommended_min_free_kbytes(m)
 
 
 @jit

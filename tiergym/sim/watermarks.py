@@ -27,20 +27,8 @@ def lowmem_pages(m):
 
 
 @jit
-def recommended_kib(m):
-    """What khugepaged wants free where huge pages are on (khugepaged.c: set_recommended_min_free_kbytes)."""
-    if m.thp != n.ON:
-        return 0
-    zones = 0
-    for z in range(n.N_ZONES):
-        if z != n.SLOW_MOVABLE and m.managed_pages[z] > 0:
-            zones += 1
-    return min(PAGEBLOCK_PAGES * zones * PAGEBLOCKS_PER_ZONE, lowmem_pages(m) // 20) * PAGE_KIB
-
-
-@jit
 def calculate_min_free_kbytes(m):
-    """vm.min_free_kbytes by the size of the machine, unless a person or khugepaged wants more."""
+    """vm.min_free_kbytes by the size of the machine, or what a person wrote where that is more."""
     lowmem_kib = lowmem_pages(m) * PAGE_KIB
     root = int(math.sqrt(float(lowmem_kib * 16)))
     while root * root > lowmem_kib * 16:
@@ -48,7 +36,7 @@ def calculate_min_free_kbytes(m):
     while (root + 1) * (root + 1) <= lowmem_kib * 16:
         root += 1
     kib = min(max(root, LEAST_MIN_FREE_KIB), MOST_MIN_FREE_KIB)
-    m.min_free_kbytes = max(kib, int(m.min_free_kib), recommended_kib(m))
+    m.min_free_kbytes = max(kib, int(m.min_free_kib))
 
 
 @jit
@@ -75,6 +63,22 @@ def set_watermarks(m):
         m.wmark_pages[n.WMARK_LOW, z] = floor + gap
         m.wmark_pages[n.WMARK_HIGH, z] = floor + 2 * gap
         m.wmark_pages[n.WMARK_PROMO, z] = floor + 3 * gap
+
+
+@jit
+def set_recommended_min_free_kbytes(m):
+    """What khugepaged wants free where huge pages are on, at most a twentieth of lowmem above the marks as they are;
+    the marks follow (mm/khugepaged.c)."""
+    if m.thp != n.ON:
+        return
+    zones = 0
+    for z in range(n.N_ZONES):
+        if z != n.SLOW_MOVABLE and m.managed_pages[z] > 0:
+            zones += 1
+    pages = min(PAGEBLOCK_PAGES * zones * PAGEBLOCKS_PER_ZONE, lowmem_pages(m) // 20)
+    if pages * PAGE_KIB > m.min_free_kbytes:
+        m.min_free_kbytes = pages * PAGE_KIB
+        set_watermarks(m)
 
 
 @jit
@@ -119,3 +123,4 @@ def init_per_zone_wmark_min(m):
     set_watermarks(m)
     set_reserves(m)
     set_refills(m)
+    set_recommended_min_free_kbytes(m)  # khugepaged_min_free_kbytes_update
