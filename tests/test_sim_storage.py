@@ -1,18 +1,21 @@
 """What a page read back costs: by how it is read, from what, and who else uses the disk."""
 
+import re
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.builders import MOVABLE, Lab, scenario
+from tests.places import ROOT
 from tiergym.errors import UserError
 from tiergym.sim import names as n
-from tiergym.sim.storage import DRIVES, disk_read_us, wait_us
+from tiergym.sim.storage import DRIVES, disk_read_us, page_write_us, wait_us
 from tiergym.specs import load_scenario
 from tiergym.specs.scenario import override
 
 FILE: dict[str, Any] = {"kind": "file_ro", "mib": 500, "access_hz": 1000, "grow_s": 0}
+STREAM = FILE | {"reads": "stream"}
 HEAP = FILE | {"kind": "anon"}
 READ_ALONE: dict[str, Any] = {"workers": 1}
 """One reader who only reads: at 1,000 touches per page and second its own work hides nothing."""
@@ -64,6 +67,30 @@ def test_a_stream_s_readers_do_not_wait_for_what_their_own_work_hides() -> None:
     assert sata == pytest.approx((83 + 31 * 4096 / 560) / 32 - 1e6 / 128_000)
 
 
+PRICES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "NVMe, random read": (FILE, {}),
+    "NVMe, file read in order, readahead 128 KiB": (STREAM, {}),
+    "NVMe, the same, readahead 2 MiB": (STREAM, {"readahead_kib": 2048}),
+    "SATA, random read": (FILE, {"disk": "sata"}),
+    "SATA, file read in order, readahead 2 MiB": (STREAM, {"disk": "sata", "readahead_kib": 2048}),
+    "swap on NVMe, one page": (HEAP, {}),
+    "swap on NVMe, `page_cluster` 3, swept": (HEAP | {"reads": "stream"}, {}),
+    "zswap, LZ4, load": (HEAP, {"swap": "zswap_lz4"}),
+    "zswap, Zstandard, load": (HEAP, {"swap": "zswap_zstd"}),
+}
+"""Rows of the table of docs/model.md."""
+
+
+def test_the_page_of_the_model_shows_the_prices_that_it_charges() -> None:
+    page = (ROOT / "docs/model.md").read_text()
+    rows = re.findall(r"(?m)^\| ((?:NVMe|SATA|swap|zswap|writing)[^|]*) \| ([\d.]+) \|", page)
+    shown = {what: float(us) for what, us in rows}
+    assert shown.pop("writing a dirty page, NVMe") == pytest.approx(page_write_us(read(FILE)), rel=0.02)
+    assert shown.keys() == PRICES.keys()
+    for what, (region, storage) in PRICES.items():
+        assert shown[what] == pytest.approx(wait_us(read(region, **storage), 0), rel=0.02), what
+
+
 def thrash(**changes: Any) -> Lab:
     """A file larger than memory, read all the time by 8 workers."""
     cache = {"kind": "cache", "mib": 3000, "access_hz": 1, "grow_s": 1, **changes.pop("region", {})}
@@ -103,6 +130,29 @@ def test_who_does_not_get_its_pages_from_the_disk_waits_for_them() -> None:
 def test_no_more_reads_come_than_workers_can_wait_for() -> None:
     """filemap_fault: each has one read at a time."""
     assert refaults_per_s(thrash(disk_latency_us=1000, disk_read_mb_per_s=1e6)) <= 8 * 1000
+
+
+@pytest.mark.parametrize("reads_per_s", [4000, 6000, 1e9])
+def test_readers_pay_no_more_time_than_they_have(reads_per_s: float) -> None:
+    """8 workers who wait 1 ms for each read can ask for 8,000 a second: a slower disk costs them the rest of the tick,
+    and not what they could not have asked for."""
+    lab = thrash(disk_latency_us=1000, disk_read_mb_per_s=1e6, disk_reads_per_s=reads_per_s)
+    causes = [n.LOST_REFAULT, n.LOST_PREMATURE_RECLAIM]
+    before = lab.m["owed_s"][causes].sum()
+    lab.ticks(1)
+    charged_s = lab.m["owed_s"][causes].sum() - before + lab.machines.lost[0, causes].sum() * 8 * 0.25
+    assert 0.9 * 8 * 0.25 <= charged_s <= 1.02 * 8 * 0.25
+
+
+def test_compressing_slows_kswapd_down() -> None:
+    """zswap_store runs in the reclaimer: the longer it takes, the fewer pages kswapd frees beside a growing heap."""
+
+    def kswapd_pages(store_us: float) -> int:
+        zswap: dict[str, Any] = {"swap": "zswap_lz4", "swap_ratio": 64, "swap_store_us": store_us}
+        hog = {"kind": "anon", "mib": 1500, "access_hz": 0.01, "grow_s": 2}
+        return Lab(scenario(regions=[hog], slow_mib=0, swap_mib=2048, **zswap)).ticks(8).total("pgsteal_kswapd_fast")
+
+    assert kswapd_pages(100) < 0.5 * kswapd_pages(1)
 
 
 def test_writes_take_the_disk_from_reads() -> None:

@@ -289,10 +289,13 @@ def reclaim_node(m, tier, want, premature):
             freed += down + out
             m.reclaim_scanned += (down + out) * (1 if cold_only else REFERENCED_SCANS)
     evicted = freed - demoted
-    m.reclaim_scanned += int(demoted * m.demote_wait_us * 1e-6 * m.kswapd_pages_per_s)
+    swapped = m.counters[n.C_PSWPOUT] - swapped
+    # Copying a demoted page, or compressing a swapped one, is time in which kswapd reclaims no other.
+    wait_us = demoted * m.demote_wait_us + swapped * m.swap_store_us
+    m.reclaim_scanned += int(wait_us * 1e-6 * m.kswapd_pages_per_s)
     # Shrinkers keep pace with the LRU; when it has nothing left, priority rises until slab is scanned whole.
     if m.reclaim_files_only == 0:
         freed += shrink_slab(m, tier, 2.0 if freed < want else freed / lru, max(want - freed, SHRINK_BATCH))
     seconds = 1e-6 * (demoted * m.migrate_batched_us + evicted * m.reclaim_us + freed * metadata_us(m, tier))
-    seconds += write_out(m, dirty, m.counters[n.C_PSWPOUT] - swapped)
+    seconds += write_out(m, dirty, swapped)
     return freed, demoted, seconds

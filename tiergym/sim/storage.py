@@ -151,12 +151,12 @@ def note_disk_writes(m, pages):
 
 @jit
 def share_of_disk(m):
-    """Share of what regions want to read back in this tick that the disk has time for: all, or as much of each."""
+    """Share of what workers read back in this tick that the disk has time for: all, or as much of each region's."""
     asked = 0.0
     for r in range(m.regions):
         asked += first_reads_us(m, r)
-        if m.region[r].refault > 0 and from_disk(m, r):
-            asked += disk_read_us(m, r, m.region[r].refault)
+        if m.region[r].coming > 0 and from_disk(m, r):
+            asked += disk_read_us(m, r, m.region[r].coming)
     whole = m.dt_s * 1e6
     left = max(whole - m.disk_busy_us, 0.0)
     m.disk_busy_us = max(m.disk_busy_us - whole, 0.0)
@@ -191,10 +191,10 @@ def wait_us(m, r):
 
 @jit
 def await_disk(m, r, share):
-    """Readers of region r who get only `share` of what they ask for from the disk wait for the rest of the tick: one
-    worker for each read that does not come, and no more of them than the work that needs it."""
+    """Readers of region r who get only `share` of what they ask the disk for wait for the rest of the tick: one worker
+    for each read that does not come, and no more of them than the work that needs it."""
     region = m.region[r]
-    missing = (1.0 - share) * region.refault
+    missing = (1.0 - share) * region.coming
     held = min(
         missing / m.region_seldom[r].window_pages, (1.0 - share) * m.workers * m.process[int(region.process)].share
     )
@@ -208,20 +208,19 @@ def begin_reads(m):
     """A tick begins: of the evicted pages that regions wait for, those that come back in it."""
     waiting = 0
     for r in range(m.regions):
-        m.region[r].coming = 0
-        waiting += m.region[r].refault
+        region = m.region[r]
+        region.coming = 0
+        if region.refault > 0:
+            region.coming = min(region.refault, workers_can_read(m, r))
+            waiting += region.coming
     if waiting == 0:
         m.disk_busy_us = max(m.disk_busy_us - m.dt_s * 1e6, 0.0)
         return
     share = share_of_disk(m)
     for r in range(m.regions):
-        region = m.region[r]
-        if region.refault == 0:
-            continue
-        region.coming = min(region.refault, workers_can_read(m, r))
-        if share < 1.0 and from_disk(m, r):
-            region.coming = min(region.coming, int(region.refault * share))
+        if share < 1.0 and m.region[r].coming > 0 and from_disk(m, r):
             await_disk(m, r, share)
+            m.region[r].coming = int(m.region[r].coming * share)
 
 
 @jit
