@@ -16,6 +16,7 @@ from tiergym.lab.bound import Arena, bound
 from tiergym.lab.evaluate import evaluate
 from tiergym.policy.load import load_policy
 from tiergym.policy.plan import PlanPolicy, load_plan, write_plan
+from tiergym.specs import load_scenario
 
 TINY: dict[str, Any] = {"dram_mib": 256, "slow_mib": 512, "horizon_s": 4.0}
 """16 ticks in which data fills DRAM before hot tables are asked for."""
@@ -46,9 +47,10 @@ def test_the_search_finds_the_best_of_all_constants() -> None:
 
 
 def test_a_plan_wins_where_one_action_cannot() -> None:
-    """Modes that must change within the episode: DRAM for what comes first would be wrong for what comes later."""
-    found = bound(tiny(), 2, 0, pieces=4, rounds=4)
-    assert found.plan.horizon_ticks == 16 and found.plan.actions.shape == (4, len(act.NVEC))
+    """Early tables are cold and belong on CXL, later ones are hot: no constant serves both (`sparse-1to2`)."""
+    found = bound(load_scenario("sparse-1to2"), 1, 0, pieces=4, rounds=6)
+    assert found.plan_return > found.constant_return + 5
+    assert found.plan.horizon_ticks == 240 and found.plan.actions.shape == (4, len(act.NVEC))
 
 
 def test_a_written_plan_replays_to_the_bit(tmp_path: Path) -> None:

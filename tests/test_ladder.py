@@ -46,11 +46,12 @@ def test_results_of_other_settings_are_refused(short, tmp_path: Path) -> None:
         climb(short, tmp_path / "out")
 
 
-def test_another_scenario_of_the_same_name_is_refused(short, tmp_path: Path) -> None:
+@pytest.mark.parametrize("field", ["sha256", "model"])
+def test_another_scenario_of_the_same_name_or_model_is_refused(short, tmp_path: Path, field: str) -> None:
     climb(short, tmp_path / "out")
     document = json.loads((tmp_path / "out/short.json").read_text())
-    (tmp_path / "out/short.json").write_text(json.dumps(document | {"sha256": "0" * 16}))
-    with pytest.raises(UserError, match=r"sha256"):
+    (tmp_path / "out/short.json").write_text(json.dumps(document | {field: "0" * 16}))
+    with pytest.raises(UserError, match=rf"short\.json: {field} is"):
         climb(short, tmp_path / "out")
 
 

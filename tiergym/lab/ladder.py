@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiergym import __version__, files
+from tiergym import files
 from tiergym.errors import UserError
 from tiergym.lab.bound import CANDIDATES, PIECES, ROUNDS, Actions, Arena, bound, search_constant
 from tiergym.lab.evaluate import evaluate
 from tiergym.policy.plan import modes_of
+from tiergym.sim.compile_cache import source_hash
 from tiergym.specs import Scenario, scenario_toml
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def ladder(
     """Climb it for every scenario; each is kept in `out` when it is done, and not searched again.
 
     `tuning`: what One is searched on, never what it is measured on alone. `policies` are the hand-written rules, with
-    `online` among them. Raises `UserError` where `out` holds results of other settings.
+    `online` among them. Raises `UserError` where `out` holds results of other settings, or of another model.
     """
     if REFERENCE not in policies:
         raise UserError(f"no policy '{REFERENCE}'; allowed: rules with it, since all gains are over it")
@@ -109,7 +110,8 @@ def ladder(
     for scenario in scenarios:
         path = out / f"{scenario.name}.json"
         asked = {"schema": SCHEMA, **settings, "scenario": scenario.name, "sha256": _hash(scenario), "c0": modes_of(c0)}
-        asked |= {"rules": sorted(policies), "learned": learned.name if learned is not None else "", "by": __version__}
+        asked |= {"rules": sorted(policies), "learned": learned.name if learned is not None else ""}
+        asked["model"] = source_hash()
         kept = _read(path, asked)
         if kept is None:
             kept = _climb(scenario, policies, c0, learned, episodes, seed, rounds)
@@ -145,7 +147,12 @@ def _climb(
 
 def _c0(path: Path, tuning: Sequence[Scenario], settings: Mapping[str, Any]) -> Actions:
     """The constant action with the best mean return over the tuning scenarios, each in units of what `online` loses."""
-    asked = {"schema": SCHEMA, **settings, "by": __version__, "tuning": {each.name: _hash(each) for each in tuning}}
+    asked = {
+        "schema": SCHEMA,
+        **settings,
+        "model": source_hash(),
+        "tuning": {each.name: _hash(each) for each in tuning},
+    }
     kept = _read(path, asked)
     if kept is None:
         arenas = [Arena(scenario, settings["episodes"], settings["seed"]) for scenario in tuning]
