@@ -9,7 +9,7 @@ from tiergym.recordings.format import MACHINE_COUNTERS, ZONE_COUNTERS
 from tiergym.recordings.process_tree import PAGE_KB
 from tiergym.recordings.sampling import Machine
 from tiergym.recordings.tiers import Fold, check_fold, nodes_with_memory
-from tiergym.sim.units import KIB_PER_MIB, PAGE_BYTES
+from tiergym.sim.units import PAGE_BYTES
 
 LATER = {"oom_kill": "Linux 4.13"}
 """Counters that old kernels lack, and the first that has them."""
@@ -23,7 +23,8 @@ def check_machine(machine: Machine, fold: Fold | None = None, page_bytes: int | 
     size = os.sysconf("SC_PAGE_SIZE") if page_bytes is None else page_bytes
     if size != PAGE_BYTES:
         raise UserError(
-            f"pages of {size // KIB_PER_MIB} KiB; allowed: {PAGE_KB} KiB, which all counts of a recording are in"
+            f"pages of {size // (PAGE_BYTES // PAGE_KB)} KiB; allowed: {PAGE_KB} KiB, which all counts of a recording "
+            "are in"
         )
     values = machine.values(fold=False)
     root = machine.root
