@@ -8,6 +8,7 @@ import pytest
 from tests.builders import MOVABLE, Lab, everywhere, scenario, threads
 from tiergym.sim import names as n
 from tiergym.sim.allocate import throttle_s
+from tiergym.sim.kswapd import kswapd_run
 from tiergym.sim.reclaim import metadata_us
 from tiergym.sim.units import PAGES_PER_MIB
 
@@ -51,6 +52,53 @@ def test_kswapd_stops_when_any_zone_is_above_high():
             woken = True
     assert woken
     assert lab.m["free_pages"][n.NORMAL] < 4 * lab.m["wmark_pages"][n.WMARK_HIGH, n.NORMAL]
+
+
+def run_of_kswapd(lru_gen, dma_mib):
+    """A node full of cache, free pages at min, and one run of its kswapd: the record after it, and pages freed."""
+    cache = {"kind": "cache", "mib": 1500, "grow_s": 0}
+    machine = scenario(regions=[cache], lru_gen=lru_gen, dma_mib=dma_mib, dram_mib=2048, slow_mib=0)
+    m = Lab(machine).ticks(1).m
+    short = int(m["free_pages"][n.NORMAL] - m["wmark_pages"][n.WMARK_MIN, n.NORMAL])
+    m["free_pages"][n.NORMAL] -= short
+    m["used_pages"][n.KERNEL_OTHER, n.NORMAL] += short
+    if dma_mib:
+        short = int(m["free_pages"][n.DMA] - m["reserve_movable_pages"][n.DMA])
+        m["free_pages"][n.DMA] -= max(short, 0)
+        m["used_pages"][n.KERNEL_OTHER, n.DMA] += max(short, 0)
+    m["kswapd_awake"][n.FAST], m["kswapd_budget"][n.FAST] = 1, 1e6
+    return m, kswapd_run(m, n.FAST)
+
+
+def test_under_the_multi_gen_lru_a_run_reclaims_the_sum_of_the_high_marks():
+    """kswapd_shrink_node, should_abort_scan: a zone DMA is never safe behind its reserve; the classic LRU stops at
+    high [K-lru-gen]."""
+    m, freed = run_of_kswapd("on", 15)
+    highs = int(sum(max(high, 32) for high in m["wmark_pages"][n.WMARK_HIGH, [n.DMA, n.NORMAL]]))
+    assert highs <= freed <= highs + 1 and m["kswapd_awake"][n.FAST] == 0
+    m, freed = run_of_kswapd("off", 15)
+    short = int(m["wmark_pages"][n.WMARK_HIGH, n.NORMAL] - m["wmark_pages"][n.WMARK_MIN, n.NORMAL])
+    assert short <= freed <= short * 1.05 + 1 < highs / 2
+
+
+def test_a_run_ends_where_every_zone_is_safe():
+    """should_abort_scan on a node of one zone: high and a batch of 64 pages."""
+    m, freed = run_of_kswapd("on", 0)
+    gap = m["wmark_pages"][n.WMARK_HIGH, n.NORMAL] - m["wmark_pages"][n.WMARK_MIN, n.NORMAL]
+    assert freed == gap + 64
+
+
+def test_a_run_that_lacks_time_goes_on_in_the_next_tick():
+    """What a scan is to reclaim does not shrink because a zone is above high meanwhile."""
+    m, whole = run_of_kswapd("on", 15)
+    m, _ = run_of_kswapd("on", 15)
+    # the same run, with the time for all but 100 pages
+    m["kswapd_awake"][n.FAST], m["kswapd_scan"][n.FAST], m["kswapd_budget"][n.FAST] = 1, whole, float(whole - 100)
+    assert kswapd_run(m, n.FAST) == whole - 100
+    assert (m["kswapd_awake"][n.FAST], m["kswapd_scan"][n.FAST]) == (1, 100)
+    m["kswapd_budget"][n.FAST] = 1e6
+    assert kswapd_run(m, n.FAST) == 100
+    assert m["kswapd_awake"][n.FAST] == 0
 
 
 def test_tiering_raises_the_mark_to_promo():

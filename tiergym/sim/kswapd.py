@@ -4,32 +4,37 @@ import math
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit, jit_inline
-from tiergym.sim.pages import node_managed, on_tier, slow_free_above
+from tiergym.sim.pages import class_on_tier, node_managed, on_tier, slow_free_above
 from tiergym.sim.percpu import drop_rcu_cache, trim_pcp
 from tiergym.sim.reclaim import can_demote, metadata_us, reclaim_node
 
 MAX_RECLAIM_RETRIES = 16
 MIN_BATCH_PAGES = 32  # SWAP_CLUSTER_MAX
+MIN_LRU_BATCH = 64
+LEAST_PRIORITY = 6
+"""Where the multi-gen LRU may begin: it scans a 2^6th of the lists (set_initial_priority: DEF_PRIORITY / 2)."""
+
+
+@jit_inline
+def balance_mark(m, z):
+    """The mark up to which kswapd works, boost included: high, or promo when NUMA balancing tiers."""
+    tiering = m.numa_balancing == n.NUMA_BALANCING_TIERING
+    return m.wmark_pages[n.WMARK_PROMO if tiering else n.WMARK_HIGH, z] + m.boost_pages[z]
 
 
 @jit
 def node_deficit(m, tier):
-    """Pages to reclaim until *any* zone of the node is above high (mm/vmscan.c: pgdat_balanced).
+    """Pages to reclaim until *any* zone of the node is above its mark (mm/vmscan.c: pgdat_balanced).
 
-    The mark is promo when NUMA balancing tiers. Reclaim takes all zones of the node in proportion, so a
-    zone's own deficit counts for the whole node by the inverse of its share.
+    Reclaim takes all zones of the node in proportion, so a zone's own deficit counts for the whole node by the inverse
+    of its share.
     """
     total = node_managed(m, tier)
     best = -1
     for z in range(n.FIRST_ZONE[tier], n.LAST_ZONE[tier] + 1):
         if m.managed_pages[z] == 0:
             continue
-        mark = (
-            m.wmark_pages[n.WMARK_PROMO, z]
-            if m.numa_balancing == n.NUMA_BALANCING_TIERING
-            else m.wmark_pages[n.WMARK_HIGH, z]
-        )
-        short = mark + m.boost_pages[z] + m.reserve_movable_pages[z] + 1 - m.free_pages[z]
+        short = balance_mark(m, z) + m.reserve_movable_pages[z] + 1 - m.free_pages[z]
         if short <= 0:
             return 0
         need = int(short * (total / m.managed_pages[z]))
@@ -42,6 +47,27 @@ def node_deficit(m, tier):
 def node_boost(m, tier):
     """Pages by which the marks of a node's zones are boosted."""
     return on_tier(m.boost_pages, tier)
+
+
+@jit
+def scan_length(m, tier):
+    """Pages after which a scan of the multi-gen LRU ends: the sum of the zones' high marks (mm/vmscan.c:
+    kswapd_shrink_node), or before that where every zone of the node is safe (should_abort_scan), which a zone DMA is
+    not, whose reserve is larger than itself; and no more than a share of the lists [K-lru-gen].
+
+    So kswapd overshoots: what it frees beyond high is where the next user pages go.
+    """
+    marks, safe = 0, 0
+    total = node_managed(m, tier)
+    for z in range(n.FIRST_ZONE[tier], n.LAST_ZONE[tier] + 1):
+        if m.managed_pages[z] == 0:
+            continue
+        high = m.wmark_pages[n.WMARK_HIGH, z] + m.boost_pages[z]
+        marks += max(high, MIN_BATCH_PAGES)
+        short = balance_mark(m, z) + m.reserve_movable_pages[z] + MIN_LRU_BATCH - m.free_pages[z]
+        safe = max(safe, int(short * (total / m.managed_pages[z])))
+    lists = class_on_tier(m, n.ANON, tier) + class_on_tier(m, n.FILE, tier)
+    return min(marks, safe, max(lists >> LEAST_PRIORITY, MIN_LRU_BATCH))
 
 
 @jit
@@ -238,6 +264,9 @@ def kswapd_run(m, tier):
     boosted = want == 0
     if boosted:
         want = node_boost(m, tier)
+    if m.lru_gen == n.ON and m.kswapd_scan[tier] == 0 and want > 0:
+        m.kswapd_scan[tier] = scan_length(m, tier)
+    want = max(want, m.kswapd_scan[tier])
     if want == 0:
         m.kswapd_awake[tier] = 0
         return 0
@@ -250,12 +279,14 @@ def kswapd_run(m, tier):
     premature = m.kswapd_premature[tier] == 1 and tier == n.FAST
     freed, seconds = shrink_node(m, tier, min(max(want, MIN_BATCH_PAGES), budget), boosted, premature)
     if freed == 0:
+        m.kswapd_scan[tier] = 0
         end_empty_run(m, tier, requests, boosted)
         return 0
+    m.kswapd_scan[tier] = max(m.kswapd_scan[tier] - freed, 0)
     forget_failures(m, tier)
     # kswapd runs beside the workers: it costs them one CPU's share of its time.
     charge_reclaim(m, m.kswapd_class[tier], premature, freed, seconds * min(1.0, m.workers / m.cpus))
-    if boosted or node_deficit(m, tier) == 0:
+    if m.kswapd_scan[tier] == 0 and (boosted or node_deficit(m, tier) == 0):
         m.kswapd_awake[tier] = 0
     return freed
 

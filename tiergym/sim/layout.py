@@ -205,6 +205,7 @@ def machine_dtype(regions: int, blocks: int = BLOCK_SIZES[0]) -> np.dtype:
         ("kswapd_class", count, (tiers,)),  # class whose request woke it
         ("kswapd_premature", count, (tiers,)),  # that request was refused free CXL
         ("kswapd_requests", wide, (tiers,)),  # allocations that woke it since its last run
+        ("kswapd_scan", count, (tiers,)),  # pages that its scan is yet to reclaim, however many are free by then
         ("kswapd_failures", count, (tiers,)),
         ("kswapd_pages_per_tick", f8, (tiers,)),  # of its CPU's time
         ("kswapd_budget", f8, (tiers,)),  # pages it may still reclaim in this tick

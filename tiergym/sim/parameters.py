@@ -119,6 +119,7 @@ KERNEL: tuple[Field, ...] = (
     _i("rcu_cached_pages_per_cpu", 0, 0, 64, "what kvfree_rcu() keeps ready till the first reclaim; Linux: 5"),
     _f("boost_factor", 15000, 0, 50000, "vm.watermark_boost_factor, in 1/10000 of high"),
     _f("boost_hz", 0.0, 0, 10, "pageblocks stolen per second while kernel pages are placed: each boosts DRAM"),
+    _e("lru_gen", 0, SWITCH, "multi-gen LRU (/sys/kernel/mm/lru_gen/enabled): how much a run of kswapd reclaims"),
     _f("lru_window_s", 4.0, 0.01, 3600, "age of a page when reclaim looks at it again (LRU rotation)"),
     _f("hot_threshold_ms", 1000, 1, 100000, "numa_balancing hint-fault latency below which a page is hot"),
     _f("scan_mib_per_s", 256, 0, 1e6, "numa_balancing_scan_size_mb per scan_period_min of 1 s"),

@@ -69,6 +69,7 @@ class Switch:
 SWITCHES: tuple[Switch, ...] = (
     Switch("movable_shares_min", {"6.1": "on", "6.2": "off"}, "[K-movable-min]"),
     Switch("pcp_scale", {"6.1": 0, "6.7": 5}, "[K-per-cpu-lists]", anywhere=True),
+    Switch("lru_gen", {"6.1": "off", "6.12": "on"}, "[K-lru-gen]", anywhere=True),
     Switch("damon_promotion", {"6.1": "off"}, "[K-damon]", others="6.11"),
     Switch("dontneed_frees_tables", {"6.1": "off", "6.14": "on"}, "[K-dontneed]"),
     Switch("file_folio_pages", {"6.1": 1, "6.16": 32}, "[K-large-folios]", anywhere=True),

@@ -131,7 +131,14 @@ def release_of(recording: Recording) -> dict[str, Any]:
     at = kernel_version(recording)
     name = f"{at[0]}.{at[1]}"
     fields = {RELEASE: name} if name in RELEASES else dict(defaults(at))
+    if "lru_gen" in switches(recording):
+        fields["lru_gen"] = "on" if has_generations(recording) else "off"
     return fields | {"file_folio_pages": folio_pages(recording, at)}
+
+
+def has_generations(recording: Recording) -> bool:
+    """Whether the multi-gen LRU was on: bit 0 of /sys/kernel/mm/lru_gen/enabled. Where nobody says, it was not."""
+    return int(switches(recording).get("lru_gen", "0x0000"), 16) & 1 == 1
 
 
 def command_line(recording: Recording) -> dict[str, str]:
@@ -356,7 +363,7 @@ def first_sample(recording: Recording) -> Start:
         mapped=sum(nodes("nr_mapped")),
         active_anon=sum(nodes("nr_active_anon")),
         balancing=switches(recording).get("numa_balancing", "0") != "0",
-        generations=int(switches(recording).get("lru_gen", "0x0000"), 16) & 1 == 1,
+        generations=has_generations(recording),
     )
 
 
