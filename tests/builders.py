@@ -173,7 +173,7 @@ def assert_books_balance(records: NDArray[np.void]) -> None:
     assert (records["region"]["swap_cached"].sum(axis=2) <= pages.sum(axis=2)).all()
     np.testing.assert_array_equal(records["region"]["leaf"].sum(axis=1), used[:, n.PT_LEAF])
     np.testing.assert_array_equal(records["region"]["upper"].sum(axis=1), used[:, n.PT_UPPER])
-    np.testing.assert_array_equal(used[:, n.FIRST_KERNEL_CLASS :, n.SLOW_MOVABLE], 0)
+    np.testing.assert_array_equal(used[:, n.FIRST_KERNEL_CLASS :, [n.MOVABLE, n.SLOW_MOVABLE]], 0)
     unmovable = used[:, n.FIRST_KERNEL_CLASS :, n.SLOW_NORMAL].sum(axis=1)
     np.testing.assert_array_equal(records["block_unmovable"].sum(axis=1), unmovable)
     assert (records["block_unmovable"] <= records["block_pages"][:, None]).all()
@@ -263,6 +263,7 @@ def random_scenario(block_mib: int, dram_mib: float, slow_blocks: list[int], dt_
         dram_mib=between(dram_mib / 2, dram_mib),
         dma_mib=either(0, 15),
         dma32_mib=either(0, dram_mib / 4),
+        movable_mib=either(0, 0, dram_mib / 16),
         slow_mib=either(*(blocks * block_mib for blocks in slow_blocks)),
         block_mib=block_mib,
         boot_reserved_share=between(0, 0.3),
@@ -285,6 +286,7 @@ def random_scenario(block_mib: int, dram_mib: float, slow_blocks: list[int], dt_
         interleave_fast=either(0, 1, 9),
         skip_busy_node=either("off", "on"),
         file_folio_pages=either(1, 32, 64, 512),
+        lru_gen=either("off", "on"),
         hopeless_reset=either(*n.HOPELESS_RESETS),
         boosted_runs_fail=either("off", "on"),
         dontneed_frees_tables=either("off", "on"),

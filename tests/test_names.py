@@ -122,7 +122,7 @@ def test_counters_of_both_tiers_stand_beside_each_other():
     [
         ("r", r"m\.regions|asked\.touched_\w+"),
         ("q", r"m\.processes"),
-        ("z", r"\w*ZONE\w*|NORMAL"),
+        ("z", r"\w*ZONE\w*|NORMAL|MOVABLE"),
         ("b", r"m\.blocks"),
         ("e", r"m\.events|m\.event_kind"),
         ("c", r"N_CAUSES"),

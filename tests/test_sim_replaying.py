@@ -9,7 +9,7 @@ from tiergym.env.machines import Machines
 from tiergym.sim import names as n
 from tiergym.sim.replaying import Asked, State, ask, begin, install
 
-MANAGED = {n.DMA: 0, n.DMA32: 0, n.NORMAL: 262144, n.SLOW_NORMAL: 524288, n.SLOW_MOVABLE: 0}
+MANAGED = {n.DMA: 0, n.DMA32: 0, n.NORMAL: 262144, n.MOVABLE: 0, n.SLOW_NORMAL: 524288, n.SLOW_MOVABLE: 0}
 FREE = MANAGED | {n.NORMAL: 200000, n.SLOW_NORMAL: 500000}
 FULL_GROWN = {"mib": 0, "start_s": 0, "grow_s": 0, "hold_s": 1e6, "low_share": 1}
 STOCK = np.array([DEFAULT])

@@ -45,6 +45,7 @@ def throttle_s(m, batches, futile):
 def direct_reclaim(m, want, cls, nodes, premature):
     """try_to_free_pages over the nodes of the request; the caller waits. Returns the pages freed."""
     freed, seconds = 0, 0.0
+    m.reclaim_kernel = 1 if cls >= n.FIRST_KERNEL_CLASS else 0
     for tier in range(n.N_TIERS):
         if nodes & (NODE_FAST if tier == n.FAST else NODE_SLOW):
             got, demoted, spent = reclaim_node(m, tier, want, premature and tier == n.FAST)
@@ -56,6 +57,7 @@ def direct_reclaim(m, want, cls, nodes, premature):
             seconds += spent
             if got > 0:
                 forget_failures(m, tier)
+    m.reclaim_kernel = 0
     batches = max(want, CLUSTER_PAGES) // CLUSTER_PAGES
     seconds += throttle_s(m, batches, freed == 0)
     m.counters[n.C_ALLOCSTALL] += batches if freed > 0 else 1

@@ -17,12 +17,15 @@ SCAN_DELAY_S = 1.0  # sysctl_numa_balancing_scan_delay: CPU time of a new proces
 
 @jit
 def build_zones(m):
-    """DRAM's zones: DMA, then DMA32, the rest NORMAL; boot's own pages were never managed."""
+    """DRAM's zones: DMA, then DMA32, the rest NORMAL, the end of which may be MOVABLE (mm/mm_init.c:
+    find_zone_movable_pfns_for_nodes); boot's own pages were never managed."""
     managed = int(m.dram_mib * PAGES_PER_MIB * (1.0 - m.boot_reserved_share))
     m.managed_pages[n.DMA] = min(int(m.dma_mib * PAGES_PER_MIB), managed)
     managed -= m.managed_pages[n.DMA]
     m.managed_pages[n.DMA32] = min(int(m.dma32_mib * PAGES_PER_MIB), managed)
-    m.managed_pages[n.NORMAL] = managed - m.managed_pages[n.DMA32]
+    managed -= m.managed_pages[n.DMA32]
+    m.managed_pages[n.MOVABLE] = min(int(m.movable_mib * PAGES_PER_MIB), managed)
+    m.managed_pages[n.NORMAL] = managed - m.managed_pages[n.MOVABLE]
     for z in range(n.FIRST_SLOW_ZONE):
         m.free_pages[z] = m.managed_pages[z]
     m.kernel_block_free = PAGEBLOCK_PAGES // 2  # of the last block that boot began

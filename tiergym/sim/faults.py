@@ -91,7 +91,7 @@ def rounds_for(m, wanted, births):
     no order among the requests then matters. What this costs in accuracy: experiments/sub_rounds.py.
     """
     gap = 1
-    for z in range(n.FIRST_SLOW_ZONE):
+    for z in range(n.MOVABLE):
         gap += m.wmark_pages[n.WMARK_HIGH, z] - m.wmark_pages[n.WMARK_LOW, z]
     pages = 2 * wanted + int(births) + gap // 4  # at most one table per page, one slab page per object
     wanted += int(births / m.slab_objects_per_page)

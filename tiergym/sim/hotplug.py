@@ -22,8 +22,8 @@ def choose_zone(m):
         return n.SLOW_MOVABLE if mode == n.ZONE_MOVABLE else n.SLOW_NORMAL
     if m.auto_movable_numa_aware == n.ON:
         return n.SLOW_NORMAL
-    movable = m.managed_pages[n.SLOW_MOVABLE] + m.block_pages
-    kernel_early = m.dram_mib * PAGES_PER_MIB
+    movable = m.managed_pages[n.MOVABLE] + m.managed_pages[n.SLOW_MOVABLE] + m.block_pages
+    kernel_early = m.dram_mib * PAGES_PER_MIB - m.managed_pages[n.MOVABLE]
     return n.SLOW_MOVABLE if movable * 100.0 <= m.auto_movable_ratio * kernel_early else n.SLOW_NORMAL
 
 

@@ -22,25 +22,48 @@ def balance_mark(m, z):
     return m.wmark_pages[n.WMARK_PROMO if tiering else n.WMARK_HIGH, z] + m.boost_pages[z]
 
 
-@jit
-def node_deficit(m, tier):
-    """Pages to reclaim until *any* zone of the node is above its mark (mm/vmscan.c: pgdat_balanced).
+@jit_inline
+def zones_for(m, tier, kernel):
+    """The highest zone of a node that requests may use, and the managed pages up to it: `kernel` ones none of MOVABLE
+    (classzone_idx, reclaim_idx)."""
+    last = n.LAST_ZONE[tier]
+    if kernel == 0:
+        return last, node_managed(m, tier)
+    return last - 1, node_managed(m, tier) - m.managed_pages[last]
 
-    Reclaim takes all zones of the node in proportion, so a zone's own deficit counts for the whole node by the inverse
-    of its share.
+
+@jit_inline
+def reserve_pages(m, z, kernel):
+    """lowmem_reserve of zone z against requests of the kernel, or of users."""
+    return m.reserve_kernel_pages[z] if kernel == 1 else m.reserve_movable_pages[z]
+
+
+@jit
+def deficit(m, tier, kernel):
+    """Pages to reclaim until *any* zone that requests of the kernel, or of users, may use is above its mark
+    (mm/vmscan.c: pgdat_balanced).
+
+    Reclaim takes all these zones of the node in proportion, so a zone's own deficit counts for the whole node by the
+    inverse of its share.
     """
-    total = node_managed(m, tier)
+    last, total = zones_for(m, tier, kernel)
     best = -1
-    for z in range(n.FIRST_ZONE[tier], n.LAST_ZONE[tier] + 1):
+    for z in range(n.FIRST_ZONE[tier], last + 1):
         if m.managed_pages[z] == 0:
             continue
-        short = balance_mark(m, z) + m.reserve_movable_pages[z] + 1 - m.free_pages[z]
+        short = balance_mark(m, z) + reserve_pages(m, z, kernel) + 1 - m.free_pages[z]
         if short <= 0:
             return 0
         need = int(short * (total / m.managed_pages[z]))
         if best < 0 or need < best:
             best = need
     return max(best, 0)
+
+
+@jit
+def node_deficit(m, tier):
+    """The deficit that this node's kswapd was last woken for."""
+    return deficit(m, tier, m.kswapd_kernel[tier])
 
 
 @jit
@@ -57,14 +80,14 @@ def scan_length(m, tier):
 
     So kswapd overshoots: what it frees beyond high is where the next user pages go.
     """
-    marks, safe = 0, 0
-    total = node_managed(m, tier)
-    for z in range(n.FIRST_ZONE[tier], n.LAST_ZONE[tier] + 1):
+    marks, safe, kernel = 0, 0, m.kswapd_kernel[tier]
+    last, total = zones_for(m, tier, kernel)
+    for z in range(n.FIRST_ZONE[tier], last + 1):
         if m.managed_pages[z] == 0:
             continue
         high = m.wmark_pages[n.WMARK_HIGH, z] + m.boost_pages[z]
         marks += max(high, MIN_BATCH_PAGES)
-        short = balance_mark(m, z) + m.reserve_movable_pages[z] + MIN_LRU_BATCH - m.free_pages[z]
+        short = balance_mark(m, z) + reserve_pages(m, z, kernel) + MIN_LRU_BATCH - m.free_pages[z]
         safe = max(safe, int(short * (total / m.managed_pages[z])))
     lists = class_on_tier(m, n.ANON, tier) + class_on_tier(m, n.FILE, tier)
     return min(marks, safe, max(lists >> LEAST_PRIORITY, MIN_LRU_BATCH))
@@ -130,11 +153,13 @@ def revive_by_frees(m):
 @jit
 def wake_kswapd(m, tier, cls, premature, requests):
     """wakeup_kswapd by `requests` allocations: not if the node is balanced, nor after 16 runs without progress
-    (hopeless node)."""
+    (hopeless node). It works for the zones that the widest of these may use (kswapd_highest_zoneidx)."""
     if node_managed(m, tier) == 0 or m.kswapd_failures[tier] >= MAX_RECLAIM_RETRIES:
         return
-    if node_deficit(m, tier) == 0 and node_boost(m, tier) == 0:
+    kernel = 1 if cls >= n.FIRST_KERNEL_CLASS else 0
+    if deficit(m, tier, kernel) == 0 and node_boost(m, tier) == 0:
         return
+    m.kswapd_kernel[tier] = kernel if m.kswapd_awake[tier] == 0 else min(kernel, m.kswapd_kernel[tier])
     m.kswapd_awake[tier] = 1
     m.kswapd_class[tier] = cls
     m.kswapd_premature[tier] = 1 if premature else 0
@@ -219,9 +244,11 @@ def shrink_node(m, tier, want, boosted, premature):
     """Reclaim `want` pages of a node (mm/vmscan.c: kswapd_shrink_node) and what goes with it: swap is written, per-CPU
     lists give back, the boost ends. Returns (pages freed, seconds of kswapd's time)."""
     m.reclaim_files_only = 1 if boosted else 0
+    m.reclaim_kernel = m.kswapd_kernel[tier]
     swapped = m.counters[n.C_PSWPOUT]
     freed, demoted, seconds = reclaim_node(m, tier, want, premature)
     m.reclaim_files_only = 0
+    m.reclaim_kernel = 0
     swapped = start_writeback(m, tier, m.counters[n.C_PSWPOUT] - swapped)
     trim_pcp(m, tier, freed - swapped + (drop_rcu_cache(m) if tier == n.FAST else 0))
     if freed == 0 or pages_in_writeback(m, tier) == 0 or node_deficit(m, tier) == 0:

@@ -32,7 +32,7 @@ _AT_RESET = """
     event_knob event_value
     region_mib region_turnover_hz region_drift_s region_access_hz region_misses_per_page_s region_tlb_misses_per_page_s
     process_work_share dontneed_frees_tables region_released_by region_reads
-    disk swap readahead_kib page_cluster swap_ratio slow_at_boot
+    disk swap readahead_kib page_cluster swap_ratio slow_at_boot slow_dma32_mib movable_mib
 """
 # Read when something happens that does not in most ticks of most machines.
 _NOW_AND_THEN = """
@@ -206,11 +206,13 @@ def machine_dtype(regions: int, blocks: int = BLOCK_SIZES[0]) -> np.dtype:
         ("kswapd_premature", count, (tiers,)),  # that request was refused free CXL
         ("kswapd_requests", wide, (tiers,)),  # allocations that woke it since its last run
         ("kswapd_scan", count, (tiers,)),  # pages that its scan is yet to reclaim, however many are free by then
+        ("kswapd_kernel", count, (tiers,)),  # only requests that MOVABLE cannot serve have woken it (its classzone)
         ("kswapd_failures", count, (tiers,)),
         ("kswapd_pages_per_tick", f8, (tiers,)),  # of its CPU's time
         ("kswapd_budget", f8, (tiers,)),  # pages it may still reclaim in this tick
         ("kswapd_busy", f8, (tiers,)),  # requests to come while it does what it has been charged for
         ("requests_per_page", f8, (tiers,)),  # so many come while it reclaims one page
+        ("reclaim_kernel", count),  # the present reclaim is for such requests, and spares MOVABLE
         ("reclaim_files_only", count),  # the present reclaim may neither demote nor swap what swap backs
         ("reclaim_scanned", wide),  # pages that the last reclaim looked at
         ("promote_credit", f8),

@@ -14,12 +14,12 @@ OFF, ON = range(len(SWITCH))
 TIERS = ("fast", "slow")
 N_TIERS = len(TIERS)
 FAST, SLOW = range(N_TIERS)
-ZONES = ("dma", "dma32", "normal", "slow_normal", "slow_movable")
+ZONES = ("dma", "dma32", "normal", "movable", "slow_normal", "slow_movable")
 N_ZONES = len(ZONES)
-DMA, DMA32, NORMAL, SLOW_NORMAL, SLOW_MOVABLE = range(N_ZONES)
+DMA, DMA32, NORMAL, MOVABLE, SLOW_NORMAL, SLOW_MOVABLE = range(N_ZONES)
 FIRST_SLOW_ZONE = SLOW_NORMAL
-FIRST_ZONE, LAST_ZONE = (DMA, SLOW_NORMAL), (NORMAL, SLOW_MOVABLE)
-"""Each tier's lowest and highest zone."""
+FIRST_ZONE, LAST_ZONE = (DMA, SLOW_NORMAL), (MOVABLE, SLOW_MOVABLE)
+"""Each tier's lowest and highest zone; the highest is its ZONE_MOVABLE."""
 TIER_ZONES = tuple(slice(first, last + 1) for first, last in zip(FIRST_ZONE, LAST_ZONE, strict=True))
 """The same as parts of an array over zones."""
 

@@ -23,8 +23,14 @@ def tier_of(z):
 def on_tier(counts, tier):
     """Of `counts`, pages per zone, those in the zones of a tier."""
     if tier == n.FAST:
-        return counts[n.DMA] + counts[n.DMA32] + counts[n.NORMAL]
+        return counts[n.DMA] + counts[n.DMA32] + counts[n.NORMAL] + counts[n.MOVABLE]
     return counts[n.SLOW_NORMAL] + counts[n.SLOW_MOVABLE]
+
+
+@jit_inline
+def is_movable(z):
+    """Whether a zone holds user pages only (ZONE_MOVABLE)."""
+    return z == n.MOVABLE or z == n.SLOW_MOVABLE
 
 
 @jit
@@ -46,7 +52,7 @@ def release_pages(step, have, want, total, left):
 
 @jit
 def kernel_zone(m):
-    """DRAM's highest zone, where kernel requests go first."""
+    """DRAM's highest zone below MOVABLE, where kernel requests go first."""
     if m.managed_pages[n.NORMAL] > 0:
         return n.NORMAL
     return n.DMA32 if m.managed_pages[n.DMA32] > 0 else n.DMA

@@ -63,11 +63,13 @@ MACHINE: tuple[Field, ...] = (
     _f("dram_mib", 65536, 64, 1e7, "DRAM on node 0"),
     _f("dma_mib", 15, 0, 16, "managed part of ZONE_DMA"),
     _f("dma32_mib", 1900, 0, 4096, "managed part of ZONE_DMA32; 0 folds it into NORMAL"),
+    _f("movable_mib", 0, 0, 1e7, "of NORMAL's end, ZONE_MOVABLE (boot parameters movablecore=, kernelcore=)"),
     _f("slow_mib", 131072, 0, 1e7, "CXL on node 1, without CPUs; 0 is a single-tier machine"),
     _f("block_mib", 2048, LEAST_BLOCK_MIB, 2048, "memory block (probe_memory_block_size): 2048 on metal from 64 GiB"),
     _e(
         "slow_at_boot", 0, SWITCH, "firmware shows CXL as memory from the start: all NORMAL, its struct pages in itself"
     ),
+    _f("slow_dma32_mib", 0, 0, 4096, "of a slow node at boot, what lies below 4 GiB (its ZONE_DMA32)"),
     _f("boot_reserved_share", 0.0161, 0, 0.4, "DRAM never managed: kernel image and its own memmap (1/64)"),
     _f("boot_kernel_mib", 256, 0, 1e6, "kernel_other allocated before the workload starts"),
     _i("cpus", 32, 1, 1024, "CPUs of node 0: per-CPU page lists, kswapd share"),
@@ -119,7 +121,7 @@ KERNEL: tuple[Field, ...] = (
     _i("rcu_cached_pages_per_cpu", 0, 0, 64, "what kvfree_rcu() keeps ready till the first reclaim; Linux: 5"),
     _f("boost_factor", 15000, 0, 50000, "vm.watermark_boost_factor, in 1/10000 of high"),
     _f("boost_hz", 0.0, 0, 10, "pageblocks stolen per second while kernel pages are placed: each boosts DRAM"),
-    _e("lru_gen", 0, SWITCH, "multi-gen LRU (/sys/kernel/mm/lru_gen/enabled): how much a run of kswapd reclaims"),
+    _e("lru_gen", 1, SWITCH, "multi-gen LRU (/sys/kernel/mm/lru_gen/enabled): how much a run of kswapd reclaims"),
     _f("lru_window_s", 4.0, 0.01, 3600, "age of a page when reclaim looks at it again (LRU rotation)"),
     _f("hot_threshold_ms", 1000, 1, 100000, "numa_balancing hint-fault latency below which a page is hot"),
     _f("scan_mib_per_s", 256, 0, 1e6, "numa_balancing_scan_size_mb per scan_period_min of 1 s"),

@@ -115,12 +115,19 @@ def metadata_us(m, tier):
     return m.reclaim_metadata_touches * latency * 1e-3
 
 
+@jit_inline
+def reclaimable_pages(m, r, tier):
+    """Pages of region r in the zones of a tier that the present reclaim is for (sc->reclaim_idx)."""
+    pages = fast_pages(m, r) if tier == n.FAST else slow_pages(m, r)
+    return pages - m.region[r].pages[n.LAST_ZONE[tier]] if m.reclaim_kernel == 1 else pages
+
+
 @jit
 def evictable(m, r, tier, room):
     """Pages of region r that reclaim could take from a tier."""
     if m.region[r].mlocked == n.ON or (m.reclaim_files_only == 1 and swap_backed(m, r)):
         return 0
-    pages = fast_pages(m, r) if tier == n.FAST else slow_pages(m, r)
+    pages = reclaimable_pages(m, r, tier)
     if swap_backed(m, r) and room == 0 and m.swap_free_pages == 0:
         return 0
     return pages
@@ -132,12 +139,12 @@ def take_from_region(m, r, tier, pages, premature):
 
     A folio goes as a whole, so a region with large ones may lose more than was asked for.
     """
-    total = fast_pages(m, r) if tier == n.FAST else slow_pages(m, r)
+    total = reclaimable_pages(m, r, tier)
     unit = folio_pages(m, r)
     pages = min((pages + unit - 1) // unit * unit if unit > 1 else pages, total)
     demoted, evicted = 0, 0
     for step in range(2):  # first every zone's share, then the remainder where it can be had
-        for z in range(n.FIRST_ZONE[tier], n.LAST_ZONE[tier] + 1):
+        for z in range(n.FIRST_ZONE[tier], n.LAST_ZONE[tier] + 1 - m.reclaim_kernel):
             have = m.region[r].pages[z]
             left = pages - demoted - evicted
             if have == 0 or left == 0:

@@ -263,7 +263,7 @@ def promote_region(m, r, pages, level):
     cls = region_class(m, r)
     pages = min(pages, slow_pages(m, r))
     done = 0
-    for z in range(n.NORMAL, -1, -1):
+    for z in range(n.MOVABLE, -1, -1):
         mark = mark_pages(m, z, level, True)
         got = take_from_zone(m, z, min(pages - done, max(0, m.free_pages[z] - mark)), mark)
         region.pages[z] += got

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tiergym.sim import demand
 from tiergym.sim import names as n
+from tiergym.sim.pages import is_movable
 from tiergym.sim.regions import folio_pages, free_leaf, in_folios, leaf_tables_needed
 from tiergym.sim.units import LEAF_SPAN_PAGES, PAGEBLOCK_PAGES, PAGES_PER_MIB
 from tiergym.sim.watermarks import PCPTYPES, set_recommended_min_free_kbytes, set_watermarks
@@ -80,7 +81,8 @@ class _Room:
     def put(self, cls: int, node: int, pages: int) -> list[tuple[int, int]]:
         """Pages of a class into the highest zones of a node that have room for them: (zone, pages) of each."""
         placed = []
-        for z in range(n.NORMAL, -1, -1) if node == n.FAST else range(n.FIRST_SLOW_ZONE, n.N_ZONES):
+        highest = n.MOVABLE if cls < n.FIRST_KERNEL_CLASS else n.NORMAL
+        for z in range(highest, -1, -1) if node == n.FAST else range(n.FIRST_SLOW_ZONE, n.N_ZONES):
             took = max(0, min(pages, self.left[z]))
             self._used[cls, z] += took
             self.left[z] -= took
@@ -151,7 +153,7 @@ def _call_the_rest_kernel(record: Any, left: Sequence[int]) -> None:
     """What no class of the state has is the kernel's own memory; ZONE_MOVABLE, which holds none, has it free."""
     used = record["used_pages"]
     for z in range(n.N_ZONES):
-        if z == n.SLOW_MOVABLE:
+        if is_movable(z):
             record["free_pages"][z] += left[z]
         else:
             used[n.KERNEL_OTHER, z] += left[z]

@@ -4,6 +4,7 @@ import math
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
+from tiergym.sim.pages import is_movable
 from tiergym.sim.units import PAGE_KIB, PAGEBLOCK_PAGES, PAGES_PER_MIB
 
 LEAST_MIN_FREE_KIB, MOST_MIN_FREE_KIB = 128, 262144
@@ -19,7 +20,7 @@ def lowmem_pages(m):
     """Pages of all kernel zones above their high mark (mm/page_alloc.c: nr_free_zone_pages)."""
     total = 0
     for z in range(n.N_ZONES):
-        if z != n.SLOW_MOVABLE:
+        if not is_movable(z):
             high = m.wmark_pages[n.WMARK_HIGH, z] + m.boost_pages[z]
             if m.managed_pages[z] > high:
                 total += m.managed_pages[z] - high
@@ -46,7 +47,7 @@ def set_watermarks(m):
     kernel_managed = 0
     shares = m.movable_shares_min == n.ON
     for z in range(n.N_ZONES):
-        if z != n.SLOW_MOVABLE or shares:
+        if not is_movable(z) or shares:
             kernel_managed += m.managed_pages[z]
     scale = m.watermark_scale_factor
     for z in range(n.N_ZONES):
@@ -54,7 +55,7 @@ def set_watermarks(m):
         share = pages_min * managed // max(kernel_managed, 1)
         if managed == 0:
             floor = 0
-        elif z == n.SLOW_MOVABLE and not shares:
+        elif is_movable(z) and not shares:
             floor = min(max(managed // 1024, 32), 128)
         else:
             floor = share
@@ -73,7 +74,7 @@ def set_recommended_min_free_kbytes(m):
         return
     zones = 0
     for z in range(n.N_ZONES):
-        if z != n.SLOW_MOVABLE and m.managed_pages[z] > 0:
+        if not is_movable(z) and m.managed_pages[z] > 0:
             zones += 1
     pages = min(PAGEBLOCK_PAGES * zones * PAGEBLOCKS_PER_ZONE, lowmem_pages(m) // 20)
     if pages * PAGE_KIB > m.min_free_kbytes:
@@ -82,14 +83,28 @@ def set_recommended_min_free_kbytes(m):
 
 
 @jit
+def reserve_slow_dma32(m):
+    """The zone DMA32 of a slow node that lies partly below 4 GiB is part of its NORMAL zone here: what it keeps from
+    requests that may use NORMAL too, the whole of them keeps."""
+    dma32 = min(int(m.slow_dma32_mib * PAGES_PER_MIB), m.managed_pages[n.SLOW_NORMAL])
+    kept = min((m.managed_pages[n.SLOW_NORMAL] - dma32) // RESERVE_RATIO_DMA, dma32)
+    m.reserve_kernel_pages[n.SLOW_NORMAL] = kept
+    m.reserve_movable_pages[n.SLOW_NORMAL] += kept
+
+
+@jit
 def set_reserves(m):
     """lowmem_reserve of every zone (setup_per_zone_lowmem_reserve): per node."""
     dma32, normal = m.managed_pages[n.DMA32], m.managed_pages[n.NORMAL]
     m.reserve_kernel_pages[n.DMA] = (dma32 + normal) // RESERVE_RATIO_DMA
     m.reserve_kernel_pages[n.DMA32] = normal // RESERVE_RATIO_DMA
-    for z in range(n.N_ZONES):
-        m.reserve_movable_pages[z] = m.reserve_kernel_pages[z]
+    movable = m.managed_pages[n.MOVABLE]
+    m.reserve_movable_pages[n.DMA] = (dma32 + normal + movable) // RESERVE_RATIO_DMA
+    m.reserve_movable_pages[n.DMA32] = (normal + movable) // RESERVE_RATIO_DMA
+    m.reserve_movable_pages[n.NORMAL] = movable // RESERVE_RATIO_NORMAL
     m.reserve_movable_pages[n.SLOW_NORMAL] = m.managed_pages[n.SLOW_MOVABLE] // RESERVE_RATIO_NORMAL
+    if m.slow_dma32_mib > 0.0:
+        reserve_slow_dma32(m)
 
 
 @jit

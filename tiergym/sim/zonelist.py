@@ -63,8 +63,8 @@ def grant_from_zone(m, z, want, level, movable):
 def walk_zonelist(m, want, level, nodes, slow_first, movable):
     """Walk the zonelist for single pages; returns the pages got.
 
-    Node-major: DRAM's zones from NORMAL down to DMA, then the slow node's MOVABLE (movable requests only)
-    and NORMAL; `slow_first` turns the nodes round.
+    Node-major: DRAM's zones from MOVABLE (movable requests only) down to DMA, then the slow node's MOVABLE and NORMAL;
+    `slow_first` turns the nodes round.
     """
     left = want
     turned = not movable and m.pcp_by_type == n.ON
@@ -77,7 +77,7 @@ def walk_zonelist(m, want, level, nodes, slow_first, movable):
                 left -= grant_from_zone(m, n.SLOW_MOVABLE, left, level, True)
             left -= grant_from_zone(m, n.SLOW_NORMAL, left, level, movable)
         elif not slow and nodes & NODE_FAST:
-            for z in range(n.NORMAL, -1, -1):
+            for z in range(n.MOVABLE if movable else n.NORMAL, -1, -1):
                 if left == 0:
                     break
                 left -= grant_from_zone(m, z, left, level, movable)

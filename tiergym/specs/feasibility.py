@@ -22,8 +22,8 @@ MAX_BANDWIDTH_SHARE = 3.0
 """Of DRAM's peak. Full speed is what unloaded latency allows, so work that DRAM's bandwidth bounds asks for more than
 all of it (lbm, STREAM: up to twice); more than this is a mistake in the units."""
 MAX_BLOCKS = max(BLOCK_SIZES)
-KERNEL_ZONES = n.N_ZONES - 1
-"""All but MOVABLE."""
+KERNEL_ZONES = n.N_ZONES - n.N_TIERS
+"""All but each tier's MOVABLE."""
 
 
 def check(sections: Table, file: str) -> None:
@@ -32,6 +32,7 @@ def check(sections: Table, file: str) -> None:
     entries = entry_rows(sections)
     kernel = with_events(scalars["kernel"], sections["events"], entries["events"])
     check_time(scalars["episode"], file)
+    check_zones(scalars["machine"], file)
     check_blocks(scalars["machine"], file)
     check_latencies(scalars["machine"], file)
     check_watermarks(scalars["machine"], kernel, file)
@@ -56,6 +57,25 @@ def check_time(episode: Rows, file: str) -> None:
     if lowest(episode["horizon_s"]) < highest(episode["dt_s"]):
         least = highest(episode["dt_s"])
         raise UserError(f"{file}: episode.horizon_s = {lowest(episode['horizon_s']):g}; allowed: from dt_s = {least:g}")
+
+
+def check_zones(machine: Rows, file: str) -> None:
+    """ZONE_MOVABLE is the end of DRAM's highest zone (mm/mm_init.c: find_usable_zone_for_movable), and what of the slow
+    node lies below 4 GiB was there at boot."""
+    movable = highest(machine["movable_mib"])
+    left = lowest(machine["dram_mib"]) * (1 - highest(machine["boot_reserved_share"]))
+    left -= highest(machine["dma_mib"]) + highest(machine["dma32_mib"])
+    if movable > 0 and movable >= left:
+        raise UserError(
+            f"{file}: machine.movable_mib = {movable:g}; allowed: less than the {max(left, 0):g} MiB of ZONE_NORMAL "
+            "that machine.dma_mib and machine.dma32_mib leave of machine.dram_mib"
+        )
+    below = highest(machine["slow_dma32_mib"])
+    if below > 0 and (lowest(machine["slow_at_boot"]) == n.OFF or below > lowest(machine["slow_mib"])):
+        raise UserError(
+            f'{file}: machine.slow_dma32_mib = {below:g}; allowed: 0, or with machine.slow_at_boot = "on" at most '
+            f"machine.slow_mib = {lowest(machine['slow_mib']):g}"
+        )
 
 
 def check_blocks(machine: Rows, file: str) -> None:
@@ -84,12 +104,13 @@ def check_latencies(machine: Rows, file: str) -> None:
 
 
 def check_watermarks(machine: Rows, kernel: Rows, file: str) -> None:
-    """DRAM holds its high watermark (promo, if NUMA balancing can tier), boot's memory and the memmap of CXL.
+    """DRAM below MOVABLE holds its high watermark (promo, if NUMA balancing can tier), boot's memory and CXL's memmap.
 
     Upper bounds of Linux's formulas [K-min-free-kbytes] [K-watermarks]: all of min_free_kbytes falls to DRAM, as it
     does with a MOVABLE slow tier.
     """
     managed_kib = lowest(machine["dram_mib"]) * KIB_PER_MIB * (1 - highest(machine["boot_reserved_share"]))
+    managed_kib -= highest(machine["movable_mib"]) * KIB_PER_MIB
     min_kib = min(max((16 * managed_kib) ** 0.5, LEAST_MIN_FREE_KIB), MOST_MIN_FREE_KIB)
     if highest(kernel["thp"]) == n.ON:
         min_kib = max(min_kib, min(KERNEL_ZONES * PAGEBLOCKS_PER_ZONE * PAGEBLOCK_PAGES * PAGE_KIB, managed_kib / 20))

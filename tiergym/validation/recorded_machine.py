@@ -30,6 +30,7 @@ ZONE_OF = {
     (0, "DMA"): n.DMA,
     (0, "DMA32"): n.DMA32,
     (0, "Normal"): n.NORMAL,
+    (0, "Movable"): n.MOVABLE,
     (1, "DMA"): n.SLOW_NORMAL,
     (1, "DMA32"): n.SLOW_NORMAL,
     (1, "Normal"): n.SLOW_NORMAL,
@@ -249,6 +250,7 @@ def sections(recording: Recording) -> dict[str, Any]:
         "dram_mib": fast_mib,
         "dma_mib": start.managed[n.DMA] / PAGES_PER_MIB,
         "dma32_mib": start.managed[n.DMA32] / PAGES_PER_MIB,
+        "movable_mib": start.managed[n.MOVABLE] / PAGES_PER_MIB,
         "slow_mib": float(recording.meta["cxl_mib"]),
         "block_mib": block_mib(recording),
         # Half a page more than managed, so that rounding down gives it back.
