@@ -1,5 +1,6 @@
 """Recordings of real kernels replayed on the model: the committed page, what must hold in every run, and bad input."""
 
+import functools
 import gzip
 import json
 import shutil
@@ -17,9 +18,17 @@ from tiergym.sim import names as n
 from tiergym.sim.layout import REGION_SIZES
 from tiergym.sim.parameters import N_PROCESSES
 from tiergym.sim.units import PAGES_PER_MIB, STRUCT_PAGES_PER_PAGE
-from tiergym.validation import replay_page, replay_plots
+from tiergym.validation import prices_page, replay_page, replay_plots
 from tiergym.validation import requests as requests_module
 from tiergym.validation.outcomes import Outcome, read_all, summarise, validate
+from tiergym.validation.read_counts import (
+    Counts,
+    Windows,
+    first_reads,
+    measured_counts,
+    readings_of,
+    windows_of,
+)
 from tiergym.validation.recorded_machine import (
     ZONE_OF,
     action_modes,
@@ -41,9 +50,15 @@ from tiergym.validation.tasks import read_tasks, script_commands
 ONE = "a_llama_anon_on"
 
 
+@functools.cache
+def simulated(folder: str) -> list[Outcome]:
+    """A folder's recordings, each replayed once for all tests."""
+    return validate(read_all(EVIDENCE / folder))
+
+
 @pytest.fixture(scope="module")
 def outcomes() -> list[Outcome]:
-    return validate(read_all(FITTED))
+    return simulated(FITTED.name)
 
 
 def rows(outcomes: list[Outcome], name: str) -> dict[str, bool]:
@@ -57,11 +72,56 @@ def rows(outcomes: list[Outcome], name: str) -> dict[str, bool]:
 
 
 @pytest.mark.parametrize("evidence", replay_page.EVIDENCE, ids=lambda evidence: evidence.folder)
-def test_the_pages_show_what_the_model_says(evidence: replay_page.Evidence, outcomes: list[Outcome]) -> None:
+def test_the_pages_show_what_the_model_says(evidence: replay_page.Evidence) -> None:
     """After a change of the model: python -m tiergym.validation docs."""
-    runs = outcomes if EVIDENCE / evidence.folder == FITTED else validate(read_all(EVIDENCE / evidence.folder))
     page = (ROOT / "docs" / evidence.page).read_text(encoding="utf-8")
-    assert replay_page.page(evidence, [outcome.score for outcome in runs]) == page
+    assert replay_page.page(evidence, [outcome.score for outcome in simulated(evidence.folder)]) == page
+
+
+def test_the_page_of_prices_shows_what_was_counted() -> None:
+    """After a change of the model: python -m tiergym.validation docs."""
+    readings = [reading for folder in prices_page.FOLDERS for reading in readings_of(simulated(folder))]
+    assert prices_page.page(readings) == (ROOT / "docs" / prices_page.PAGE).read_text(encoding="utf-8")
+
+
+def counted(folder: str, run: str) -> tuple[Counts, Windows]:
+    recording = read_recording(EVIDENCE / folder / run)
+    requests = read_requests(recording)
+    return measured_counts(recording, first_reads(recording, requests)), windows_of(recording, requests)
+
+
+@pytest.mark.parametrize(("folder", "run"), [("fitted", "x_llama_swap_mov"), ("releases", "k72_x_llama_swap_on")])
+def test_a_read_of_swept_swap_brings_a_cluster(folder: str, run: str) -> None:
+    """swap_vma_readahead: what was not read ahead was waited for [K-read-around]."""
+    counts, windows = counted(folder, run)
+    assert counts.swapped_in - counts.swap_ahead == counts.major_faults
+    assert counts.swapped_in / counts.major_faults == pytest.approx(windows.swept, rel=0.1)
+    assert (windows.swept, windows.single) == (8, 1)
+
+
+def test_who_wakes_up_reads_swap_page_by_page() -> None:
+    counts, windows = counted("kinds", "m_swap_bind_on")
+    assert counts.swapped_in / (counts.swapped_in - counts.swap_ahead) < 1.5 and windows.single == 1
+
+
+@pytest.mark.parametrize("run", ["p_memcached_on", "p_redis_fill_mov", "p_pool_on"])
+def test_a_miss_of_programs_text_reads_a_window_around_it(run: str) -> None:
+    """do_sync_mmap_readahead [K-read-around]."""
+    counts, windows = counted("programs", run)
+    assert windows.file == 32
+    assert counts.read / counts.major_faults == pytest.approx(windows.file, rel=0.1)
+
+
+def test_a_stream_s_readers_seldom_wait() -> None:
+    counts, windows = counted("kinds", "m_file_over_mov")
+    assert counts.read / counts.major_faults > 1000 * windows.file
+
+
+def test_the_classic_lru_counts_every_page_that_comes_back() -> None:
+    """lru_gen_refault counts those that come back on the node they left [K-refaults]."""
+    classic, generations = (counted("kinds", run)[0] for run in ("m_lruold_tier_file_on", "m_file_over_mov"))
+    assert classic.refaults == pytest.approx(classic.back, rel=0.01)
+    assert generations.refaults < 0.6 * generations.back
 
 
 def test_the_score_does_not_fall(outcomes: list[Outcome]) -> None:

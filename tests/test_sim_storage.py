@@ -16,6 +16,7 @@ from tiergym.specs.scenario import override
 
 FILE: dict[str, Any] = {"kind": "file_ro", "mib": 500, "access_hz": 1000, "grow_s": 0}
 STREAM = FILE | {"reads": "stream"}
+AROUND = FILE | {"reads": "around"}
 HEAP = FILE | {"kind": "anon"}
 READ_ALONE: dict[str, Any] = {"workers": 1}
 """One reader who only reads: at 1,000 touches per page and second its own work hides nothing."""
@@ -34,6 +35,8 @@ def read(region: dict[str, Any], **storage: Any) -> np.void:
          FILE | {"reads": "stream"}, {"disk": "nvme"}, (85 + 31 * 0.585) / 32, 0.05),
         ("NVMe, window of 2 MiB: bandwidth of the drive [H-nvme]",
          FILE | {"reads": "stream"}, {"disk": "nvme", "readahead_kib": 2048}, 0.585, 0.35),
+        ("NVMe, read around what a mapping misses: a window of 32 pages [K-read-around]",
+         AROUND, {"disk": "nvme"}, (85 + 31 * 0.585) / 32, 0.05),
         ("SATA, random read at a queue depth of 1 [H-sata]", FILE, {"disk": "sata"}, 83, 0.02),
         ("SATA, window of 2 MiB: bandwidth of the bus [H-sata]",
          FILE | {"reads": "stream"}, {"disk": "sata", "readahead_kib": 2048}, 7.3, 0.05),
@@ -67,9 +70,16 @@ def test_a_stream_s_readers_do_not_wait_for_what_their_own_work_hides() -> None:
     assert sata == pytest.approx((83 + 31 * 4096 / 560) / 32 - 1e6 / 128_000)
 
 
+def test_nothing_hides_what_is_read_around_a_miss() -> None:
+    """do_sync_mmap_readahead: nobody has asked for the window before somebody misses a page of it [K-read-around]."""
+    slow = read(AROUND | {"access_hz": 1})
+    assert wait_us(slow, 0) == wait_us(read(AROUND), 0) > wait_us(read(STREAM | {"access_hz": 1}), 0)
+
+
 PRICES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "NVMe, random read": (FILE, {}),
     "NVMe, file read in order, readahead 128 KiB": (STREAM, {}),
+    "NVMe, mapped file read around what is missed": (AROUND, {}),
     "NVMe, the same, readahead 2 MiB": (STREAM, {"readahead_kib": 2048}),
     "SATA, random read": (FILE, {"disk": "sata"}),
     "SATA, file read in order, readahead 2 MiB": (STREAM, {"disk": "sata", "readahead_kib": 2048}),
@@ -106,13 +116,10 @@ def refaults_per_s(lab: Lab, ticks: int = 8) -> float:
 
 @pytest.mark.parametrize("reads", n.READS)
 def test_together_they_get_no_more_than_the_disk_gives(reads: str) -> None:
-    free = refaults_per_s(
-        thrash(disk_latency_us=1, disk_read_mb_per_s=1e6, disk_reads_per_s=1e9, region={"reads": reads})
-    )
-    limited = refaults_per_s(
-        thrash(disk_latency_us=1, disk_read_mb_per_s=100, disk_reads_per_s=1e4, region={"reads": reads})
-    )
-    most = 100e6 / 4096 if reads == "stream" else 1e4
+    region = {"reads": reads, "kind": "file_ro" if reads == "around" else "cache"}
+    free = refaults_per_s(thrash(disk_latency_us=1, disk_read_mb_per_s=1e6, disk_reads_per_s=1e9, region=region))
+    limited = refaults_per_s(thrash(disk_latency_us=1, disk_read_mb_per_s=100, disk_reads_per_s=1e4, region=region))
+    most = 1e4 if reads == "random" else 100e6 / 4096
     assert limited == pytest.approx(most, rel=0.01)
     assert free > 2 * limited
 
@@ -205,6 +212,10 @@ def test_a_field_beside_a_preset_is_kept() -> None:
             ["storage.swap_ratio", "from 1"],
         ),
         ({"storage.disk": "floppy"}, ["storage.disk", "floppy", "nvme"]),
+        (
+            {"workload.region.weights.kind": "cache", "workload.region.weights.reads": "around"},
+            ["weights.reads", "around", '"cache"', '"file_ro"'],
+        ),
         ({"workload.region.weights.reads": "backwards"}, ["weights.reads", "backwards", "stream"]),
     ],
 )

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tiergym.cli import options
+from tiergym.errors import UserError
 from tiergym.terminal import console
 
 validate = typer.Typer(
@@ -78,4 +79,52 @@ def recordings(
     if plot is not None:
         err.print(f"{replay_plots.write_plots(plot, outcomes)} plots in {plot}")
     if not summarise(scores).ok:
+        raise typer.Exit(1)
+
+
+@validate.command()
+def marks(
+    file: Annotated[
+        Path, typer.Argument(metavar="[FILE]", help="A copy of /proc/zoneinfo, or a kernel log with an OOM report.")
+    ] = Path("/proc/zoneinfo"),
+    scale: Annotated[
+        float, typer.Option(min=1, max=1000, help="vm.watermark_scale_factor of that machine, where it is not 10.")
+    ] = 10.0,
+    json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write every zone as JSON (schema 1).")
+    ] = None,
+) -> None:
+    """Say whether a machine's watermarks are the kernel's formula: boosted, or min_free_kbytes set by hand to what?
+
+    Without FILE this machine's. Exits with 1 if the formula does not give them.
+
+    Example: ssh server cat /proc/zoneinfo > server.txt; tiergym validate marks server.txt
+    """
+    options.check_outputs(json)
+    from tiergym.lab import results
+    from tiergym.recordings.zone_reports import read_zones
+    from tiergym.terminal import new_table
+    from tiergym.validation import marks_report
+
+    try:
+        zones = read_zones(file.read_text(errors="replace"))
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}") from error
+    if all(zone.movable for zone in zones):
+        raise UserError(
+            f"{file}: no zone with managed pages, min, low and high; allowed: /proc/zoneinfo, or a kernel log with "
+            "lines as 'Node 0 Normal free:8kB min:4kB low:5kB high:6kB ... managed:1024kB'"
+        )
+    verdict = marks_report.judge(zones, scale)
+    table = new_table("Watermarks, pages")
+    for heading in marks_report.HEADINGS:
+        table.add_column(heading, justify="left" if heading == "zone" else "right")
+    for row in marks_report.zone_rows(zones, verdict):
+        table.add_row(*row)
+    console().print(table)
+    for sentence in marks_report.sentences(zones, verdict):
+        console().print(sentence, highlight=False)
+    if json is not None:
+        results.write_json(json, marks_report.document(zones, verdict))
+    if not verdict.equal:
         raise typer.Exit(1)

@@ -56,8 +56,8 @@ DISKS = ("nvme", "nvme_pcie3", "sata")
 DISK_NVME, DISK_NVME_PCIE3, DISK_SATA = range(len(DISKS))
 SWAPS = ("disk", "zswap_lz4", "zswap_zstd")
 SWAP_DISK, SWAP_ZSWAP_LZ4, SWAP_ZSWAP_ZSTD = range(len(SWAPS))
-READS = ("random", "stream")
-READS_RANDOM, READS_STREAM = range(len(READS))
+READS = ("random", "stream", "around")
+READS_RANDOM, READS_STREAM, READS_AROUND = range(len(READS))
 
 # How a region gives memory back: the range goes, or its pages alone.
 RELEASED_BY = ("munmap", "madv_dontneed")

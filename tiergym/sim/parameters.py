@@ -241,7 +241,13 @@ REGION: tuple[Field, ...] = (
     _f("low_share", 0, 0, 1, "size after shrinking"),
     _f("period_s", 0, 0, 86400, "grow again every so often; 0: once"),
     _f("turnover_hz", 0, 0, 100, "share unmapped and touched anew per second (fork and exec churn)"),
-    _e("reads", 0, READS, "how it reads evicted pages back: page by page, or in order and so with readahead"),
+    _e(
+        "reads",
+        0,
+        READS,
+        "how it reads evicted pages back: page by page, in order and so with readahead, or around "
+        "what a mapping misses",
+    ),
     _e("released_by", 0, RELEASED_BY, "how it gives memory back: with its page tables, or the pages alone"),
     _i("drift_group", 0, 0, 16, "regions of one group exchange heat; 0: none"),
     _f("drift_s", 0, 0, 86400, "time between exchanges; 0: never"),

@@ -85,9 +85,9 @@ def swap_on_disk(m):
 
 @jit
 def window_pages(m, r):
-    """Pages that one read of region r brings back: readahead's window of a file read in order (mm/filemap.c:
-    do_sync_mmap_readahead, do_async_mmap_readahead), a cluster of slots of memory swept in order (mm/swap_state.c:
-    swap_vma_readahead), else one. Nothing is read ahead from zswap, whose pages come one by one anyway."""
+    """Pages that one read of region r brings back: readahead's window of a file read in order, or around what a mapping
+    misses (mm/filemap.c: do_async_mmap_readahead, do_sync_mmap_readahead), a cluster of slots of memory swept in order
+    (mm/swap_state.c: swap_vma_readahead), else one. Nothing is read ahead from zswap, whose pages come one by one."""
     if m.region_seldom[r].reads == n.READS_RANDOM:
         return 1
     if not swap_backed(m, r):
@@ -175,8 +175,8 @@ def workers_can_read(m, r):
 def hidden_us(m, r):
     """What region r's readers do for themselves while a page is read ahead: a stream's next window is asked for when
     its reader enters the one before (mm/readahead.c: page_cache_async_ra), so their own work hides that much of it."""
-    region = m.region[r]
-    if m.region_seldom[r].window_pages == 1.0 or swap_backed(m, r) or region.hz == 0.0:
+    region, seldom = m.region[r], m.region_seldom[r]
+    if seldom.window_pages == 1.0 or seldom.reads != n.READS_STREAM or swap_backed(m, r) or region.hz == 0.0:
         return 0.0
     touched_per_s = region.hz * (resident_pages(m, r) + region.out_pages)
     return m.workers * m.process[int(region.process)].share * 1e6 / touched_per_s

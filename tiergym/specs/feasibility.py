@@ -37,6 +37,7 @@ def check(sections: Table, file: str) -> None:
     check_latencies(scalars["machine"], file)
     check_watermarks(scalars["machine"], kernel, file)
     check_storage(scalars["storage"], kernel, file)
+    check_reads(sections, entries["regions"], file)
     check_mempolicies(sections, entries["regions"], scalars["machine"], file)
     check_events(entries["events"], scalars["machine"], file)
     names = [region["name"] for region in sections["regions"]]
@@ -142,6 +143,20 @@ def check_storage(storage: Rows, kernel: Rows, file: str) -> None:
         raise UserError(
             f"{file}: storage.swap_ratio = {lowest(storage['swap_ratio']):g}; allowed: 0 (the compressor's), or from 1"
         )
+
+
+def check_reads(sections: Table, regions: Iterable[Rows], file: str) -> None:
+    """Only a mapped file is read around what is missed."""
+    for region, rows in zip(sections["regions"], regions, strict=True):
+        around = any(low <= n.READS_AROUND <= high for low, high in support(rows["reads"]))
+        other = next(
+            (int(low) for low, _ in support(rows["kind"]) if low not in (n.KIND_FILE_RO, n.KIND_FILE_RW)), None
+        )
+        if around and other is not None:
+            raise UserError(
+                f'{file}: workload.regions.{region["name"]}.reads = "around" with kind = "{n.KINDS[other]}"; allowed: '
+                'kind "file_ro" or "file_rw", or reads "random" or "stream"'
+            )
 
 
 def check_mempolicies(sections: Table, regions: Iterable[Rows], machine: Rows, file: str) -> None:

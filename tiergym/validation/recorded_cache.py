@@ -23,6 +23,8 @@ WIDE_SINCE: Version = (6, 17)
 """A rotational disk without an optimum of its own gets twice its largest request, and virtio-blk says it rotates
 (block/blk-settings.c: blk_apply_bdi_limits)."""
 NARROW_KIB, WIDE_KIB = 128, 8192
+AS_NVME = r"(?m)^as_nvme$"
+"""The kernel lab's helper that makes a disk's readahead narrow (experiments/kernel-lab/guest/helpers)."""
 STEP_PAGES = 1000
 """Growth from one sample to the next that many folios make, beside which stray pages are few."""
 FEW_STEPS = 8
@@ -40,6 +42,8 @@ def readahead_kib(recording: Recording, at: Version) -> float:
     written = re.findall(r"echo (\d+) > /sys/block/\w+/queue/read_ahead_kb", scripts)
     if written:
         return float(written[-1])
+    if re.search(AS_NVME, scripts):
+        return NARROW_KIB
     emulated = "qemu" in str(recording.meta.get("accel", ""))
     return WIDE_KIB if emulated and at >= WIDE_SINCE else NARROW_KIB
 

@@ -1,0 +1,63 @@
+"""`tiergym validate marks`: what a person learns of a posted /proc/zoneinfo."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import Cli
+from tests.test_marks_report import EXPLAINED, REPORTS
+
+ZONEINFO = """\
+Node {node}, zone   {zone}
+  pages free     12
+        min      {min}
+        low      {low}
+        high     {high}
+        spanned  4095
+        present  3999
+        managed  {managed}
+        protection: (0, 3828)
+"""
+
+
+def zoneinfo(report: str) -> str:
+    names = ("node", "zone", "managed", "min", "low", "high")
+    return "".join(
+        ZONEINFO.format(**dict(zip(names, (*name.split(), *marks), strict=False)))
+        for name, marks in REPORTS[report].items()
+    )
+
+
+@pytest.mark.parametrize(
+    ("report", "said"),
+    [
+        ("x86-coreos-8g", ["67584", "khugepaged", "13709 pages were freed"]),
+        ("x86-chromeos-guest", ["135168", "set by hand"]),
+        ("x86-desktop-8g", ["Boosted: node 0 DMA32, node 0 Normal"]),
+        ("arm64-thunderx2-kdump", ["9967, as Linux computes it"]),
+    ],
+)
+def test_the_command_says_what_marks_are(cli: Cli, tmp_path: Path, report: str, said: list[str]) -> None:
+    (tmp_path / "zoneinfo.txt").write_text(zoneinfo(report))
+    done = cli("validate", "marks", tmp_path / "zoneinfo.txt", "--json", tmp_path / "marks.json")
+    assert done.code == 0, done.err
+    assert all(words in done.out.replace("\n", " ") for words in said), done.out
+    document = json.loads((tmp_path / "marks.json").read_text())
+    assert document["equal"] and document["min_free_kib"] == EXPLAINED[report][0]
+    assert [zone["managed"] for zone in document["zones"]] == [marks[0] for marks in REPORTS[report].values()]
+
+
+def test_the_command_fails_where_the_formula_does_not_hold(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "zoneinfo.txt").write_text(zoneinfo("x86-coreos-8g").replace("10855", "10000"))
+    done = cli("validate", "marks", tmp_path / "zoneinfo.txt")
+    assert done.code == 1 and "--scale" in done.out
+
+
+@pytest.mark.parametrize("text", ["", "MemTotal: 5 kB\n", None])
+def test_a_file_without_zones_is_refused(cli: Cli, tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "report.txt"
+    if text is not None:
+        path.write_text(text)
+    done = cli("validate", "marks", path)
+    assert done.code == 2 and "report.txt" in done.err and "Traceback" not in done.err
