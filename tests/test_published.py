@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from tiergym.files import read_toml
 from tiergym.sim.curves import DRAM_CURVES, LOAD, measured_piece
 from tiergym.sim.units import PAGES_PER_MIB
 from tiergym.validation.published.judge import Tolerance, rank_correlation, ranks, slope
-from tiergym.validation.published.measures import MEASURES
+from tiergym.validation.published.measures import FLASH_US, MEASURES, PAGES_PER_QUERY, query_us
 from tiergym.validation.published.published_page import document, page
 from tiergym.validation.published.published_table import Experiment, load, load_all
 from tiergym.validation.published.verdicts import FITTED, MET, MISSED, Result, validate
@@ -29,7 +28,7 @@ KNOWN_MISSES = {
     ("V7", "XSBench weighted, run time over DRAM's"),
     ("V8", "mcf"),
     ("V8", "lbm"),
-    ("V10", "p99.99 slowdown, metadata on CXL over DDR"),
+    ("V10", "p99.99 of a query, metadata on CXL over DDR"),
     ("V11", "slab allocation latency, Baseline-P over Baseline"),
 }
 """docs/model.md, section 16, says what is missing for each."""
@@ -40,10 +39,7 @@ Verdicts = Mapping[Experiment, list[Result]]
 @pytest.fixture(scope="module")
 def verdicts() -> Verdicts:
     validate(load_all()[:1])  # compiles
-    started = time.monotonic()
-    found = validate(load_all())
-    assert time.monotonic() - started < 120
-    return found
+    return validate(load_all())
 
 
 def rows_of(text: str) -> Iterator[tuple[tuple[str, ...], float]]:
@@ -282,3 +278,14 @@ def test_the_command_exits_with_one_where_a_line_is_missed(
         assert done.code == code
         assert json.loads((tmp_path / "out.json").read_text())["missed"] == code
     assert "1 of 2 judged lines within tolerance, 1 missed" in done.out
+
+
+def test_the_tail_of_queries_is_made_of_those_that_reclaim() -> None:
+    """One in a thousand reclaims: the median only reads, the 99.99th percentile waits once."""
+    inserted, reclaims, wait_us = np.full(10, 1e6), np.full(10, 500.0), np.full(10, 300.0)
+    reads = PAGES_PER_QUERY * FLASH_US
+    assert query_us(inserted, reclaims, wait_us, 0.5) == reads
+    assert query_us(inserted, reclaims, wait_us, 0.9999) == reads + 300
+    assert query_us(inserted, np.zeros(10), wait_us, 0.9999) == reads
+    half = np.where(np.arange(10) < 5, reclaims, 100 * reclaims)
+    assert query_us(inserted, half, wait_us, 0.9999) == reads + 600, "twice in a tick where one in ten does"
