@@ -8,7 +8,7 @@ blocks of user pages, which raises the zone's marks and wakes kswapd (steal_suit
 import math
 
 from tiergym.sim import names as n
-from tiergym.sim.compile import jit
+from tiergym.sim.compile import jit, jit_inline
 from tiergym.sim.kswapd import node_deficit, wake_kswapd
 from tiergym.sim.pages import kernel_zone
 from tiergym.sim.random_bits import uniform
@@ -51,6 +51,12 @@ def is_slab(cls):
     return cls in (n.SLAB_UNRECLAIM, n.SLAB_RECLAIM)
 
 
+@jit_inline
+def listed_pages(m, z):
+    """Of the kernel's blocks in zone z, free pages that lie on its per-CPU list already, where it has one of its own."""
+    return m.pcp_kernel_pages[z] if m.pcp_by_type == n.ON else 0
+
+
 @jit
 def fill_kernel_blocks(m, pages, cls):
     """`pages` of DRAM's highest zone have become kernel pages: from their own blocks, a whole one, or a stolen one.
@@ -60,7 +66,7 @@ def fill_kernel_blocks(m, pages, cls):
     """
     z = kernel_zone(m)
     m.kernel_block_free -= pages
-    listed = m.pcp_kernel_pages[z] if m.pcp_by_type == n.ON else 0
+    listed = listed_pages(m, z)
     if m.kernel_block_free >= listed:
         return
     blocks = (listed - m.kernel_block_free + PAGEBLOCK_PAGES - 1) // PAGEBLOCK_PAGES
@@ -78,8 +84,9 @@ def steal_kernel_blocks(m):
     While another zone of the node is above high, the boost's run finds nothing it may do for them and takes it back.
     """
     z = kernel_zone(m)
-    if m.free_pages[z] >= m.kernel_block_free:
+    left = m.free_pages[z] + listed_pages(m, z)
+    if left >= m.kernel_block_free:
         return
-    m.kernel_block_free = m.free_pages[z]
+    m.kernel_block_free = left
     if m.boost_pages[z] == 0 and node_deficit(m, n.FAST) > 0:
         boost_watermark(m, z, True)
