@@ -114,11 +114,12 @@ def measured_counts(recording: Recording, first: int) -> Counts:
     dropped = dropped_files(at(-1, "vm")) - dropped_files(at(0, "vm"))
     if from_process_tree(recording):
         read = grown(recording, "vm.pgpgin") / PAGE_KIB
-        back = min(read - first, dropped)
+        back = read - first
     else:
         there = [file_pages(at(sample, f"n{node}") for node in recording.nodes) for sample in (0, -1)]
         back = there[1] - there[0] + dropped - first
         read = first + back
+    back = min(back, dropped)
     return Counts(
         int(read),
         first,
