@@ -14,6 +14,7 @@ from tiergym.sim.headroom import HEADROOM_SHARE
 from tiergym.sim.migrate import BUDGET_PAGES_PER_S, CALM_S
 
 KERNEL_CLASSES = ("pt_leaf", "pt_upper", "kstack", "slab_unreclaim", "slab_reclaim", "kernel_other")
+IDLE = {"migrate.pt_leaf": "idle", "migrate.slab": "idle", "migrate.kstack": "idle", "migrate.budget": "medium"}
 MIGRATE = {"migrate.pt_leaf": "with_data", "migrate.slab": "idle", "migrate.kstack": "idle", "migrate.budget": "medium"}
 BASELINES = {
     "online": {},
@@ -25,6 +26,8 @@ BASELINES = {
     "bind_upper": {"place.pt_upper": "restrict"},
     "radiant": {"place.pt_upper": "restrict", "migrate.pt_leaf": "with_data", "migrate.budget": "medium"},
     "migrate": MIGRATE,
+    "migrate_kswapd": IDLE | {"migrate.room": "kswapd"},
+    "exchange": IDLE | {"migrate.room": "exchange"},
     "migrate_headroom": MIGRATE | {"headroom": "medium"},
     "metadata_slow": {"memmap": "on_memory", "place.slab_reclaim": "prefer_slow"},
 }
@@ -45,6 +48,11 @@ BASELINES = {
         (n.A_MIGRATE_SLAB, "migrate.slab", {"off": n.MIGRATE_OBJECTS_OFF, "idle": n.MIGRATE_OBJECTS_IDLE}),
         (n.A_MIGRATE_KSTACK, "migrate.kstack", {"off": n.MIGRATE_OBJECTS_OFF, "idle": n.MIGRATE_OBJECTS_IDLE}),
         (n.A_MIGRATE_BUDGET, "migrate.budget", {"low": 0, "medium": 1, "high": 2}),
+        (
+            n.A_MIGRATE_ROOM,
+            "migrate.room",
+            {"free": n.ROOM_FREE, "kswapd": n.ROOM_KSWAPD, "exchange": n.ROOM_EXCHANGE},
+        ),
         (n.A_HEADROOM, "headroom", {"off": 0, "small": 1, "medium": 2, "large": 3}),
         (n.A_ZONE, "zone", {"normal": n.ZONE_NORMAL, "movable": n.ZONE_MOVABLE, "auto_movable": n.ZONE_AUTO_MOVABLE}),
         (n.A_MEMMAP, "memmap", {"dram": n.MEMMAP_DRAM, "on_memory": n.MEMMAP_ON_MEMORY}),

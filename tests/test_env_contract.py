@@ -58,10 +58,10 @@ def test_make_works_from_a_folder_with_its_own_envs_and_agents(tmp_path):
     (tmp_path / "agents" / "online.toml").write_text("not toml [")
     code = f"""
         import gymnasium
-        env = gymnasium.make("tiergym:tiergym/Placement-v0", scenario="{SCENARIO}", action_form="baseline")
+        env = gymnasium.make("tiergym:tiergym/Placement-v1", scenario="{SCENARIO}", action_form="baseline")
         obs, info = env.reset(seed=1)
         assert env.observation_space.contains(env.step(0)[0])
-        envs = gymnasium.make_vec("tiergym:tiergym/Placement-v0", num_envs=3, vectorization_mode="vector_entry_point")
+        envs = gymnasium.make_vec("tiergym:tiergym/Placement-v1", num_envs=3, vectorization_mode="vector_entry_point")
         assert envs.reset(seed=1)[0].shape == (3, {N_OBS})
     """
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -230,7 +230,15 @@ def _no_metadata(model: onnx.ModelProto) -> None:
         ),
         (
             with_layout(actions=current_layout()["actions"][:-1]),
-            r"actions\[12\] is None, in this .*memmap",
+            r"actions\[13\] is None, in this .*memmap",
+        ),
+        (
+            with_layout(
+                layout_version=1,
+                actions=[entry for entry in current_layout()["actions"] if entry["name"] != "migrate.room"],
+                observations=[name for name in current_layout()["observations"] if name != "last.migrate.room"],
+            ),
+            r"actions\[10\] is .*'headroom'.*, in this tiergym it is .*'migrate.room'.* train it again",
         ),
         (with_layout(actions="none"), "actions is 'none'"),
         (_custom_operator, "is of domain 'com.example'; allowed: standard ONNX operators"),

@@ -46,7 +46,7 @@ def test_import_loads_nothing_heavy(elsewhere: Path) -> None:
     assert ours == {"tiergym"}
 
 
-@pytest.mark.parametrize("name", ["tiergym:tiergym/Placement-v0", "tiergym/Placement-v0"])
+@pytest.mark.parametrize("name", ["tiergym:tiergym/Placement-v1", "tiergym/Placement-v1"])
 def test_registration_from_any_folder(elsewhere: Path, name: str) -> None:
     code = f"""
         import gymnasium
@@ -56,12 +56,12 @@ def test_registration_from_any_folder(elsewhere: Path, name: str) -> None:
         observation, _ = env.reset(seed=1)
         print(type(env.unwrapped).__module__, env.spec.id, env.spec.max_episode_steps, observation.shape)
         envs = gymnasium.make_vec(
-            "tiergym:tiergym/Placement-v0", num_envs=3, vectorization_mode="vector_entry_point", scenario="llama-1to2"
+            "tiergym:tiergym/Placement-v1", num_envs=3, vectorization_mode="vector_entry_point", scenario="llama-1to2"
         )
         print(type(envs.unwrapped).__module__, envs.num_envs)
     """
     first, second = python(code, elsewhere).splitlines()
-    assert re.fullmatch(r"tiergym\.env\.placement_env tiergym/Placement-v0 None \(\d+,\)", first)
+    assert re.fullmatch(r"tiergym\.env\.placement_env tiergym/Placement-v1 None \(\d+,\)", first)
     assert second == "tiergym.env.vector_env 3"
 
 

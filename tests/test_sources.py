@@ -53,7 +53,7 @@ def problems(text: str) -> list[str]:
 
 def missing(text: str) -> list[str]:
     """Files of the repository, and names in them, that `text` names and that are not there."""
-    named = set(PATH.findall(text)) - {("tiergym/Placement-v0", "")}
+    named = set(PATH.findall(text)) - {("tiergym/Placement-v0", ""), ("tiergym/Placement-v1", "")}
     named |= {(f"tiergym/{path}", thing) for path, thing in ROOM.findall(text)}
     return [f"{path} {thing}".strip() for path, thing in named if not defined(path, thing)]
 

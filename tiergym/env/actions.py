@@ -89,6 +89,16 @@ ENTRIES: Final[tuple[ActionEntry, ...]] = (
         high="200000 pages per second: one CPU of unbatched moves, copies and shootdowns charged to the workload",
     ),
     _entry(
+        "migrate.room",
+        "where the DRAM comes from that kernel pages move to",
+        free="what is free above high; short of it nothing moves",
+        kswapd="short of it kswapd0 is woken, as promotion does (migrate_misplaced_folio_prepare): it demotes where "
+        "demotion is on, else it drops and swaps; what it frees above high is taken",
+        exchange="short of it each kernel page changes places with a cold page of DRAM, whatever demotion says, as "
+        "Nimble exchanges two user pages [W-nimble]: no free page is needed, so nothing waits for calm memory; both "
+        "copies and shootdowns are charged",
+    ),
+    _entry(
         "headroom",
         "DRAM kept free above high by demoting cold pages ahead of need, where demotion is on and has a target",
         off="kswapd is woken by failed requests only (wakeup_kswapd)",

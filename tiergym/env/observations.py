@@ -22,7 +22,7 @@ from tiergym.sim.random_bits import bell
 from tiergym.sim.streams import PMU_STREAMS, STREAM_PMU
 from tiergym.sim.units import PAGES_PER_MIB
 
-LAYOUT_VERSION: Final = 1
+LAYOUT_VERSION: Final = 2
 """Raised whenever an entry changes its place or meaning; exported policies carry it."""
 
 

@@ -116,11 +116,12 @@ METRICS: tuple[Metric, ...] = (
         "demoted_pages",
         "pages",
         "",
-        "data pages moved from DRAM to CXL",
+        "data pages moved from DRAM to CXL by reclaim, or ahead of need",
         n.C_PGDEMOTE_KSWAPD,
         n.C_PGDEMOTE_DIRECT,
         n.C_PGDEMOTE_PROACTIVE,
     ),
+    _count("exchanged_pages", "pages", "", "cold data pages that changed places with kernel pages", n.C_PGEXCHANGE),
     _count("promoted_pages", "pages", "", "data pages moved from CXL to DRAM", n.C_PGPROMOTE_SUCCESS),
     _count("swapped_pages", "pages", "lower", "pages written to swap", n.C_PSWPOUT),
     Metric(

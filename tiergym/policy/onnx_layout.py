@@ -1,9 +1,9 @@
 """What an exported policy says about itself, and the refusal of one that speaks of another machine.
 
-The layout is one JSON text under the key `tiergym` of the ONNX file's `metadata_props`: the layout version, the
-observations' names in order, and the actions' names and modes in order. Inputs are `obs` (N, N_OBS) float32
-and `masks` (N, N_MASK) bool, output is `actions` (N, N_ACTIONS) int64; a recurrent policy also has `state` and
-`next_state` (N, S) float32.
+The layout is one JSON text under the key `tiergym` of the ONNX file's `metadata_props`: the actions' names and modes
+in order, the observations' names in order, and the layout version, so that a refusal names the entry that differs.
+Inputs are `obs` (N, N_OBS) float32 and `masks` (N, N_MASK) bool, output is `actions` (N, N_ACTIONS) int64; a recurrent
+policy also has `state` and `next_state` (N, S) float32.
 """
 
 import json
@@ -20,9 +20,9 @@ METADATA_KEY = "tiergym"
 def current_layout() -> dict[str, Any]:
     """The layout that this tiergym has."""
     return {
-        "layout_version": observations.LAYOUT_VERSION,
-        "observations": [entry.name for entry in observations.ENTRIES],
         "actions": [{"name": entry.name, "modes": list(entry.modes)} for entry in act.ENTRIES],
+        "observations": [entry.name for entry in observations.ENTRIES],
+        "layout_version": observations.LAYOUT_VERSION,
     }
 
 

@@ -2,10 +2,13 @@
 
 Page tables move as Radiant does it [W-radiant]: copy, re-point the parent, flush; about one unbatched page
 migration each. Slab moves only where its caches can (xarray, maple nodes, vma), stacks only where the kernel can.
+Where DRAM is short of free pages, the policy's `migrate.room` says how it is made.
 """
 
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
+from tiergym.sim.exchange import exchange_pages
+from tiergym.sim.kswapd import kswapd_run, wake_kswapd
 from tiergym.sim.pages import (
     charge_class,
     free_class,
@@ -19,24 +22,59 @@ from tiergym.sim.units import LEAF_SPAN_PAGES, PAGE_BYTES
 BUDGET_PAGES_PER_S = (2000.0, 20000.0, 200000.0)
 CALM_S = 0.5
 """Low pressure: no request has found DRAM below low for this long."""
+KSWAPD_ROUNDS = 64
+"""Runs of kswapd0 in a tick for one class at most; its time ends them before."""
+
+
+@jit
+def take_free(m, pages):
+    """Pages of DRAM above high, added to `grant_pages`. Returns their number."""
+    done = 0
+    for z in range(n.NORMAL, -1, -1):
+        floor = mark_pages(m, z, n.WMARK_HIGH, False)
+        got = take_from_zone(m, z, min(pages - done, max(0, m.free_pages[z] - floor)), floor)
+        m.grant_pages[z] += got
+        done += got
+    return done
+
+
+@jit
+def take_from_kswapd(m, cls, pages):
+    """The same, of what kswapd0 frees for a class: it is woken, and works while pages are taken, as for promotion
+    (mm/migrate.c: migrate_misplaced_folio_prepare)."""
+    done = 0
+    for _ in range(KSWAPD_ROUNDS):
+        wake_kswapd(m, n.FAST, cls, False, 1)
+        if m.kswapd_awake[n.FAST] == 0 or kswapd_run(m, n.FAST) == 0:
+            break
+        done += take_free(m, pages - done)
+        if done == pages:
+            break
+    return done
 
 
 @jit
 def pull_up(m, cls, pages):
-    """Move kernel pages of a class from the slow NORMAL zone to DRAM above high; `grant_pages` says where to."""
-    done = 0
+    """Move kernel pages of a class from the slow NORMAL zone to DRAM: what is free above high, then as `migrate.room`
+    says; `grant_pages` says where to."""
     for z in range(n.N_ZONES):
         m.grant_pages[z] = 0
-    for z in range(n.NORMAL, -1, -1):
-        floor = mark_pages(m, z, n.WMARK_HIGH, False)
-        got = take_from_zone(m, z, min(pages - done, max(0, m.free_pages[z] - floor)), floor)
-        m.grant_pages[z] = got
-        charge_class(m, cls, z, got)
-        done += got
+    done = take_free(m, pages)
+    room = m.action[n.A_MIGRATE_ROOM]
+    if done < pages and room == n.ROOM_KSWAPD:
+        done += take_from_kswapd(m, cls, pages - done)
+    for z in range(n.FIRST_SLOW_ZONE):  # only now: until its objects have come, a slab page would look empty to kswapd
+        charge_class(m, cls, z, m.grant_pages[z])
     free_class(m, cls, n.SLOW_NORMAL, done)
-    m.moved_bytes[n.FAST] += done * PAGE_BYTES
-    m.moved_bytes[n.SLOW] += done * PAGE_BYTES
-    m.owed_s[n.LOST_MIGRATION] += done * m.migrate_unbatched_us * 1e-6
+    copies = done
+    if done < pages and room == n.ROOM_EXCHANGE:
+        exchanged = exchange_pages(m, cls, pages - done)
+        m.counters[n.C_PGEXCHANGE] += exchanged
+        copies += 2 * exchanged  # each page of a pair is unmapped, flushed and copied
+        done += exchanged
+    m.moved_bytes[n.FAST] += copies * PAGE_BYTES
+    m.moved_bytes[n.SLOW] += copies * PAGE_BYTES
+    m.owed_s[n.LOST_MIGRATION] += copies * m.migrate_unbatched_us * 1e-6
     m.counters[n.C_PGMIGRATE_FAIL] += pages - done
     return done
 
@@ -118,7 +156,8 @@ def migrate_slab(m, pool, budget):
 @jit
 def migrate_kernel_pages(m):
     """What the action asks to move in this tick, within its budget."""
-    calm = m.calm_s >= CALM_S
+    # An exchange takes no free page, so it has no calm to wait for.
+    calm = m.calm_s >= CALM_S or m.action[n.A_MIGRATE_ROOM] == n.ROOM_EXCHANGE
     if node_managed(m, n.SLOW) == 0:
         return
     budget = int(BUDGET_PAGES_PER_S[m.action[n.A_MIGRATE_BUDGET]] * m.dt_s)

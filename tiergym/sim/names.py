@@ -100,6 +100,7 @@ ACTIONS = (
     "migrate.slab",
     "migrate.kstack",
     "migrate.budget",
+    "migrate.room",
     "headroom",
     "zone",
     "memmap",
@@ -116,6 +117,7 @@ N_ACTIONS = len(ACTIONS)
     A_MIGRATE_SLAB,
     A_MIGRATE_KSTACK,
     A_MIGRATE_BUDGET,
+    A_MIGRATE_ROOM,
     A_HEADROOM,
     A_ZONE,
     A_MEMMAP,
@@ -135,6 +137,8 @@ OBJECT_MIGRATIONS = ("off", "idle")
 MIGRATE_OBJECTS_OFF, MIGRATE_OBJECTS_IDLE = range(len(OBJECT_MIGRATIONS))
 MIGRATION_BUDGETS = ("low", "medium", "high")
 BUDGET_LOW, BUDGET_MEDIUM, BUDGET_HIGH = range(len(MIGRATION_BUDGETS))
+MIGRATION_ROOMS = ("free", "kswapd", "exchange")
+ROOM_FREE, ROOM_KSWAPD, ROOM_EXCHANGE = range(len(MIGRATION_ROOMS))
 HEADROOMS = ("off", "small", "medium", "large")
 HEADROOM_OFF, HEADROOM_SMALL, HEADROOM_MEDIUM, HEADROOM_LARGE = range(len(HEADROOMS))
 ONLINE_ZONES = ("normal", "movable", "auto_movable")
@@ -278,6 +282,7 @@ COUNTERS = (
     "pgmigrate_slab",
     "pgmigrate_kstack",
     "pgmigrate_fail",
+    "pgexchange",
     "blocks_onlined",
     "blocks_offlined",
     "blocks_failed",
@@ -316,6 +321,7 @@ N_COUNTERS = len(COUNTERS)
     C_PGMIGRATE_SLAB,
     C_PGMIGRATE_KSTACK,
     C_PGMIGRATE_FAIL,
+    C_PGEXCHANGE,
     C_BLOCKS_ONLINED,
     C_BLOCKS_OFFLINED,
     C_BLOCKS_FAILED,

@@ -150,6 +150,17 @@ def free_class(m, cls, z, pages):
 
 
 @jit
+def swap_places(m, kernel_cls, data_cls, z, pages):
+    """`pages` kernel pages of the slow NORMAL zone and as many data pages of zone z change frames: nothing is freed."""
+    m.used_pages[kernel_cls, n.SLOW_NORMAL] -= pages
+    m.used_pages[kernel_cls, z] += pages
+    m.used_pages[data_cls, z] -= pages
+    m.used_pages[data_cls, n.SLOW_NORMAL] += pages
+    if pages > 0:
+        unpin_blocks(m, pages, pages + kernel_pages_in_zone(m, n.SLOW_NORMAL))
+
+
+@jit
 def drain_pcp(m):
     """drain_all_pages: the per-CPU lists go back to the free lists."""
     for z in range(n.N_ZONES):
