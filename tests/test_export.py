@@ -51,7 +51,9 @@ def random_model(recipe: Recipe, seed: int = 0) -> Any:
     generator = th.Generator().manual_seed(seed)
     with th.no_grad():
         for parameter in model.policy.parameters():
-            parameter.copy_(th.randn(parameter.shape, generator=generator) / max(parameter.shape[-1], 1) ** 0.5)
+            spread = th.randn(parameter.shape, generator=generator) / max(parameter.shape[-1], 1) ** 0.5
+            # Observations are all positive: rows that add up to 0 answer to their differences.
+            parameter.copy_(spread - spread.mean(-1, keepdim=True) if parameter.ndim > 1 else 0.0 * spread)
     return model
 
 

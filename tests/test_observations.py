@@ -18,7 +18,7 @@ Fields = dict[str | tuple[str, int] | tuple[str, int, int], float]
 """Numbers of a record: by its field, or by field and index."""
 
 BLANK: Fields = {
-    **{("managed_pages", zone): pages for zone, pages in enumerate((1000, 2000, 3000, 0, 4000, 6000))},
+    **{("managed_pages", zone): pages for zone, pages in enumerate((1000, 2000, 2000, 1000, 4000, 6000))},
     **{("free_pages", zone): 100 for zone in range(n.N_ZONES)},
     **{("wmark_pages", n.WMARK_LOW, zone): 100 for zone in range(n.N_ZONES)},
     "dt_s": 0.25,
@@ -43,10 +43,8 @@ class Shown:
 
 def of_zones_and_classes() -> Iterator[Shown]:
     """A zone's free pages also count against low, a class's pages also where its share on the slow node is shown."""
-    in_dram = {"dma": "above_low.fast", "dma32": "above_low.fast", "normal": "above_low.fast"}
+    in_dram = dict.fromkeys(n.ZONES[: n.FIRST_SLOW_ZONE], "above_low.fast")
     for zone, name in enumerate(n.ZONES):
-        if zone == n.MOVABLE:  # of DRAM: no entry of its own
-            continue
         free = 0.25 * BLANK["managed_pages", zone]
         yield Shown(f"free.{name}", {("free_pages", zone): free}, 0.25, {in_dram.get(name, f"above_low.{name}")})
     low = {("wmark_pages", n.WMARK_LOW, n.NORMAL): 55.0, ("wmark_pages", n.WMARK_LOW, n.MOVABLE): 70.0}

@@ -48,7 +48,7 @@ def _entries() -> tuple[ObservationEntry, ...]:
     def add(name: str, source: str, scale: float, doc: str) -> None:
         out.append(ObservationEntry(name, source, scale, doc))
 
-    for zone in n.ZONES[: n.MOVABLE] + n.ZONES[n.FIRST_SLOW_ZONE :]:  # MOVABLE counts in above_low.fast
+    for zone in n.ZONES:
         add(f"free.{zone}", "/proc/zoneinfo: pages free", 0, f"free share of {zone}")
     for zone in ("fast", "slow_normal", "slow_movable"):
         add(f"above_low.{zone}", "/proc/zoneinfo: free - low", 0, "free pages above low, 5 % of the zone shown as 1")
@@ -148,8 +148,7 @@ def above_low(m, z):
 def fill_pages(m, obs, i):
     """Zones and classes."""
     for z in range(n.N_ZONES):
-        if z != n.MOVABLE:
-            i = put_share(obs, i, ratio(m.free_pages[z], m.managed_pages[z]))
+        i = put_share(obs, i, ratio(m.free_pages[z], m.managed_pages[z]))
     low = on_tier(m.wmark_pages[n.WMARK_LOW], n.FAST)
     i = put_share(obs, i, ratio(20.0 * (node_free(m, n.FAST) - low), node_managed(m, n.FAST)))
     i = put_share(obs, i, above_low(m, n.SLOW_NORMAL))

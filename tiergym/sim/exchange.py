@@ -13,10 +13,11 @@ from tiergym.sim.regions import fast_pages, folio_pages, leave_swap_cache, regio
 
 @jit_inline
 def exchangeable(m, r):
-    """Pages of region r in DRAM that may go for one page each: on the LRU's lists, and not part of a large folio."""
+    """Pages of region r in DRAM that may go for one page each: on the LRU's lists, not part of a large folio, and where
+    a kernel page may lie."""
     if m.region[r].mlocked == n.ON or folio_pages(m, r) > 1:
         return 0
-    return fast_pages(m, r)
+    return fast_pages(m, r) - m.region[r].pages[n.MOVABLE]
 
 
 @jit
