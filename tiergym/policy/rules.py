@@ -29,6 +29,13 @@ def obs_index(name: str) -> int:
     return _OBSERVATIONS[name]
 
 
+def raw(obs: NDArray[np.float32], index: int) -> NDArray[np.float64]:
+    """What column `index` of `obs` (N, N_OBS) stands for, float64 (N,): pages, events or misses per second of an entry
+    that is shown as x / (x + scale), and a share as it is."""
+    shown, scale = obs[:, index].astype(np.float64), float(observations.SCALES[index])
+    return scale * shown / np.maximum(1.0 - shown, 1e-6) if scale > 0 else shown
+
+
 def default_actions(num_envs: int) -> NDArray[np.int64]:
     """What an untouched Linux does on each of `num_envs` machines, (N, N_ACTIONS) int64, yours to change."""
     return np.tile(act.DEFAULT, (num_envs, 1))

@@ -53,7 +53,7 @@ def is_slab(cls):
 
 @jit_inline
 def listed_pages(m, z):
-    """Of the kernel's blocks in zone z, free pages that lie on its per-CPU list already, where it has one of its own."""
+    """Free pages of the kernel's blocks in zone z that lie on its per-CPU list already, where it has one of its own."""
     return m.pcp_kernel_pages[z] if m.pcp_by_type == n.ON else 0
 
 
