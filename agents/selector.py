@@ -18,10 +18,10 @@ TABLE = {
     ("demotion", "swap", "to 1:1.5", "movable"): "online",
     ("demotion", "swap", "to 1:3", "movable"): "online",
     ("no demotion", "no swap", "beyond 1:3", "normal"): "restrict",
-    ("no demotion", "no swap", "no CXL", "not yet online"): "adaptive",
-    ("no demotion", "no swap", "to 1:3", "normal"): "adaptive",
-    ("no demotion", "swap", "beyond 1:3", "normal"): "metadata_slow",
-    ("no demotion", "swap", "no CXL", "not yet online"): "metadata_slow",
+    ("no demotion", "no swap", "no CXL", "not yet online"): "exchange",
+    ("no demotion", "no swap", "to 1:3", "normal"): "exchange",
+    ("no demotion", "swap", "beyond 1:3", "normal"): "exchange",
+    ("no demotion", "swap", "no CXL", "not yet online"): "exchange",
 }
 OTHERWISE = "adaptive"
 """For a configuration that the tuning suite does not have: what is best over all of it."""
