@@ -47,8 +47,8 @@ def of_zones_and_classes() -> Iterator[Shown]:
     for zone, name in enumerate(n.ZONES):
         free = 0.25 * BLANK["managed_pages", zone]
         yield Shown(f"free.{name}", {("free_pages", zone): free}, 0.25, {in_dram.get(name, f"above_low.{name}")})
-    low = {("wmark_pages", n.WMARK_LOW, n.NORMAL): 55.0, ("wmark_pages", n.WMARK_LOW, n.MOVABLE): 70.0}
-    yield Shown("above_low.fast", {**low}, 20 * 75 / 6000)
+    low: Fields = {("wmark_pages", n.WMARK_LOW, n.NORMAL): 55.0, ("wmark_pages", n.WMARK_LOW, n.MOVABLE): 70.0}
+    yield Shown("above_low.fast", low, 20 * 75 / 6000)
     yield Shown("above_low.slow_normal", {("wmark_pages", n.WMARK_LOW, n.SLOW_NORMAL): 50}, 20 * 50 / 4000)
     yield Shown("above_low.slow_movable", {("wmark_pages", n.WMARK_LOW, n.SLOW_MOVABLE): 25}, 20 * 75 / 6000)
     for cls, name in enumerate(n.CLASSES):
