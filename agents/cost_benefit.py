@@ -18,6 +18,8 @@ WALK_MISSES = 0.5  # of the walks, those whose leaf is in no cache: 0.3 to 0.8 i
 
 
 class CostBenefit:
+    plausibility = "proposed"
+
     def __init__(self):
         self.walks, self.extra = obs_index("pmu.walks.slow"), obs_index("config.latency")
         self.reset(1, 0)

@@ -16,6 +16,8 @@ ANOTHER = 0.25  # change of the misses to CXL that makes another load
 
 
 class PingPongStop:
+    plausibility = "proposed"
+
     def __init__(self):
         self.promoted = obs_index("rate.pgpromote_success")
         self.demoted = [obs_index(f"rate.pgdemote_{how}") for how in ("kswapd", "direct", "proactive")]

@@ -13,6 +13,8 @@ WORTH = 1.05  # of the latency in DRAM: less is noise of the sampled counters
 
 
 class WalkLatency:
+    plausibility = "proposed"
+
     def __init__(self):
         self.walks = [obs_index("pmu.walks.fast"), obs_index("pmu.walks.slow")]
         self.load = [obs_index("pmu.load.fast"), obs_index("pmu.load.slow")]

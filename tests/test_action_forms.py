@@ -75,6 +75,31 @@ def test_every_mode_has_its_mechanism_and_the_default_is_first():
         assert entry.default == 0
 
 
+def test_every_mode_has_its_plausibility_and_the_default_is_available():
+    for entry in actions.ENTRIES:
+        assert len(entry.plausibility) == len(entry.modes)
+        assert set(entry.plausibility) <= set(actions.PLAUSIBILITIES)
+        assert entry.plausibility[entry.default] == "available"
+
+
+@pytest.mark.parametrize(
+    ("baseline", "word"),
+    [
+        ("online", "available"),
+        ("online_movable", "available"),
+        ("restrict", "proposed"),
+        ("radiant", "proposed"),
+        ("metadata_slow", "proposed"),
+        ("soft", "counterfactual"),
+        ("exchange", "counterfactual"),
+    ],
+)
+def test_a_baseline_is_as_plausible_as_its_least_plausible_mode(baseline, word):
+    action = static_actions.find(baseline).action
+    assert actions.plausibility(action) == word
+    assert actions.plausibility(np.stack([actions.DEFAULT, action])) == word
+
+
 def test_mechanisms_give_the_models_numbers():
     def mechanism(name: str) -> tuple[str, ...]:
         return actions.ENTRIES[actions.NAMES.index(name)].mechanisms

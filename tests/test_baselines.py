@@ -193,3 +193,13 @@ def test_a_table_is_the_best_rule_of_each_configuration_and_ties_are_onlines() -
     chosen = {(key[0], key[2]): name for key, name in table.items()}
     assert chosen["demotion", "to 1:3"] == "restrict" and chosen["no demotion", "to 1:3"] == "online"
     assert chosen["no demotion", "no CXL"] == "online"
+
+
+@pytest.mark.parametrize("name", [*RULES, "adaptive"])
+def test_a_rule_chooses_nothing_less_plausible_than_it_says(name: str) -> None:
+    rng = np.random.default_rng(0)
+    policy = started(name, 500)
+    masks = np.ones((500, act.N_MASK), np.bool_)
+    chosen = np.stack([policy(rng.random((500, N_OBS), np.float32), masks) for _ in range(20)])
+    order = act.PLAUSIBILITIES.index
+    assert order(act.plausibility(chosen)) <= order(policy.plausibility)

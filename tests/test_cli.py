@@ -17,7 +17,8 @@ from tests.command_line import Cli
 from tiergym import __version__, specs
 from tiergym.bench import batch_curves, benchmark, performance_page, steps
 from tiergym.bench.peers import NotInstalledError
-from tiergym.cli import doctor
+from tiergym.cli import doctor, options
+from tiergym.env import actions
 from tiergym.env.machines import Machines
 from tiergym.lab import metrics
 
@@ -133,6 +134,32 @@ def test_agents_lists_policies_and_recipes(cli: Cli):
     listing = cli("agents").out
     for name in ("online", "restrict", "random", "ppo"):
         assert re.search(rf"(?m)^ {name} ", listing), name
+
+
+def test_the_policies_listed_are_as_plausible_as_asked_for(cli: Cli):
+    every, proposed, available = (cli("agents", "--plausibility", word).out for word in actions.PLAUSIBILITIES[::-1])
+    for name, words in (("online", "available"), ("restrict", "proposed"), ("exchange", "counterfactual")):
+        assert re.search(rf"(?m)^ {name} +{words}: ", every), name
+    assert " exchange " not in proposed and " restrict " in proposed
+    assert " restrict " not in available and " online_movable " in available
+    assert " ppo " in every and " ppo " not in proposed
+
+
+def test_compare_and_matrix_leave_out_what_is_less_plausible(cli: Cli, short_toml: str, tmp_path: Path):
+    options = ("--episodes", 2, "--plausibility", "available", "--json", "out.json")
+    done = cli("compare", "--scenario", short_toml, "--policies", "online,restrict,adaptive", *options)
+    assert done.code == 0 and "left out: restrict (proposed), adaptive (counterfactual)" in done.err
+    assert list(read(tmp_path / "out.json")["policies"]) == ["online"]
+    assert cli("matrix", "--scenarios", short_toml, *options).code == 0
+    kept = read(tmp_path / "out.json")["scenarios"]["short"]["policies"]
+    assert {"online", "online_movable", "auto_movable"} <= set(kept)
+    assert not {"restrict", "exchange", "random", "migrate"} & set(kept)
+    none = cli("compare", "--scenario", short_toml, "--policies", "restrict", *options)
+    assert none.code == 2 and "--plausibility available: no policy is left of restrict (proposed)" in none.err
+
+
+def test_the_words_of_plausibility_are_those_of_the_action_table():
+    assert tuple(word.value for word in options.Plausible) == actions.PLAUSIBILITIES
 
 
 def test_doctor_reports_missing_parts_and_fails_only_for_broken_ones(cli: Cli, monkeypatch: pytest.MonkeyPatch):

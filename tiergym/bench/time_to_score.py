@@ -21,6 +21,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
+from tiergym.env.actions import COUNTERFACTUAL
 from tiergym.lab import learner
 from tiergym.lab.evaluate import evaluation_seeds, run_episodes
 from tiergym.lab.recipe import Recipe, load_recipe
@@ -59,6 +60,7 @@ class _Network:
     """A model in training as a policy."""
 
     name = "training"
+    plausibility = COUNTERFACTUAL
 
     def __init__(self, model: BaseAlgorithm) -> None:
         self._policy: Any = model.policy

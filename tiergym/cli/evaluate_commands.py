@@ -40,6 +40,7 @@ def compare(
         str, typer.Option(metavar="A,B,...", help=f"Policies, separated by commas; each is {options.POLICY_HELP}.")
     ],
     scenario: options.Scenario = options.DEFAULT_SCENARIO,
+    plausibility: options.Plausibility = None,
     changes: options.Changes = None,
     episodes: options.Episodes = 32,
     seed: options.Seed = 0,
@@ -52,7 +53,7 @@ def compare(
     The machines and their workloads are the same for every policy, so differences are paired by episode.
     """
     named, outputs = options.names(policies, "--policies"), (json, parquet, png)
-    comparison = _compare(named, scenario, changes, episodes, seed, outputs)
+    comparison = _compare(named, scenario, changes, episodes, seed, outputs, plausibility)
     from tiergym.lab import plots, tables
 
     console().print(tables.comparison_report(comparison))
@@ -69,6 +70,7 @@ def matrix(
     policies: Annotated[
         str | None, typer.Option(metavar="A,B,...", help="Policies, separated by commas. Default: all baselines.")
     ] = None,
+    plausibility: options.Plausibility = None,
     changes: options.Changes = None,
     episodes: options.Episodes = 8,
     seed: options.Seed = 0,
@@ -92,7 +94,8 @@ def matrix(
     loaded = options.load_scenarios(chosen, changes)
     if len({scenario.name for scenario in loaded}) < len(loaded):
         raise UserError(f"two of the scenarios have one name: {', '.join(chosen)}; allowed: different names")
-    runs = options.load_policies(list_policies() if policies is None else options.names(policies, "--policies"))
+    named = list_policies() if policies is None else options.names(policies, "--policies")
+    runs = options.load_policies(named, plausibility)
     comparisons = []
     for scenario in loaded:
         with episode_progress(scenario.name) as on_episodes:
@@ -199,13 +202,14 @@ def _compare(
     episodes: int,
     seed: int,
     outputs: tuple[Path | None, ...],
+    plausibility: options.Plausible | None = None,
 ) -> Comparison:
     """Check every input, then evaluate."""
     options.check_outputs(*outputs)
     from tiergym.cli.progress_bars import episode_progress
     from tiergym.lab.compare import compare as compare_policies
 
-    (loaded,), runs = options.load_scenarios([scenario], changes), options.load_policies(policies)
+    (loaded,), runs = options.load_scenarios([scenario], changes), options.load_policies(policies, plausibility)
     with episode_progress() as on_episodes:
         return compare_policies(runs, loaded, episodes, seed, on_episodes)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ import typer
 
 from tiergym.errors import UserError
 from tiergym.lab.experiment import MAX_EPISODES
+from tiergym.terminal import console
 
 if TYPE_CHECKING:
     from tiergym import specs
@@ -51,6 +53,23 @@ PictureFile = Annotated[
 ]
 
 
+PLAUSIBILITY = "--plausibility"
+
+
+class Plausible(Enum):
+    """The words of `tiergym.env.actions.PLAUSIBILITIES`, which is not imported for a line of help."""
+
+    AVAILABLE = "available"
+    PROPOSED = "proposed"
+    COUNTERFACTUAL = "counterfactual"
+
+
+Plausibility = Annotated[
+    Plausible | None,
+    typer.Option(PLAUSIBILITY, help="Leave out policies that may choose a less plausible mode than this."),
+]
+
+
 def names(comma_separated: str, option: str) -> list[str]:
     """The names in `a,b,c`, without repetitions. Raises `UserError` if there is none."""
     found = list(dict.fromkeys(name.strip() for name in comma_separated.split(",") if name.strip()))
@@ -68,11 +87,27 @@ def load_scenarios(names_or_paths: Iterable[str], changes: list[str] | None) -> 
     return [specs.override(scenario, assigned, f"with {SET}") for scenario in loaded] if assigned else loaded
 
 
-def load_policies(specs: Iterable[str]) -> dict[str, list[Policy]]:
-    """Policies by the names they were given, in the form that `tiergym.lab.compare.compare` takes."""
+def load_policies(specs: Iterable[str], least: Plausible | None = None) -> dict[str, list[Policy]]:
+    """Policies by the names they were given, in the form that `tiergym.lab.compare.compare` takes.
+
+    Those less plausible than `least` are left out, and named. Raises `UserError` where none is left.
+    """
     from tiergym.policy.load import load_policy
 
-    return {spec: [load_policy(spec)] for spec in specs}
+    loaded = {spec: load_policy(spec) for spec in specs}
+    kept = {spec: [policy] for spec, policy in loaded.items() if allowed(policy.plausibility, least)}
+    out = [f"{spec} ({policy.plausibility})" for spec, policy in loaded.items() if spec not in kept]
+    if not kept and least is not None:
+        raise UserError(f"{PLAUSIBILITY} {least.value}: no policy is left of {', '.join(out)}")
+    if out:
+        console(stderr=True).print(f"left out: {', '.join(out)}", style="dim", highlight=False)
+    return kept
+
+
+def allowed(plausibility: str, least: Plausible | None) -> bool:
+    """Whether a plausibility is at least `least`; without one, any is."""
+    order = [word.value for word in Plausible]
+    return least is None or order.index(plausibility) <= order.index(least.value)
 
 
 def check_outputs(*paths: Path | None) -> None:

@@ -47,14 +47,23 @@ def show(
     print(scenario_toml(scenario), end="")
 
 
-def agents() -> None:
-    """List the policies that every command takes by name, and the recipes that can be trained."""
+def agents(plausibility: options.Plausibility = None) -> None:
+    """List the policies that every command takes by name, and the recipes that can be trained.
+
+    A policy is as plausible as the least plausible mode that it may choose (docs/reference/actions.md).
+    """
     from tiergym.lab.recipe import list_recipes
-    from tiergym.policy.load import list_policies
+    from tiergym.policy.load import list_policies, shipped_plausibility
 
     out = console()
-    out.print(listing("policies (evaluate, compare, matrix)", list_policies()))
-    out.print(listing("recipes (train --agent)", list_recipes()))
+    policies = {
+        name: f"{word}: {text}"
+        for name, text in list_policies().items()
+        if options.allowed(word := shipped_plausibility(name), plausibility)
+    }
+    out.print(listing("policies (evaluate, compare, matrix), by their plausibility", policies))
+    if options.allowed("counterfactual", plausibility):  # a trained policy may choose any mode
+        out.print(listing("recipes (train --agent)", list_recipes()))
     out.print(f"Also a policy: {options.POLICY_HELP.partition(', ')[2]}.")
 
 

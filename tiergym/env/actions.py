@@ -15,12 +15,18 @@ from numpy.typing import NDArray
 
 from tiergym.errors import UserError, suggest
 
+PLAUSIBILITIES: Final = ("available", "proposed", "counterfactual")
+"""Who could choose a mode, the most plausible first: whoever runs today's kernels (a default, a knob); somebody who
+takes up an RFC or a paper; nobody yet."""
+AVAILABLE, PROPOSED, COUNTERFACTUAL = PLAUSIBILITIES
+
 
 @dataclass(frozen=True, slots=True)
 class ActionEntry:
     """One entry of the action vector.
 
-    `mechanisms[i]` is the kernel mechanism that `modes[i]` stands for; `default` indexes both.
+    `mechanisms[i]` is the kernel mechanism that `modes[i]` stands for, `plausibility[i]` one of `PLAUSIBILITIES`;
+    `default` indexes all three.
     """
 
     name: str
@@ -28,10 +34,14 @@ class ActionEntry:
     default: int
     doc: str
     mechanisms: tuple[str, ...]
+    plausibility: tuple[str, ...]
 
 
-def _entry(name: str, doc: str, **mechanisms: str) -> ActionEntry:
-    return ActionEntry(name, tuple(mechanisms), 0, doc, tuple(mechanisms.values()))
+def _entry(name: str, doc: str, *others: str, **mechanisms: str) -> ActionEntry:
+    """An entry whose first mode is available, as Linux's default, and whose other modes are as plausible as `others`
+    say one by one, or all as its only member says."""
+    rest = others * (len(mechanisms) - 1) if len(others) == 1 else others
+    return ActionEntry(name, tuple(mechanisms), 0, doc, tuple(mechanisms.values()), (AVAILABLE, *rest))
 
 
 # The forms of a request differ in who is woken and who is killed: FALLBACK wakes nobody, PREFER_FAST
@@ -46,29 +56,41 @@ _PLACEMENT = {
     "prefer_slow": "a request for the slow node: its NORMAL zone first, then DRAM (alloc_pages_node); impossible while "
     "the slow node has no NORMAL zone",
 }
+_PLACED = (COUNTERFACTUAL, PROPOSED, COUNTERFACTUAL)  # nobody asks for kernel pages alone in two passes, or for CXL
+_PLACED_CACHE = (COUNTERFACTUAL, PROPOSED, PROPOSED)  # metadata on CXL on purpose [W-mac]
 
 
 ENTRIES: Final[tuple[ActionEntry, ...]] = (
-    _entry("place.pt_leaf", "where new leaf page tables go (pte_alloc_one, GFP_PGTABLE_USER)", **_PLACEMENT),
+    _entry("place.pt_leaf", "where new leaf page tables go (pte_alloc_one, GFP_PGTABLE_USER)", *_PLACED, **_PLACEMENT),
     _entry(
-        "place.pt_upper", "where page tables above the leaf go (pmd_alloc_one and above): 0.2 % of all", **_PLACEMENT
+        "place.pt_upper",
+        "where page tables above the leaf go (pmd_alloc_one and above): 0.2 % of all",
+        *_PLACED,
+        **_PLACEMENT,
     ),
-    _entry("place.kstack", "where kernel stacks go (alloc_thread_stack_node: four pages per thread)", **_PLACEMENT),
-    _entry("place.slab_unreclaim", "where slabs of task_struct, vma, sockets and kmalloc go", **_PLACEMENT),
-    _entry("place.slab_reclaim", "where slabs of dentries, inodes and xarray nodes go", **_PLACEMENT),
-    _entry("place.kernel_other", "where percpu, vmalloc, driver and network buffer pages go", **_PLACEMENT),
+    _entry(
+        "place.kstack",
+        "where kernel stacks go (alloc_thread_stack_node: four pages per thread)",
+        *_PLACED,
+        **_PLACEMENT,
+    ),
+    _entry("place.slab_unreclaim", "where slabs of task_struct, vma, sockets and kmalloc go", *_PLACED, **_PLACEMENT),
+    _entry("place.slab_reclaim", "where slabs of dentries, inodes and xarray nodes go", *_PLACED_CACHE, **_PLACEMENT),
+    _entry("place.kernel_other", "where percpu, vmalloc, driver and network buffer pages go", *_PLACED, **_PLACEMENT),
     _entry(
         "migrate.pt_leaf",
         "moving page tables from the slow tier to DRAM",
+        PROPOSED,
         off="mainline: a page table stays where it was born until its range is unmapped",
         with_data="Radiant [W-radiant]: when a page is promoted, the leaf table that maps it is copied under the "
         "page-table lock, its parent entry is re-pointed and 2 MiB of the TLB are flushed",
-        idle="the same, and a kernel thread moves any page table, upper levels and the most walked region first, while "
-        "no request has found DRAM below low for half a second",
+        idle="the same, and a kernel thread moves any page table [K-fast-tier], upper levels and the most walked "
+        "region first, while no request has found DRAM below low for half a second",
     ),
     _entry(
         "migrate.slab",
         "moving slab objects from the slow tier to DRAM",
+        PROPOSED,
         off="mainline: slab pages never move",
         idle="Slab Movable Objects [K-slab-movable]: caches with isolate and migrate callbacks (xarray and "
         "maple nodes, vmas; not inodes, not kmalloc) are moved while no request has found DRAM "
@@ -77,13 +99,15 @@ ENTRIES: Final[tuple[ActionEntry, ...]] = (
     _entry(
         "migrate.kstack",
         "moving kernel stacks from the slow tier to DRAM",
+        PROPOSED,
         off="mainline: a stack stays until its thread exits",
-        idle="stacks of sleeping threads are remapped to DRAM pages while memory is as calm; no kernel does this yet, "
-        "so it is possible only where the machine sets kernel.stack_migration",
+        idle="stacks of sleeping threads are remapped to DRAM pages while memory is as calm; proposed "
+        "[K-fast-tier], and in no kernel, so it is possible only where the machine sets kernel.stack_migration",
     ),
     _entry(
         "migrate.budget",
         "rate at which kernel pages may be moved, all classes together",
+        PROPOSED,
         low="2000 pages per second: a background trickle, for moves whose gain is uncertain",
         medium="20000 pages per second: a bounded rate, as numa_balancing_promote_rate_limit_MBps bounds promotion",
         high="200000 pages per second: one CPU of unbatched moves, copies and shootdowns charged to the workload",
@@ -91,6 +115,7 @@ ENTRIES: Final[tuple[ActionEntry, ...]] = (
     _entry(
         "migrate.room",
         "where the DRAM comes from that kernel pages move to",
+        COUNTERFACTUAL,
         free="what is free above high; short of it nothing moves",
         kswapd="short of it kswapd0 is woken, as promotion does (migrate_misplaced_folio_prepare): it demotes where "
         "demotion is on, else it drops and swaps; what it frees above high is taken",
@@ -101,6 +126,7 @@ ENTRIES: Final[tuple[ActionEntry, ...]] = (
     _entry(
         "headroom",
         "DRAM kept free above high by demoting cold pages ahead of need, where demotion is on and has a target",
+        AVAILABLE,
         off="kswapd is woken by failed requests only (wakeup_kswapd)",
         small="TPP's decoupled demotion watermark [W-tpp], or a larger vm.watermark_scale_factor: 0.5 % of DRAM",
         medium="the same, 2 % of DRAM",
@@ -109,6 +135,7 @@ ENTRIES: Final[tuple[ActionEntry, ...]] = (
     _entry(
         "zone",
         "zone of memory blocks that come online from now on",
+        AVAILABLE,
         normal="memhp_default_state=online with contiguous zones: ZONE_NORMAL, open to kernel pages and then hard to "
         "unplug (default_zone_for_pfn)",
         movable="online_movable: ZONE_MOVABLE, no kernel page ever enters",
@@ -118,6 +145,7 @@ ENTRIES: Final[tuple[ActionEntry, ...]] = (
     _entry(
         "memmap",
         "where the struct page array of arriving blocks goes: 1.5625 % of their size",
+        AVAILABLE,
         dram="vmemmap pages come from DRAM before the block is online (vmemmap_alloc_block)",
         on_memory="memory_hotplug.memmap_on_memory: the head of each block holds its own memmap, which then has the "
         "slow tier's latency (mhp_init_memmap_on_memory)",
@@ -164,3 +192,10 @@ def from_modes(modes: Mapping[str, str], *, source: str = "modes") -> NDArray[np
 def to_modes(action: Sequence[int] | NDArray[np.int64]) -> dict[str, str]:
     """Mode name of every entry of one action vector of shape (N_ACTIONS,)."""
     return {entry.name: entry.modes[int(mode)] for entry, mode in zip(ENTRIES, action, strict=True)}
+
+
+def plausibility(actions: NDArray[np.int64]) -> str:
+    """The least plausible mode in actions, int64 (..., N_ACTIONS): one of `PLAUSIBILITIES`."""
+    rows = actions.reshape(-1, len(ENTRIES)).tolist()
+    found = {entry.plausibility[mode] for row in rows for entry, mode in zip(ENTRIES, row, strict=True)}
+    return max(found, key=PLAUSIBILITIES.index)

@@ -49,6 +49,12 @@ mode 0; `action_masks` tells which are possible: {actions.N_MASK} booleans, the 
 one), `migrate.kstack = "idle"` a machine with `kernel.stack_migration = "on"`; a machine without a slow tier allows
 mode 0 only.
 
+*Plausibility*: **available** is a default or a knob of today's kernels, **proposed** what an RFC or a paper asks for,
+with its source, **counterfactual** what nobody does or proposes. A policy is as plausible as the least plausible mode
+that it may choose: named modes and plans say which these are, a rule may (`plausibility = "proposed"`), and whoever says
+nothing may choose any. `tiergym agents` shows it; `--plausibility available` of `agents`, `compare` and `matrix` leaves out what is less plausible. The
+proposal to restrict unmovable kernel allocations or to make them movable [K-fast-tier] is read as covering every class.
+
 `zone` and `memmap` take effect when memory arrives. What is there at boot comes online under the first action of an
 episode, blocks that are hot-added later under the action of that tick; a block that is online stays as it is.
 """
@@ -59,8 +65,17 @@ episode, blocks that are hot-added later under the action of that tick; a block 
         parts += [f"## {', '.join(f'`{entry.name}`' for _, entry in entries)}\n"]
         parts += [_table(("", "entry", "decides"), [(i, f"`{entry.name}`", entry.doc) for i, entry in entries])]
         modes = enumerate(zip(entries[0][1].modes, mechanisms, strict=True))
-        parts += [_table(("", "mode", "stands for"), [(i, f"`{mode}`", text) for i, (mode, text) in modes])]
+        rows = [(i, f"`{mode}`", text, _plausibility([e for _, e in entries], i)) for i, (mode, text) in modes]
+        parts += [_table(("", "mode", "stands for", "plausibility"), rows)]
     return _page("Actions", *parts)
+
+
+def _plausibility(entries: Sequence[actions.ActionEntry], mode: int) -> str:
+    """How plausible a mode is that entries share, and for which of them it is otherwise."""
+    found = [entry.plausibility[mode] for entry in entries]
+    usual = max(actions.PLAUSIBILITIES, key=found.count)
+    others = [f"{word} for `{e.name}`" for e, word in zip(entries, found, strict=True) if word != usual]
+    return "; ".join([usual, *others])
 
 
 def observations_page() -> str:

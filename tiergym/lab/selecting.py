@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiergym import specs
+from tiergym.env.actions import COUNTERFACTUAL
 from tiergym.env.machines import Machines
 from tiergym.lab.evaluate import evaluate, evaluation_seeds
 from tiergym.policy.load import list_policies, load_policy
@@ -34,6 +35,7 @@ class Then:
     """A policy for the first tick, and another from then on: what a selector's second choice is measured with."""
 
     name = "then"
+    plausibility = COUNTERFACTUAL
 
     def __init__(self, first: Policy, then: Policy) -> None:
         self.first, self.then = first, then

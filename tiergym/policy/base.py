@@ -25,6 +25,11 @@ class Policy(Protocol):
 
     name: str
 
+    @property
+    def plausibility(self) -> str:
+        """One of `tiergym.env.actions.PLAUSIBILITIES`: of the least plausible mode that it may choose."""
+        ...
+
     def __call__(self, obs: NDArray[np.float32], masks: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Actions (N, N_ACTIONS) int64 for observations (N, N_OBS) float32 and masks (N, N_MASK) bool."""
         ...
@@ -69,6 +74,11 @@ class CheckedPolicy:
     def __call__(self, obs: NDArray[np.float32], masks: NDArray[np.bool_]) -> NDArray[np.int64]:
         """The rule's actions, (N, N_ACTIONS) int64. Raises `UserError` where they are not valid actions."""
         return check_actions(self.rule(obs, masks), len(obs), self.name)
+
+    @property
+    def plausibility(self) -> str:
+        """Of the least plausible mode that the rule may choose: any, if it does not say so itself."""
+        return str(getattr(self.rule, "plausibility", act.COUNTERFACTUAL))
 
     def reset(self, num_envs: int, seed: int) -> None:
         """Passed on to a rule that has a `reset`; a stateless rule needs none."""

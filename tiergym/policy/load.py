@@ -23,6 +23,7 @@ from typing import Any
 
 from tiergym import paths
 from tiergym.env import static_actions
+from tiergym.env.actions import plausibility
 from tiergym.errors import UserError, suggest
 from tiergym.files import read_toml
 from tiergym.policy.base import CheckedPolicy, Policy, Rule
@@ -41,6 +42,12 @@ def list_policies() -> dict[str, str]:
     }
     fixed = {name: static.description.strip() for name, static in static_actions.shipped().items()}
     return dict(sorted((fixed | rules).items()))
+
+
+def shipped_plausibility(name: str) -> str:
+    """How plausible a shipped baseline is: one of `tiergym.env.actions.PLAUSIBILITIES`."""
+    static = static_actions.shipped().get(name)
+    return load_policy(name).plausibility if static is None else plausibility(static.action)
 
 
 def load_policy(spec: str | Path | Rule) -> Policy:

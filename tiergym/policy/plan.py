@@ -44,6 +44,11 @@ class PlanPolicy:
         """Ticks of the episode that it was made for."""
         return int(self.ticks.sum())
 
+    @property
+    def plausibility(self) -> str:
+        """Of the least plausible mode of its pieces."""
+        return act.plausibility(self.actions)
+
     def reset(self, num_envs: int, seed: int) -> None:
         """Begin again with the first piece."""
         self.tick = 0

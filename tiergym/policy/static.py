@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from tiergym.env import actions
 from tiergym.env.static_actions import StaticAction
 
 
@@ -13,6 +14,11 @@ class StaticPolicy:
         self.name = static.name
         self.description = static.description
         self.action = static.action
+
+    @property
+    def plausibility(self) -> str:
+        """Of its least plausible mode."""
+        return actions.plausibility(self.action)
 
     def __call__(self, obs: NDArray[np.float32], masks: NDArray[np.bool_]) -> NDArray[np.int64]:
         """The fixed action once per machine, (N, N_ACTIONS) int64; a mode that is masked becomes the default there."""
