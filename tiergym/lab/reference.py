@@ -51,9 +51,10 @@ mode 0 only.
 
 *Plausibility*: **available** is a default or a knob of today's kernels, **proposed** what an RFC or a paper asks for,
 with its source, **counterfactual** what nobody does or proposes. A policy is as plausible as the least plausible mode
-that it may choose: named modes and plans say which these are, a rule may (`plausibility = "proposed"`), and whoever says
-nothing may choose any. `tiergym agents` shows it; `--plausibility available` of `agents`, `compare` and `matrix` leaves out what is less plausible. The
-proposal to restrict unmovable kernel allocations or to make them movable [K-fast-tier] is read as covering every class.
+that it may choose: named modes and plans say which these are, a rule may (`plausibility = "proposed"`), and whoever
+says nothing may choose any. `tiergym agents` shows it; `--plausibility available` of `agents`, `compare` and `matrix`
+leaves out what is less plausible. The proposal to restrict unmovable kernel allocations or to make them movable
+[K-fast-tier] is read as covering every class.
 
 `zone` and `memmap` take effect when memory arrives. What is there at boot comes online under the first action of an
 episode, blocks that are hot-added later under the action of that tick; a block that is online stays as it is.
