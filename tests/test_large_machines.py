@@ -7,7 +7,7 @@ import pytest
 
 from tests.builders import Lab
 from tiergym.sim import names as n
-from tiergym.sim.layout import BLOCK_SIZES, MOST_COUNTED_MIB, machine_dtype
+from tiergym.sim.layout import BLOCK_SIZES, MOST_COUNTED_MIB, machine_dtype, tick_bytes
 from tiergym.specs import Scenario, load_scenario
 
 GIB = 1024
@@ -49,7 +49,7 @@ def test_a_machine_has_as_many_blocks_as_its_memory(tmp_path: Path, dram_gib: in
 def test_a_tebibyte_with_eight_of_cxl(tmp_path: Path) -> None:
     """8 TiB are 2^31 pages of 4 KiB, one more than 31 bits count."""
     machine = load(tmp_path, 1024, 8192, 6000, more='[kernel]\ndemotion = "on"\n')
-    assert 8192 * GIB > MOST_COUNTED_MIB and machine.blocks == BLOCK_SIZES[1]
+    assert 8192 * GIB > MOST_COUNTED_MIB and machine.blocks == BLOCK_SIZES[-1]
     lab = Lab(machine, modes={"zone": "movable"}).ticks(240)
     books(lab)
     assert lab.m["managed_pages"].astype(np.int64)[n.SLOW_MOVABLE] == 2**31
@@ -59,6 +59,7 @@ def test_a_tebibyte_with_eight_of_cxl(tmp_path: Path) -> None:
 
 def test_state_of_a_small_machine_does_not_pay_for_large_ones() -> None:
     assert machine_dtype(16).itemsize <= 16384 < machine_dtype(16, BLOCK_SIZES[1]).itemsize
+    assert tick_bytes(16, 16, BLOCK_SIZES[1]) == tick_bytes(16, 16), "but for blocks nobody uses, a tick sees the same"
 
 
 def kills_at_gib(lab: Lab) -> float:

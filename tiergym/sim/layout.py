@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from tiergym.sim import names as n
 from tiergym.sim import parameters as p
 
-BLOCK_SIZES = (256, 4096)
-"""Compiled sizes of the block axis, the same way: 8 TiB of CXL have 4,096 blocks of 2 GiB. The larger one counts pages
+BLOCK_SIZES = (256, 1024, 4096)
+"""Compiled sizes of the block axis, the same way: 8 TiB of CXL have 4,096 blocks of 2 GiB. The largest one counts pages
 with 64 bits."""
 MOST_COUNTED_MIB = 8e6
 """Largest zone, region or swap space whose pages fit into 31 bits."""
@@ -142,7 +142,7 @@ def machine_dtype(regions: int, blocks: int = BLOCK_SIZES[0]) -> np.dtype:
     (N_TIERS), watermarks (N_WMARKS), classes (N_CLASSES), object pools (N_POOLS), slab pools (N_SLAB_POOLS), events
     (N_EVENTS), blocks; records: regions, processes (N_PROCESSES).
     """
-    f8, count, wide, u8 = _F8, _COUNT if blocks == BLOCK_SIZES[0] else _WIDE, _WIDE, "<u8"
+    f8, count, wide, u8 = _F8, _COUNT if blocks < BLOCK_SIZES[-1] else _WIDE, _WIDE, "<u8"
     zones, tiers, classes = n.N_ZONES, n.N_TIERS, n.N_CLASSES
     drawn: list[tuple] = [(f.name, f8) for _, fs in p.SCALAR_SECTIONS for f in fs]
     for section, prefix, fs in p.REPEATED_SECTIONS:

@@ -166,9 +166,10 @@ def size_of_blocks(sections: Mapping[str, Any]) -> int:
     machine = {name: parse(sections["machine"][name], field) for name, field in SCALARS["machine"].items()}
     sizes = [machine["dram_mib"], machine["slow_mib"]]
     sizes += [parse(region["mib"], OF_REGION["mib"]) for region in sections["regions"]]
-    small = max(map(highest, sizes)) <= MOST_COUNTED_MIB
-    fits = highest(machine["slow_mib"]) <= BLOCK_SIZES[0] * lowest(machine["block_mib"])
-    return BLOCK_SIZES[0] if small and fits else BLOCK_SIZES[1]
+    if max(map(highest, sizes)) > MOST_COUNTED_MIB:
+        return BLOCK_SIZES[-1]
+    blocks = highest(machine["slow_mib"]) / lowest(machine["block_mib"])
+    return next((size for size in BLOCK_SIZES if blocks <= size), BLOCK_SIZES[-1])
 
 
 def _scenario(document: Table, name: str, file: str, folder: Path, machine_kernel: Table | None = None) -> Scenario:
