@@ -48,6 +48,8 @@ from tiergym.validation.task_progress import given_back_share, task_progress
 from tiergym.validation.tasks import read_tasks, script_commands
 
 ONE = "a_llama_anon_on"
+pytestmark = pytest.mark.xdist_group("replays")
+"""One process replays each recording once for all of these tests (`--dist loadgroup`)."""
 
 
 @functools.cache
