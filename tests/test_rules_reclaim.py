@@ -101,6 +101,17 @@ def test_a_run_that_lacks_time_goes_on_in_the_next_tick():
     assert m["kswapd_awake"][n.FAST] == 0
 
 
+def test_the_rest_of_a_scan_takes_what_its_beginning_took():
+    """may_swap is off only in a scan that a boost alone began, above high or not."""
+    hog = {"mib": 1500, "grow_s": 0, "access_hz": 0}
+    machine = scenario(regions=[hog], lru_gen="on", dram_mib=2048, slow_mib=0, swap_mib=1024)
+    for boosted, takes in ((0, 100), (1, 0)):
+        m = Lab(machine).ticks(1).m
+        m["kswapd_awake"][n.FAST], m["kswapd_scan"][n.FAST], m["kswapd_boosted"][n.FAST] = 1, 100, boosted
+        m["kswapd_budget"][n.FAST] = 1e6
+        assert kswapd_run(m, n.FAST) == takes
+
+
 def test_tiering_raises_the_mark_to_promo():
     """pgdat_balanced uses promo_wmark_pages when numa_balancing includes mode 2."""
     ends = []

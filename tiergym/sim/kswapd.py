@@ -288,7 +288,9 @@ def kswapd_run(m, tier):
     and nothing else (may_swap is off while balance_pgdat has nr_boost_reclaim).
     """
     want = node_deficit(m, tier)
-    boosted = want == 0
+    if m.kswapd_scan[tier] == 0:
+        m.kswapd_boosted[tier] = 1 if want == 0 else 0
+    boosted = want == 0 and m.kswapd_boosted[tier] == 1
     if boosted:
         want = node_boost(m, tier)
     if m.lru_gen == n.ON and m.kswapd_scan[tier] == 0 and want > 0:

@@ -206,6 +206,7 @@ def machine_dtype(regions: int, blocks: int = BLOCK_SIZES[0]) -> np.dtype:
         ("kswapd_premature", count, (tiers,)),  # that request was refused free CXL
         ("kswapd_requests", wide, (tiers,)),  # allocations that woke it since its last run
         ("kswapd_scan", count, (tiers,)),  # pages that its scan is yet to reclaim, however many are free by then
+        ("kswapd_boosted", count, (tiers,)),  # its scan is for a boost alone
         ("kswapd_kernel", count, (tiers,)),  # only requests that MOVABLE cannot serve have woken it (its classzone)
         ("kswapd_failures", count, (tiers,)),
         ("kswapd_pages_per_tick", f8, (tiers,)),  # of its CPU's time
