@@ -170,6 +170,7 @@ def extreme_scenario(rng):
 
 @settings(max_examples=5)
 @given(seed=st.integers(0, 2**32 - 1))
+@example(seed=150)
 def test_what_the_reader_lets_through_adds_up(seed):
     """Values at the limits of their ranges: whatever feasibility does not refuse must simulate."""
     rng = np.random.default_rng(seed)

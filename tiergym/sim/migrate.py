@@ -143,7 +143,8 @@ def migrate_slab(m, pool, budget):
         return budget
     done = pull_up(m, cls, want)
     if done > 0:
-        objects = m.slab_objects[pool, n.SLOW] * done / on_slow
+        there = m.slab_objects[pool, n.SLOW]
+        objects = min(there * done / on_slow, there)  # a product rounds up now and then
         m.slab_objects[pool, n.SLOW] -= objects
         m.slab_objects[pool, n.FAST] += objects
         m.slab_movable[pool] -= done
