@@ -6,29 +6,38 @@ DRAM. Masses of dentries, inodes and threads are mostly idle: their memory goes 
 when memory is calm. Thresholds were chosen on the tuning suite alone.
 """
 
+from dataclasses import dataclass
+
+from tiergym.policy.rule_parameters import choice, tunable
 from tiergym.policy.rules import default_actions, obs_index, set_mode
 
 KERNEL = ("pt_leaf", "pt_upper", "kstack", "slab_unreclaim", "slab_reclaim", "kernel_other")
-MANY = 0.8  # of the observation's scale: over 4 million files, over 20,000 threads
 
 
+@dataclass
 class Adaptive:
-    def __init__(self):
+    many: float = tunable(0.8, 0.3, 1.0, "of files and threads as shown: 0.8 are 4 million files, 20,000 threads")
+    room: float = tunable(0.05, 0.0, 0.5, "of a zone of CXL, free")
+    spilled: float = tunable(0.01, 0.001, 0.5, "of a class, on CXL", log=True)
+    headroom: str = choice("medium", ("off", "small", "medium", "large"))
+    budget: str = choice("medium", ("low", "medium", "high"))
+
+    def __post_init__(self):
         self.files, self.threads = obs_index("files"), obs_index("threads")
         self.demotion = obs_index("config.demotion")
-        self.room = [obs_index("free.slow_normal"), obs_index("free.slow_movable")]
-        self.spilled = [obs_index(f"on_slow.{name}") for name in ("pt_leaf", "kstack", "slab_unreclaim")]
+        self.zones = [obs_index("free.slow_normal"), obs_index("free.slow_movable")]
+        self.on_slow = [obs_index(f"on_slow.{name}") for name in ("pt_leaf", "kstack", "slab_unreclaim")]
 
     def __call__(self, obs, masks):
         actions = default_actions(len(obs))
-        demotes = (obs[:, self.demotion] > 0.5) & (obs[:, self.room] > 0.05).any(axis=1)
+        demotes = (obs[:, self.demotion] > 0.5) & (obs[:, self.zones] > self.room).any(axis=1)
         for name in KERNEL:
             set_mode(actions, f"place.{name}", "prefer_fast")
             set_mode(actions, f"place.{name}", "restrict", where=demotes)
-        set_mode(actions, "headroom", "medium", where=demotes)
-        set_mode(actions, "place.slab_reclaim", "prefer_slow", where=obs[:, self.files] > MANY)
-        set_mode(actions, "place.kstack", "prefer_slow", where=obs[:, self.threads] > MANY)
-        spilled = (obs[:, self.spilled] > 0.01).any(axis=1)
+        set_mode(actions, "headroom", self.headroom, where=demotes)
+        set_mode(actions, "place.slab_reclaim", "prefer_slow", where=obs[:, self.files] > self.many)
+        set_mode(actions, "place.kstack", "prefer_slow", where=obs[:, self.threads] > self.many)
+        spilled = (obs[:, self.on_slow] > self.spilled).any(axis=1)
         for name in ("pt_leaf", "slab"):
             set_mode(actions, f"migrate.{name}", "idle", where=spilled)
-        return set_mode(actions, "migrate.budget", "medium", where=spilled)
+        return set_mode(actions, "migrate.budget", self.budget, where=spilled)

@@ -5,20 +5,24 @@ out cheaply for a change of the access pattern. Here the counters of both direct
 misses to CXL for the pattern. Linux's own promotion is not ours to stop: only moves of kernel pages are.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from tiergym.policy.rule_parameters import tunable
 from tiergym.policy.rules import default_actions, obs_index, raw, set_mode
 
-FORGET = 1 / 8  # weight of the newest tick: two seconds, at four ticks a second
-BUSY = 256.0  # promoted pages per second, 1 MiB: below, nobody migrates enough to tell
-RETURNING = 0.5  # of what is promoted, demoted at the same time
-ANOTHER = 0.25  # change of the misses to CXL that makes another load
 
-
+@dataclass
 class PingPongStop:
+    forget: float = tunable(1 / 8, 1 / 256, 1.0, "weight of the newest tick: an eighth is two seconds", log=True)
+    busy: float = tunable(256.0, 1.0, 65536.0, "promoted pages per second; below, too few migrate to tell", log=True)
+    returning: float = tunable(0.5, 0.0, 2.0, "of what is promoted, demoted at the same time")
+    another: float = tunable(0.25, 0.01, 2.0, "change of the misses to CXL that makes another load", log=True)
+
     plausibility = "proposed"
 
-    def __init__(self):
+    def __post_init__(self):
         self.promoted = obs_index("rate.pgpromote_success")
         self.demoted = [obs_index(f"rate.pgdemote_{how}") for how in ("kswapd", "direct", "proactive")]
         self.misses = obs_index("pmu.misses.slow")
@@ -30,12 +34,12 @@ class PingPongStop:
         self.stopped = np.zeros(num_envs, dtype=bool)
 
     def __call__(self, obs, masks):
-        self.up += FORGET * (raw(obs, self.promoted) - self.up)
-        self.down += FORGET * (sum(raw(obs, index) for index in self.demoted) - self.down)
-        self.load += FORGET * (raw(obs, self.misses) - self.load)
-        another = np.abs(self.load - self.load_when_stopped) > ANOTHER * self.load_when_stopped
+        self.up += self.forget * (raw(obs, self.promoted) - self.up)
+        self.down += self.forget * (sum(raw(obs, index) for index in self.demoted) - self.down)
+        self.load += self.forget * (raw(obs, self.misses) - self.load)
+        another = np.abs(self.load - self.load_when_stopped) > self.another * self.load_when_stopped
         self.stopped &= ~another
-        stops = ~self.stopped & (self.up > BUSY) & (self.down > RETURNING * self.up)
+        stops = ~self.stopped & (self.up > self.busy) & (self.down > self.returning * self.up)
         self.load_when_stopped[stops] = self.load[stops]
         self.stopped |= stops
         actions = default_actions(len(obs))

@@ -5,17 +5,21 @@ towards saturation [H-dram-curves]. Tables move while walks are slower than they
 are while DRAM is so busy that it is no nearer than CXL. Placement stays Linux's.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from tiergym.policy.rule_parameters import tunable
 from tiergym.policy.rules import default_actions, obs_index, raw, set_mode
 
-WORTH = 1.05  # of the latency in DRAM: less is noise of the sampled counters
 
-
+@dataclass
 class WalkLatency:
+    worth: float = tunable(1.05, 1.0, 2.0, "of the latency in DRAM; less is noise of the sampled counters")
+
     plausibility = "proposed"
 
-    def __init__(self):
+    def __post_init__(self):
         self.walks = [obs_index("pmu.walks.fast"), obs_index("pmu.walks.slow")]
         self.load = [obs_index("pmu.load.fast"), obs_index("pmu.load.slow")]
         self.extra = obs_index("config.latency")
@@ -29,6 +33,6 @@ class WalkLatency:
 
     def __call__(self, obs, masks):
         now, near = self.latency(obs)
-        far = now > WORTH * near
+        far = now > self.worth * near
         actions = set_mode(default_actions(len(obs)), "migrate.pt_leaf", "idle", where=far)
         return set_mode(actions, "migrate.budget", "medium", where=far)

@@ -2,38 +2,51 @@
 
 The null hypothesis is that knowing the machine is enough: demotion, swap, DRAM to CXL, and CXL's zone. Ratio and zone
 show once CXL is online, so the first tick is played by what is known before, and the rule is chosen in the second. The
-table is measured, on the tuning suite alone: `python -m tiergym.lab.selecting` prints it.
+table is measured, on the train suite alone: `python -m tiergym.lab.selecting` prints it.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 
-from tiergym.policy.load import load_policy
+from tiergym.policy.load import list_policies, load_policy
+from tiergym.policy.rule_parameters import choice, choices
 from tiergym.policy.rules import obs_index
 
 TABLE = {
-    ("demotion", "no swap", "no CXL", "not yet online"): "adaptive",
-    ("demotion", "no swap", "to 1:1.5", "normal"): "adaptive",
-    ("demotion", "no swap", "to 1:3", "normal"): "adaptive",
-    ("demotion", "swap", "no CXL", "not yet online"): "online_movable",
-    ("demotion", "swap", "to 1:1.5", "movable"): "online",
-    ("demotion", "swap", "to 1:3", "movable"): "online",
-    ("no demotion", "no swap", "beyond 1:3", "normal"): "restrict",
-    ("no demotion", "no swap", "no CXL", "not yet online"): "exchange",
-    ("no demotion", "no swap", "to 1:3", "normal"): "exchange",
-    ("no demotion", "swap", "beyond 1:3", "normal"): "exchange",
-    ("no demotion", "swap", "no CXL", "not yet online"): "exchange",
+    "demotion, no swap, beyond 1:3, normal": "restrict",
+    "demotion, no swap, no CXL, not yet online": "restrict",
+    "demotion, no swap, to 1:1.5, normal": "adaptive",
+    "demotion, no swap, to 1:3, normal": "restrict",
+    "demotion, swap, beyond 1:3, normal": "adaptive",
+    "demotion, swap, no CXL, not yet online": "adaptive",
+    "demotion, swap, to 1:1.5, normal": "adaptive",
+    "demotion, swap, to 1:3, normal": "restrict",
+    "no demotion, no swap, beyond 1:3, normal": "exchange_idle",
+    "no demotion, no swap, no CXL, not yet online": "adaptive",
+    "no demotion, no swap, to 1:1.5, normal": "exchange_idle",
+    "no demotion, no swap, to 1:3, normal": "soft",
+    "no demotion, swap, beyond 1:3, normal": "exchange_idle",
+    "no demotion, swap, no CXL, not yet online": "exchange_idle",
+    "no demotion, swap, to 1:1.5, normal": "exchange_idle",
+    "no demotion, swap, to 1:3, normal": "metadata_slow",
 }
 OTHERWISE = "adaptive"
-"""For a configuration that the tuning suite does not have: what is best over all of it."""
+"""For a configuration that the train suite does not have: what is best over all of it."""
 CHOICES = 2  # before and after CXL comes online
+RULES = [name for name in list_policies() if name not in ("random", "selector")]
 
 
+@dataclass
 class Selector:
-    def __init__(self):
+    table: dict = choices(TABLE, RULES)
+    otherwise: str = choice(OTHERWISE, RULES)
+
+    def __post_init__(self):
         self.demotion, self.swap = obs_index("config.demotion"), obs_index("swap_free")
         self.slow_share = obs_index("config.slow_share")
         self.zones = {zone: obs_index(f"blocks.{zone}") for zone in ("movable", "normal")}
-        self.rules = {name: load_policy(name) for name in sorted({*TABLE.values(), OTHERWISE})}
+        self.rules = {name: load_policy(name) for name in sorted({*self.table.values(), self.otherwise})}
         self.reset(1, 0)
 
     def reset(self, num_envs, seed):
@@ -44,11 +57,13 @@ class Selector:
     def configurations(self, obs):
         """Of every machine, in words: the keys of the table."""
         return [
-            (
-                "demotion" if row[self.demotion] > 0.5 else "no demotion",
-                "swap" if row[self.swap] > 0 else "no swap",
-                ratio(float(row[self.slow_share])),
-                next((zone for zone, index in self.zones.items() if row[index] > 0), "not yet online"),
+            ", ".join(
+                (
+                    "demotion" if row[self.demotion] > 0.5 else "no demotion",
+                    "swap" if row[self.swap] > 0 else "no swap",
+                    ratio(float(row[self.slow_share])),
+                    next((zone for zone, index in self.zones.items() if row[index] > 0), "not yet online"),
+                )
             )
             for row in obs
         ]
@@ -56,7 +71,7 @@ class Selector:
     def __call__(self, obs, masks):
         if self.calls < CHOICES:
             self.calls += 1
-            self.chosen = np.array([TABLE.get(key, OTHERWISE) for key in self.configurations(obs)])
+            self.chosen = np.array([self.table.get(key, self.otherwise) for key in self.configurations(obs)])
         return sum(rule(obs, masks) * (self.chosen == name)[:, None] for name, rule in self.rules.items())
 
 

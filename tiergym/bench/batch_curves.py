@@ -19,6 +19,7 @@ MACHINES = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536)
 REGIONS = (8, 16, 32, 64)
 BLOCKS = (8, 32, 64, 128, 256)
 BATCH = 1024
+SERVERS = 256
 SLOW_MIB = 16384
 TICKS_PER_POINT = 200_000
 """Machine-ticks of one repetition, at least."""
@@ -87,6 +88,25 @@ def with_blocks(scenario: Scenario, blocks: int) -> Scenario:
     share = SLOW_MIB / (scenario.slow_pages_max / PAGES_PER_MIB)
     regions = [{**region, "mib": scaled(region["mib"], share)} for region in scenario.sections["regions"]]
     return _reloaded({**scenario.sections, "machine": machine, "regions": regions})
+
+
+def with_memory(scenario: Scenario, dram_mib: float, slow_mib: float) -> Scenario:
+    """The scenario on a machine of that memory, as full as before: regions grow with it, and what is touched per second
+    stays the same."""
+    more = (dram_mib + slow_mib) / (scenario.sections["machine"]["dram_mib"] + scenario.slow_pages_max / PAGES_PER_MIB)
+    rates = ("access_hz", "misses_per_page_s", "tlb_misses_per_page_s")
+    regions = [
+        {**region, "mib": scaled(region["mib"], more), **{rate: scaled(region[rate], 1.0 / more) for rate in rates}}
+        for region in scenario.sections["regions"]
+    ]
+    machine = {**scenario.sections["machine"], "dram_mib": dram_mib, "slow_mib": slow_mib}
+    return _reloaded({**scenario.sections, "machine": machine, "regions": regions})
+
+
+def servers(dram_gib: int, slow_gib: int) -> Callable[[], float]:
+    """Machine-ticks per second of `SERVERS` machines of that size under the benchmark's workload."""
+    scenario = with_memory(load_scenario(steps.SCENARIO), 1024.0 * dram_gib, 1024.0 * slow_gib)
+    return steps.engine(scenarios=[scenario], batch=SERVERS)
 
 
 def _reloaded(sections: dict[str, Any]) -> Scenario:

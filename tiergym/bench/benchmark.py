@@ -18,7 +18,7 @@ from typing import Any
 from rich.table import Table
 
 from tiergym.bench import batch_curves, evaluation, learning, peers, start_up, steps
-from tiergym.bench.batch_curves import Point, points
+from tiergym.bench.batch_curves import SERVERS, Point, points
 from tiergym.bench.peers import NotInstalledError
 from tiergym.bench.roofline import Roofline, roofline
 from tiergym.bench.steps import BATCH
@@ -36,8 +36,8 @@ Rate = Callable[[], float]
 class Row:
     """One measurement: the median of its repetitions, their lowest and highest, and the same of a reference.
 
-    `ratio` is how many times better than the reference: above 1 is faster, or less, as the unit says. `note` says why
-    nothing was measured.
+    `ratio` is how many times better than the reference: above 1 is faster, or less, as the unit says. `note` says what
+    of several was measured, or why nothing was.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Row:
 class Measurement:
     """What to measure: `build` prepares it and returns the work; `build_reference` the same of the reference.
 
-    `once`: too long for repetitions.
+    `once`: too long for repetitions. `note`: given the work when it is done, what of several it measured.
     """
 
     name: str
@@ -67,6 +67,7 @@ class Measurement:
     reference: str
     build_reference: Callable[[], Rate]
     once: bool = False
+    note: Callable[[Any], str] = lambda work: ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,14 @@ PLAN: tuple[Measurement, ...] = (
         build_reference=steps.one_by_one,
     ),
     Measurement(
+        name=f"{SERVERS} servers of 1 TiB and 8 TiB of CXL",
+        unit=_TICKS,
+        target="ratio at least 0.91",
+        build=partial(batch_curves.servers, 1024, 8192),
+        reference="as many of 16 GiB and 128 GiB, as full",
+        build_reference=partial(batch_curves.servers, 16, 128),
+    ),
+    Measurement(
         name=f"gymnasium.make_vec, {BATCH} machines",
         unit="steps/s",
         build=steps.vector_env,
@@ -200,6 +209,16 @@ PLAN: tuple[Measurement, ...] = (
         build=start_up.import_tiergym,
         reference="import numpy",
         build_reference=start_up.import_numpy,
+    ),
+    Measurement(
+        name="--help of the slowest command",
+        unit="s",
+        target="at most 1",
+        higher_is_better=False,
+        build=start_up.SlowestHelp,
+        reference="process with import typer",
+        build_reference=start_up.import_typer,
+        note=start_up.SlowestHelp.slowest,
     ),
     Measurement(
         name="process with one tick, nothing compiled",
@@ -308,7 +327,7 @@ def cells(row: Row) -> tuple[str, ...]:
     if row.value is None or row.low is None or row.high is None:
         return row.name, "", row.note, row.unit, row.reference, "", "", row.target
     return (
-        row.name,
+        f"{row.name} ({row.note})" if row.note else row.name,
         number(row.value),
         f"{number(row.low)} to {number(row.high)}",
         row.unit,
@@ -347,4 +366,5 @@ def _measure(plan: Measurement, repetitions: int) -> Row:
         references.append(reference())
     value, base = median(values), median(references)
     ratio = value / base if plan.higher_is_better else base / value
-    return Row(plan.name, plan.unit, value, min(values), max(values), plan.reference, base, ratio, plan.target)
+    spread = (value, min(values), max(values))
+    return Row(plan.name, plan.unit, *spread, plan.reference, base, ratio, plan.target, plan.note(work))

@@ -30,7 +30,7 @@ Nanoseconds per machine-tick under stock Linux. The fixed cost of a call spreads
 cost is nearly flat. Where what ticks use of all machines leaves the last of the caches it rises by a tenth to a
 quarter, not more, since the next record is fetched in parts between the phases of a machine's tick. Threads share the
 work from 256 machines on. More regions cost in proportion, and more again where the state leaves the cache; blocks
-cost only what looking through them does. Starting an episode costs the same for any number of machines; saving state is
+cost nothing until they are used. Starting an episode costs the same for any number of machines; saving state is
 a copy, which costs more where the system hands out fresh memory for it.
 """
 BY_MACHINES = {"machines": "tick", "reset": "reset", "snapshot": "snapshot and restore"}

@@ -1,10 +1,11 @@
-"""Cost of starting: import, and compilation with an empty and a full cache."""
+"""Cost of starting: import, help, and compilation with an empty and a full cache."""
 
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
@@ -21,6 +22,40 @@ for count in (1, 1024):
     machines.reset(np.arange(count, dtype=np.uint64))
     machines.step(np.tile(DEFAULT, (count, 1)))
 """
+
+
+# The words of every command and every group of them, a line each; the first line, of none, is `tiergym` itself.
+_COMMANDS = """
+import typer
+from tiergym.cli.app import app
+def tell(command, *words):
+    print(*words)
+    for name, below in getattr(command, "commands", {}).items():
+        tell(below, *words, name)
+tell(typer.main.get_command(app))
+"""
+
+
+class SlowestHelp:
+    """Seconds of `--help`, of the command that takes longest, each in a process of its own."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, list[float]] = {words: [] for words in _python(_COMMANDS).splitlines()}
+
+    def __call__(self) -> float:
+        """Ask every command once."""
+        for words, seconds in self.seconds.items():
+            seconds.append(_seconds("-m", "tiergym", *words.split(), "--help"))
+        return max(seconds[-1] for seconds in self.seconds.values())
+
+    def slowest(self) -> str:
+        """The command with the largest median so far."""
+        return max(self.seconds, key=lambda words: median(self.seconds[words]))
+
+
+def import_typer() -> Callable[[], float]:
+    """Seconds of a process that imports typer, which makes the help, and does nothing with it."""
+    return lambda: _seconds("-c", "import typer")
 
 
 def import_tiergym() -> Callable[[], float]:
@@ -48,6 +83,12 @@ def warm_start() -> Callable[[], float]:
     folder = TemporaryDirectory(prefix="tiergym-bench-")  # removed with the closure
     _first_tick(Path(folder.name))
     return lambda: _first_tick(Path(folder.name))
+
+
+def _seconds(*arguments: str) -> float:
+    started = perf_counter()
+    subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+    return perf_counter() - started
 
 
 def _first_tick(cache: Path) -> float:

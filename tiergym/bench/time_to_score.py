@@ -81,7 +81,7 @@ def score(policy: Policy, scenarios: Sequence[Scenario]) -> float:
     episodes = max(EPISODES // len(scenarios), min(FEW_EPISODES, EPISODES))
     for scenario in scenarios:
         policy.reset(episodes, 0)
-        totals, _ = run_episodes(policy, scenario, evaluation_seeds(0, episodes))
+        totals, _ = run_episodes(policy, [scenario], evaluation_seeds(0, episodes))
         returns.append(float(totals.reward.mean()))
     return float(np.mean(returns))
 
@@ -147,7 +147,7 @@ def measure(recipe: Recipe, names: Sequence[str], seeds: int, budget_s: float) -
 
 def main(agent: str, scenarios: str, seeds: str = "5", budget_s: str = "300") -> None:
     """Print the times as JSON."""
-    names = load_suite(scenarios) if scenarios in list_suites() else scenarios.split(",")
+    names = load_suite(scenarios).scenarios if scenarios in list_suites() else scenarios.split(",")
     times = measure(load_recipe(agent), names, int(seeds), float(budget_s))
     sys.stdout.write(json.dumps(asdict(times), indent=1) + "\n")
 

@@ -14,15 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from tiergym.errors import UserError
+from tiergym.extras import PARTS, advice
 from tiergym.terminal import new_table
-
-PARTS: dict[str, tuple[str, ...]] = {
-    "core": ("gymnasium", "numba", "numpy", "rich", "typer"),
-    "train": ("torch", "stable-baselines3", "sb3-contrib", "tensorboard"),
-    "export": ("onnx", "onnxruntime"),
-    "lab": ("matplotlib", "pyarrow"),
-}
-"""The package's parts, `core` and the optional extras, and what each brings."""
 
 TICKS = 16
 STYLES = {"ok": "green", "missing": "yellow", "broken": "bold red"}
@@ -54,8 +47,8 @@ def report(findings: Sequence[Finding]) -> Table:
     """The findings as a table."""
     table = new_table("tiergym doctor")
     table.add_column("check", no_wrap=True)
-    table.add_column("state")
-    table.add_column("detail", overflow="fold")
+    table.add_column("state", no_wrap=True)
+    table.add_column("detail")
     for finding in findings:
         table.add_row(finding.check, f"[{STYLES[finding.state]}]{finding.state}[/]", escape(finding.detail))
     return table
@@ -72,8 +65,7 @@ def _packages(part: str) -> Finding:
         return Finding(f"packages: {part}", "ok", ", ".join(found))
     if part == "core":
         return Finding(f"packages: {part}", "broken", f"not installed: {', '.join(absent)}")
-    advice = f"not installed: {', '.join(absent)}; pip install 'tiergym[{part}]' brings them"
-    return Finding(f"packages: {part}", "missing", advice)
+    return Finding(f"packages: {part}", "missing", f"not installed: {', '.join(absent)}; {advice(part)}")
 
 
 def _run(check: str, function: Callable[[], str]) -> Finding:

@@ -10,13 +10,15 @@ from typing import Annotated
 import typer
 
 from tiergym.cli import options
+from tiergym.cli.command import Commands
+from tiergym.cli.file_kinds import wanted
 from tiergym.errors import UserError
 from tiergym.recordings.tiers import Fold, parse_nodes
-from tiergym.terminal import console
+from tiergym.terminal import console, warn
 
 MAX_HZ = 100.0
 
-workload = typer.Typer(help="Workloads made from recordings: `workload from-recording DIR --out FILE.toml`.")
+workload = Commands(help="Workloads made from recordings: `workload from-recording DIR --out FILE.toml`.")
 
 
 @workload.callback()
@@ -30,6 +32,7 @@ def from_recording(
         Path, typer.Argument(metavar="DIR", help="One recording: meta.json, samples.csv[.gz], workload.csv.")
     ],
     out: Annotated[Path, typer.Option(metavar="FILE.toml", help="The workload; a scenario names it by this path.")],
+    json: options.JsonFile = None,
 ) -> None:
     """Turn a recording into a workload that any scenario can use: regions, growth, threads, files, heat.
 
@@ -38,19 +41,24 @@ def from_recording(
 
     Example: tiergym workload from-recording recordings/sort --out sort.toml
     """
-    options.check_outputs(out)
+    options.check_outputs(json, out)
     if out.suffix != ".toml":
         raise UserError(f"cannot write '{out}': a workload's file ends in .toml")
-    from tiergym.files import write_text
+    from tiergym.files import write_json, write_text
     from tiergym.recordings.format import read_recording
     from tiergym.recordings.workload import workload_toml
 
-    text = workload_toml(read_recording(folder))
+    with wanted(str(folder), "recording", "from-recording"):
+        text = workload_toml(read_recording(folder))
     write_text(out, text)
-    print(f'{out}: {text.count("[[regions]]")} regions; name it in a scenario: workload = "{out}"')
+    regions = text.count("[[regions]]")
+    line = f'{out}: {regions} regions; name it in a scenario: workload = "{out}"'
+    console().print(line, highlight=False, markup=False, soft_wrap=True)
+    if json is not None:
+        write_json(json, {"schema": 1, "workload": str(out), "regions": regions})
 
 
-def _fold(fast: str | None, slow: str | None) -> Fold | None:
+def fold_of(fast: str | None, slow: str | None) -> Fold | None:
     """Tiers of the machine's nodes, where the command names them."""
     if fast is None and slow is None:
         return None
@@ -108,12 +116,10 @@ def record(
     from tiergym.recordings.recorder import record as record_machine
 
     err = console(stderr=True)
-
-    def tell(warning: str) -> None:
-        err.print(f"warning: {warning}", highlight=False)
-
     length_s = math.inf if seconds is None else seconds
-    done = record_machine(folder, command or [], length_s, hz, referenced, _fold(fast, slow), tell)
+    if seconds is not None:
+        err.print(f"recording into {folder} for {seconds:g} s; Ctrl-C keeps what was sampled", style="dim")
+    done = record_machine(folder, command or [], length_s, hz, referenced, fold_of(fast, slow), warn)
     if done.notes:
         err.print(f"notes in meta.json about {', '.join(done.notes)}", style="dim", highlight=False)
     err.print(f"{folder}: {done.samples} samples in {done.duration_s:.1f} s", highlight=False)

@@ -8,10 +8,13 @@ from typing import Annotated
 import typer
 
 from tiergym.cli import options
+from tiergym.cli.command import Commands
+from tiergym.cli.file_kinds import wanted
 from tiergym.errors import UserError
+from tiergym.extras import require
 from tiergym.terminal import console
 
-validate = typer.Typer(
+validate = Commands(
     help="Hold the model against measurements: published tables, and recordings of a real kernel.",
     no_args_is_help=True,
 )
@@ -22,24 +25,24 @@ def _group() -> None:
     pass
 
 
-@validate.command()
+@validate.command(simulates=True)
 def published(
-    json: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Also write every line as JSON (schema 1).")
-    ] = None,
+    json: options.JsonFile = None,
 ) -> None:
     """Simulate the published tables and judge every number. Exits with 1 if one is out of tolerance.
 
     The page docs/validation-published.md shows the same lines.
     """
     options.check_outputs(json)
+    from tiergym.cli.progress_bars import steps
     from tiergym.lab import results
     from tiergym.validation.published import published_page
     from tiergym.validation.published.published_table import load_all
     from tiergym.validation.published.verdicts import MISSED, validate
 
-    err = console(stderr=True)
-    verdicts = validate(load_all(), lambda name: err.print(f"simulating {name}", style="dim"))
+    tests = load_all()
+    with steps("simulating", len(tests)) as step:
+        verdicts = validate(tests, step)
     console().print(published_page.report(verdicts))
     if json is not None:
         results.write_json(json, published_page.document(verdicts))
@@ -47,14 +50,12 @@ def published(
         raise typer.Exit(1)
 
 
-@validate.command()
+@validate.command(simulates=True)
 def recordings(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="A folder of recordings, as `tiergym record` writes them, or one.")
     ],
-    json: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Also write every number as JSON (schema 1).")
-    ] = None,
+    json: options.JsonFile = None,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="DIR", help="Also draw measured and simulated, one PNG per run.")
     ] = None,
@@ -66,18 +67,23 @@ def recordings(
     The page docs/validation.md explains the tables.
     """
     options.check_outputs(json)
+    if plot is not None:
+        require("matplotlib")
+    from tiergym.cli.progress_bars import steps
     from tiergym.lab import results
     from tiergym.validation import replay_page, replay_plots
     from tiergym.validation.outcomes import read_all, summarise, validate
 
-    err = console(stderr=True)
-    outcomes = validate(read_all(folder), lambda name: err.print(f"simulating {name}", style="dim"))
+    with wanted(str(folder), "recording", "validate recordings"):
+        runs = list(read_all(folder))
+    with steps("simulating", len(runs)) as step:
+        outcomes = validate(runs, step)
     scores = [outcome.score for outcome in outcomes]
     console().print(replay_page.report(scores))
     if json is not None:
         results.write_json(json, replay_page.document(scores))
     if plot is not None:
-        err.print(f"{replay_plots.write_plots(plot, outcomes)} plots in {plot}")
+        console(stderr=True).print(f"{replay_plots.write_plots(plot, outcomes)} plots in {plot}")
     if not summarise(scores).ok:
         raise typer.Exit(1)
 
@@ -90,9 +96,7 @@ def marks(
     scale: Annotated[
         float, typer.Option(min=1, max=1000, help="vm.watermark_scale_factor of that machine, where it is not 10.")
     ] = 10.0,
-    json: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Also write every zone as JSON (schema 1).")
-    ] = None,
+    json: options.JsonFile = None,
 ) -> None:
     """Say whether a machine's watermarks are the kernel's formula: boosted, or min_free_kbytes set by hand to what?
 

@@ -14,10 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiergym.errors import UserError, suggest
+from tiergym.sim.names import PLAUSIBILITIES
 
-PLAUSIBILITIES: Final = ("available", "proposed", "counterfactual")
-"""Who could choose a mode, the most plausible first: whoever runs today's kernels (a default, a knob); somebody who
-takes up an RFC or a paper; nobody yet."""
 AVAILABLE, PROPOSED, COUNTERFACTUAL = PLAUSIBILITIES
 
 
@@ -124,6 +122,33 @@ ENTRIES: Final[tuple[ActionEntry, ...]] = (
         "copies and shootdowns are charged",
     ),
     _entry(
+        "reserve.pt",
+        "pages of DRAM kept aside for page tables, which take them when DRAM has none above low",
+        PROPOSED,
+        off="mainline: a page table takes what any kernel page may",
+        small="the cache per node of Mitosis's kernel, sized by a sysctl [W-mitosis-cache], here for tables that want "
+        "DRAM: 0.2 % of DRAM, filled while DRAM is free above high, free for nobody else, given back by no shrinker",
+        large="the same, 1 % of DRAM",
+    ),
+    _entry(
+        "limit.kernel",
+        "how much of each class of kernel pages may lie in DRAM",
+        PROPOSED,
+        off="mainline: a class has what it asks for as long as DRAM has it",
+        proportional="DRAM's share of memory, as tier-aware limits of memory cgroups give it to data [K-tier-limits]: "
+        "of a class that has more, new pages ask for CXL first (alloc_pages_node), where placement is fallback or "
+        "prefer_fast and no mempolicy says which node; impossible while the slow node has no NORMAL zone",
+    ),
+    _entry(
+        "reclaim.pt_empty",
+        "what frees leaf page tables that MADV_DONTNEED has emptied",
+        PROPOSED,
+        release="what the kernel's release does: nothing but munmap, and since 6.14 MADV_DONTNEED itself, which the "
+        "field kernel.dontneed_frees_tables says [K-dontneed]",
+        scan="a kernel thread looks at 200000 tables per second of the address spaces that have called it and frees "
+        "the empty ones, as RFCs wanted them freed whatever emptied them [K-empty-tables]",
+    ),
+    _entry(
         "headroom",
         "DRAM kept free above high by demoting cold pages ahead of need, where demotion is on and has a target",
         AVAILABLE,
@@ -192,6 +217,16 @@ def from_modes(modes: Mapping[str, str], *, source: str = "modes") -> NDArray[np
 def to_modes(action: Sequence[int] | NDArray[np.int64]) -> dict[str, str]:
     """Mode name of every entry of one action vector of shape (N_ACTIONS,)."""
     return {entry.name: entry.modes[int(mode)] for entry, mode in zip(ENTRIES, action, strict=True)}
+
+
+def is_at_least(plausibility: str, least: str) -> bool:
+    """Whether something is at least as plausible as `least`."""
+    return PLAUSIBILITIES.index(plausibility) <= PLAUSIBILITIES.index(least)
+
+
+def at_least(least: str) -> NDArray[np.bool_]:
+    """Which modes are: booleans (N_MASK,), the modes of all entries one after the other."""
+    return np.array([is_at_least(word, least) for entry in ENTRIES for word in entry.plausibility])
 
 
 def plausibility(actions: NDArray[np.int64]) -> str:

@@ -10,13 +10,18 @@ from numpy.typing import NDArray
 from tiergym.env.machines import Machines
 from tiergym.errors import UserError, suggest
 from tiergym.sim.random_bits import seed_of_next
-from tiergym.specs import Scenario, load_scenario
+from tiergym.specs import Scenario, load_scenario, load_suite
 
 ScenarioLike: TypeAlias = str | Path | Scenario
 Scenarios: TypeAlias = ScenarioLike | Sequence[ScenarioLike]
 """A scenario's name, its TOML file or the loaded scenario; or a list of these, dealt out to the machines in turn."""
 
 Seed: TypeAlias = int | Sequence[int] | None
+
+MOST_STEPS = 2**31 - 1
+"""The longest episode that a machine's record can count."""
+
+DEFAULT_SCENARIO = "llama-1to2"
 
 OPTIONS = ("scenario", "reset_mask")
 """Keys of `reset(options=...)`."""
@@ -25,7 +30,8 @@ OPTIONS = ("scenario", "reset_mask")
 class Episodes:
     """A batch of machines and the scenario of each.
 
-    `machines` is the engine; it is replaced when `reset` brings scenarios that it does not hold.
+    `machines` is the engine; it is replaced when `reset` brings scenarios that it does not hold. With a `suite`, the
+    seed of every episode draws one of its scenarios: seeds that follow one another draw them in turn.
     """
 
     def __init__(
@@ -36,20 +42,34 @@ class Episodes:
         threads: int | None = None,
         noiseless: bool = False,
         next_step: bool = False,
+        max_episode_steps: int | None = None,
+        suite: str | Path | None = None,
     ) -> None:
+        if suite is not None and scenario != DEFAULT_SCENARIO:
+            raise UserError(f"scenario is {scenario!r} and suite is '{suite}'; allowed: one of them")
         if num_envs < 1:
             raise UserError(f"num_envs is {num_envs}; allowed: 1 or more")
+        if max_episode_steps is not None and not 1 <= max_episode_steps <= MOST_STEPS:
+            raise UserError(f"max_episode_steps is {max_episode_steps}; allowed: 1 to {MOST_STEPS}, or None")
         self.num_envs = num_envs
-        self._settings: dict[str, Any] = {"threads": threads, "noiseless": noiseless, "next_step": next_step}
+        self._settings: dict[str, Any] = {
+            "threads": threads,
+            "noiseless": noiseless,
+            "next_step": next_step,
+            "max_episode_steps": max_episode_steps,
+            "drawn": suite is not None,
+        }
+        self._drawn = suite is not None
         self._scenarios: list[Scenario] = []
         self.scenario_index = np.zeros(num_envs, dtype=np.int64)
         self.started = False
-        self._choose(scenario, np.ones(num_envs, dtype=np.bool_))
+        self._choose(scenario if suite is None else load_suite(suite).load_to_run(), np.ones(num_envs, dtype=np.bool_))
 
     @property
     def scenario_names(self) -> tuple[str, ...]:
-        """Name of every machine's scenario."""
-        return tuple(self._scenarios[index].name for index in self.scenario_index)
+        """Name of every machine's scenario: of a suite, once `reset` has drawn it."""
+        running = self.machines.records["scenario"] if self._drawn else self.scenario_index
+        return tuple(self._scenarios[index].name for index in running)
 
     def reset(self, seed: Seed, rng: np.random.Generator, options: dict[str, Any] | None = None) -> None:
         """Start an episode on every machine, or on those of `options["reset_mask"]`.
@@ -95,6 +115,9 @@ class Episodes:
 
     def _choose(self, scenario: Scenarios, mask: NDArray[np.bool_]) -> None:
         chosen = [scenario] if isinstance(scenario, str | Path | Scenario) else list(scenario)
+        if self._drawn:
+            self._draw_from(chosen, mask)
+            return
         if not 1 <= len(chosen) <= self.num_envs:
             raise UserError(f"scenario is a list of {len(chosen)}; allowed: 1 to {self.num_envs}, one per machine")
         held = [] if mask.all() else self._scenarios
@@ -117,3 +140,12 @@ class Episodes:
             self._scenarios = distinct
         dealt = np.array(index, dtype=np.int64)[np.arange(self.num_envs) % len(index)]
         self.scenario_index = np.where(mask, dealt, self.scenario_index)
+
+    def _draw_from(self, chosen: Sequence[ScenarioLike], mask: NDArray[np.bool_]) -> None:
+        if not mask.all():
+            raise UserError("scenario: the scenarios of a suite are drawn; allowed: with a reset of every machine")
+        if not chosen:
+            raise UserError("scenario is a list of 0; allowed: 1 or more, of which every episode draws one")
+        self._scenarios = [each if isinstance(each, Scenario) else load_scenario(each) for each in chosen]
+        self.machines = Machines(self._scenarios, self.num_envs, **self._settings)
+        self.scenario_index = np.zeros(self.num_envs, dtype=np.int64)

@@ -1,7 +1,8 @@
 """A batch of simulated machines as arrays: reset with seeds, step with actions, read the results."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numba
 import numpy as np
@@ -12,12 +13,21 @@ from tiergym.env.engine import reset_batch, step_batch
 from tiergym.env.observations import N_OBS
 from tiergym.env.step_results import N_COUNTS, N_FLOATS, STEP_RESULTS, views
 from tiergym.env.threads import on_threads
-from tiergym.sim.layout import WORD_BYTES, draw_numbers, new_machines, parameter_names, parameter_words, tick_bytes
+from tiergym.memory import check_bytes
+from tiergym.sim.layout import (
+    WORD_BYTES,
+    draw_numbers,
+    machine_dtype,
+    new_machines,
+    parameter_names,
+    parameter_words,
+    tick_bytes,
+)
 from tiergym.sim.parameters import REPEATED_SECTIONS, SCALAR_SECTIONS
 from tiergym.specs import Scenario, scenario_table
 
 PARALLEL_FROM = 256
-"""Smaller batches run serially: threads cost more than they give."""
+"""Ticks of machines in one call; fewer run serially, since threads cost more than they give."""
 
 SNAPSHOT = ("records", "obs", "masks", "done")
 """The arrays of a batch's state."""
@@ -38,7 +48,7 @@ class Machines:
     obs, final_obs: float32 (N, N_OBS); `final_obs` rows are those of machines that have just finished.
     reward: float64 (N,). done: bool (N,), always a truncation at the horizon. masks: bool (N, N_MASK).
     throughput, terms, lost, counters, kernel_slow, premature_by_class, ticks: of the last step, as the table of
-    `step_results` says; `ticks` (N,) is how many it made.
+    `step_results` says; `ticks` (N,) is how many it made. Of a machine that was only reset: that nothing happened yet.
     records: the structured array (N,) of `tiergym.sim.layout`, already reset where done. Its page counts are int32:
     convert them before you multiply.
     """
@@ -59,18 +69,21 @@ class Machines:
         threads: int | None = None,
         noiseless: bool = False,
         next_step: bool = False,
+        max_episode_steps: int | None = None,
+        drawn: bool = False,
     ) -> None:
+        """`next_step`, `max_episode_steps` and `drawn`: NEXT_STEP, LIMIT and DRAWN of `tiergym.env.engine`."""
         self.scenarios = tuple(scenarios)
         self.num_envs = num_envs
         regions, blocks = max(s.regions for s in self.scenarios), max(s.blocks for s in self.scenarios)
+        check_bytes(num_envs * machine_dtype(regions, blocks).itemsize, f"{num_envs} machines")
         self._tables = np.stack([scenario_table(s, regions) for s in self.scenarios])
         words = parameter_words(regions, blocks)
         self._places = np.stack([words, _integer_parameters(regions), draw_numbers(regions)], axis=1)
         self._counts = np.array([s.counts for s in self.scenarios], dtype=np.int64)
         ahead = tick_bytes(regions, int(self._counts[:, 0].max()), blocks)
-        self._options = np.array([noiseless, next_step, ahead], dtype=np.int64)
+        self._options = np.array([noiseless, next_step, ahead, max_episode_steps or 0, drawn], dtype=np.int64)
         self.threads = numba.get_num_threads() if threads is None else threads
-        self._parallel = self.threads > 1 and num_envs >= PARALLEL_FROM
         self._turn = np.zeros(1, np.int64)
         self.records = new_machines(num_envs, regions, blocks)
         self.scenario_index = np.arange(num_envs, dtype=np.int64) % len(self.scenarios)
@@ -91,6 +104,10 @@ class Machines:
     def __getstate__(self) -> dict[str, Any]:
         shown = {"_raw", *(result.name for result in STEP_RESULTS)}
         return {name: value for name, value in self.__dict__.items() if name not in shown}
+
+    def __copy__(self) -> Self:
+        """A copy has machines of its own: two batches over one buffer would be of no use."""
+        return copy.deepcopy(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -119,6 +136,8 @@ class Machines:
             self.obs,
             self.done,
             self.masks,
+            self._floats,
+            self._ints,
         )
         self._share(lambda: reset_batch(self._turn, *arrays))
 
@@ -139,7 +158,8 @@ class Machines:
 
     def step(self, actions: NDArray[np.int64], ticks: int = 1) -> None:
         """Advance every machine under `actions`, int64 (N, N_ACTIONS), by `ticks` ticks or to its episode's end."""
-        actions = np.ascontiguousarray(actions, np.int64)
+        # Writable as well: for a read-only array numba would compile all of it once more.
+        actions = np.require(actions, np.int64, ("C", "W"))
         if actions.shape != (self.num_envs, len(NVEC)):
             raise ValueError(f"actions have shape {actions.shape}; allowed: {(self.num_envs, len(NVEC))}")
         arrays = (
@@ -158,9 +178,9 @@ class Machines:
             self._floats,
             self._ints,
         )
-        self._share(lambda: step_batch(self._turn, ticks, *arrays))
+        self._share(lambda: step_batch(self._turn, ticks, *arrays), ticks)
 
-    def _share(self, work: Callable[[], object]) -> None:
-        """Call `work`, which takes machines off `self._turn`, on all threads that a batch of this size is worth."""
+    def _share(self, work: Callable[[], object], ticks: int = 1) -> None:
+        """Call `work`, which takes machines off `self._turn`, on all threads that so many ticks of all are worth."""
         self._turn[0] = 0
-        on_threads(work, self.threads if self._parallel else 1)
+        on_threads(work, self.threads if self.num_envs * ticks >= PARALLEL_FROM else 1)

@@ -14,8 +14,9 @@ MODE_OFFSETS = np.array(OFFSETS, dtype=np.int64)
 def possible_kinds(m):
     """What decides about modes: is there a slow tier, may kernel pages be asked from it, do stacks move.
 
-    Without a slow tier nothing can be placed or moved, and every entry stays at mode 0; `prefer_slow` needs a NORMAL
-    slow zone (or blocks that may still come online as one); stacks move only where the kernel can (`stack_migration`).
+    Without a slow tier nothing can be placed or moved, and every entry stays at mode 0; `prefer_slow` and a limit need
+    a NORMAL slow zone (or blocks that may still come online as one); stacks move only where the kernel can
+    (`stack_migration`).
     """
     slow = m.blocks > 0
     return slow, slow and (m.managed_pages[n.SLOW_NORMAL] > 0 or m.tick == 0), slow and m.stack_migration == n.ON
@@ -31,6 +32,7 @@ def fill_mask(m, mask):
         mask[MODE_OFFSETS[entry]] = True
     for entry in range(n.N_PLACEMENTS):
         mask[MODE_OFFSETS[entry] + n.PREFER_SLOW] = normal
+    mask[MODE_OFFSETS[n.A_LIMIT_KERNEL] + n.LIMIT_PROPORTIONAL] = normal
     for mode in range(1, MODE_COUNTS[n.A_MIGRATE_KSTACK]):
         mask[MODE_OFFSETS[n.A_MIGRATE_KSTACK] + mode] = stacks
 
@@ -44,6 +46,8 @@ def set_action(m, action):
         possible = slow and mode >= 0 and mode < MODE_COUNTS[entry]
         if entry < n.N_PLACEMENTS and mode == n.PREFER_SLOW:
             possible = normal
+        if entry == n.A_LIMIT_KERNEL and not normal:
+            possible = False
         if entry == n.A_MIGRATE_KSTACK and not stacks:
             possible = False
         m.action[entry] = mode if possible else 0

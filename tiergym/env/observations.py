@@ -14,7 +14,6 @@ import numpy as np
 from tiergym.env.actions import ENTRIES as ACTION_ENTRIES
 from tiergym.env.modes import MODE_COUNTS
 from tiergym.sim import names as n
-from tiergym.sim.blocks import count_blocks
 from tiergym.sim.compile import jit, jit_inline
 from tiergym.sim.kswapd import MAX_RECLAIM_RETRIES
 from tiergym.sim.pages import class_on_tier, node_free, node_managed, on_tier
@@ -22,7 +21,7 @@ from tiergym.sim.random_bits import bell
 from tiergym.sim.streams import PMU_STREAMS, STREAM_PMU
 from tiergym.sim.units import PAGES_PER_MIB
 
-LAYOUT_VERSION: Final = 2
+LAYOUT_VERSION: Final = 4
 """Raised whenever an entry changes its place or meaning; exported policies carry it."""
 
 
@@ -188,11 +187,10 @@ def fill_sampled(m, obs, i, noiseless):
 @jit_inline
 def fill_blocks(m, obs, i):
     """Block states of the slow node."""
-    count_blocks(m)
-    per_block = inverse(m.blocks)
-    i = put_share(obs, i, m.blocks_offline * per_block)
-    i = put_share(obs, i, m.blocks_normal * per_block)
-    i = put_share(obs, i, m.blocks_movable * per_block)
+    per_block, counts = inverse(m.blocks), m.blocks_in_state
+    i = put_share(obs, i, (counts[n.BLOCK_ADDED] + counts[n.BLOCK_OFFLINE]) * per_block)
+    i = put_share(obs, i, counts[n.BLOCK_NORMAL] * per_block)
+    i = put_share(obs, i, counts[n.BLOCK_MOVABLE] * per_block)
     return put_share(obs, i, m.blocks_pinned * per_block)
 
 

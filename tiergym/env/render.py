@@ -1,14 +1,17 @@
-"""Pictures of one machine: what fills each tier, how free memory stands to its watermarks, what time is lost to.
+"""Pictures of machines: what fills each tier, how free memory stands to its watermarks, what time is lost to.
 
-A frame is drawn from the machine's record alone (`tiergym.sim.layout`), so it never changes a trajectory.
+A frame is drawn from the machines' records alone (`tiergym.sim.layout`), so it never changes a trajectory.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Any, overload
 
 import numpy as np
-from gymnasium.error import DependencyNotInstalled
 from numpy.typing import NDArray
 
+from tiergym.env import frames
+from tiergym.env.history import History, per_tier
 from tiergym.errors import UserError, suggest
 from tiergym.sim import names as n
 from tiergym.sim.units import PAGES_PER_MIB
@@ -17,35 +20,93 @@ MODES = ("ansi", "rgb_array")
 FPS = 4
 """Frames per second of a film: one per tick of the default length, in real time."""
 
-_WIDTH = 64
+WIDTH = 64
+"""Letters of a full bar."""
+BESIDE_BAR = 21
+"""Letters of a line beside its bar."""
 _LETTERS = "afLUksrom"
 """One letter per class, in the order of `names.CLASSES`."""
-_COLOURS = (*(f"C{i}" for i in range(10)), "black", "gold")
-"""Of the parts of a bar: classes, or work and the causes of lost time."""
 
 
 def check_mode(mode: str | None) -> str | None:
     """`mode` itself if it can be rendered; raises `UserError`."""
+    if mode == "human":
+        missing = "" if find_spec("pygame") else "; it needs pygame, which is not installed: pip install pygame"
+        raise UserError(
+            "render_mode 'human': a window is what gymnasium.make(..., render_mode='human') makes of rgb_array"
+            + missing
+        )
     if mode is not None and mode not in MODES:
         raise UserError(suggest(str(mode), MODES, "render_mode"))
     return mode
 
 
-def frame(record: np.void, mode: str) -> str | NDArray[np.uint8]:
-    """One frame of one machine's record: text, or uint8 (height, width, 3)."""
-    return ansi(record) if mode == "ansi" else rgb_array(record)
+class Renderer:
+    """Frames of N machines in a render mode; pictures show a history, for which every step is to be added."""
+
+    def __init__(self, mode: str | None, machines: int) -> None:
+        self.mode = check_mode(mode)
+        self.steps = 0
+        self._history = History(machines) if mode == "rgb_array" else None
+
+    def add(self, records: NDArray[np.void]) -> None:
+        """A step was made, or episodes began: records (N,)."""
+        self.steps += 1
+        if self._history is not None:
+            self._history.add(records)
+
+    def frame(self, records: NDArray[np.void], machine: int, name: str) -> Any:
+        """One machine's frame: text, or uint8 (frames.HEIGHT, frames.WIDTH, 3); None without a mode."""
+        if self._history is not None:
+            return frames.draw(records[machine], self._history, machine, name)
+        return None if self.mode is None else ansi(records[machine])
+
+    def every(self, records: NDArray[np.void], names: Sequence[str]) -> Sequence[Any]:
+        """One frame per machine; pictures are drawn when they are looked at."""
+        if self._history is not None:
+            return Pictures(self, records, names)
+        return tuple(self.frame(records, machine, name) for machine, name in enumerate(names))
 
 
-def ansi(record: np.void) -> str:
-    """The machine as text: a bar of classes per tier, a line per zone, the lost time by cause."""
+class Pictures(Sequence[NDArray[np.uint8]]):
+    """One picture per machine, each drawn when it is looked at: to film the first of 1024 machines costs one picture.
+
+    They are of the present state: `RuntimeError` where the machines have gone on since.
+    """
+
+    def __init__(self, renderer: Renderer, records: NDArray[np.void], names: Sequence[str]) -> None:
+        self._renderer, self._records, self._names = renderer, records, names
+        self._steps = renderer.steps
+
+    def __len__(self) -> int:
+        """Machines."""
+        return len(self._names)
+
+    @overload
+    def __getitem__(self, index: int) -> NDArray[np.uint8]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[NDArray[np.uint8]]: ...
+    def __getitem__(self, index: int | slice) -> NDArray[np.uint8] | list[NDArray[np.uint8]]:
+        """A picture, or several."""
+        if isinstance(index, slice):
+            return [self[machine] for machine in range(len(self))[index]]
+        if self._renderer.steps != self._steps:
+            raise RuntimeError("pictures of a batch are drawn when they are looked at: look before the next step")
+        machine = range(len(self))[index]
+        picture: NDArray[np.uint8] = self._renderer.frame(self._records, machine, self._names[machine])
+        return picture
+
+
+def ansi(record: np.void, width: int = WIDTH) -> str:
+    """The machine as text: a bar of classes per tier, `width` wide, a line per zone, the lost time by cause."""
     lines = [f"tick {record['tick']} of {record['ticks']}   throughput {record['throughput']:.3f}"]
-    used, managed = _per_tier(record["used_pages"]), _per_tier(record["managed_pages"])
+    used, managed = per_tier(record["used_pages"]), per_tier(record["managed_pages"])
     for tier in range(n.N_TIERS):
         if managed[tier] == 0:
             continue
-        lengths = np.floor(used[:, tier] * (_WIDTH / managed[tier])).astype(int)
+        lengths = np.floor(used[:, tier] * (width / managed[tier])).astype(int)
         bar = "".join(letter * length for letter, length in zip(_LETTERS, lengths, strict=True))
-        lines.append(f"{n.TIERS[tier]:<5}{managed[tier] // PAGES_PER_MIB:>9} MiB [{bar:.<{_WIDTH}}]")
+        lines.append(f"{n.TIERS[tier]:<5}{managed[tier] // PAGES_PER_MIB:>9} MiB [{bar:.<{width}}]")
     for zone in np.flatnonzero(record["managed_pages"]):
         pages = record["wmark_pages"][:, zone] / PAGES_PER_MIB
         marks = "  ".join(f"{mark} {mib:.1f}" for mark, mib in zip(n.WMARKS, pages, strict=True))
@@ -60,70 +121,3 @@ def ansi(record: np.void) -> str:
     lines.append(f"lost: {lost or 'nothing'}")
     lines.append("  ".join(f"{letter}={name}" for letter, name in zip(_LETTERS, n.CLASSES, strict=True)) + "  .=free")
     return "\n".join(lines) + "\n"
-
-
-def rgb_array(record: np.void) -> NDArray[np.uint8]:
-    """The machine as a picture, uint8 (480, 800, 3): classes per tier, free memory against watermarks, lost time."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise DependencyNotInstalled("rgb_array needs matplotlib: pip install 'tiergym[lab]'") from error
-    figure = Figure(figsize=(10, 6), dpi=80, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    pages, zones, time = figure.subplots(3, 1, height_ratios=(3, 4, 2))
-    figure.suptitle(f"tick {record['tick']} of {record['ticks']}, throughput {record['throughput']:.3f}")
-    _draw_pages(pages, record)
-    _draw_zones(zones, record)
-    _draw_time(time, record)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-_MARK_COLOURS = ("tab:red", "tab:orange", "tab:green", "tab:blue")
-
-
-def _per_tier(pages: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Sum over the zones, the last axis, of each tier."""
-    return np.stack([pages[..., zones].sum(axis=-1) for zones in n.TIER_ZONES], axis=-1)
-
-
-def _draw_pages(axes: Any, record: np.void) -> None:
-    used, managed = _per_tier(record["used_pages"]), np.maximum(_per_tier(record["managed_pages"]), 1)
-    _stack(axes, n.TIERS, n.CLASSES, used / managed)
-    axes.set_xlabel("share of the tier's managed pages")
-
-
-def _draw_zones(axes: Any, record: np.void) -> None:
-    zones = np.flatnonzero(record["managed_pages"])
-    rows = np.arange(len(zones))
-    axes.barh(rows, record["free_pages"][zones] / PAGES_PER_MIB, color="0.8", label="free")
-    for mark, pages, colour in zip(n.WMARKS, record["wmark_pages"], _MARK_COLOURS, strict=True):
-        axes.plot(pages[zones] / PAGES_PER_MIB, rows, "|", ms=18, mew=2, color=colour, label=mark)
-    axes.set_yticks(rows, [n.ZONES[zone] for zone in zones])
-    # Watermarks are a thousandth of a zone: only a logarithm shows them beside an empty one.
-    axes.set_xscale("symlog", linthresh=1)
-    axes.set_xlim(left=0)
-    axes.set_xlabel("MiB")
-    _legend(axes)
-
-
-def _draw_time(axes: Any, record: np.void) -> None:
-    shares = np.concatenate([[record["throughput"]], record["lost"]])
-    _stack(axes, ("time",), ("work", *n.CAUSES), shares[:, None])
-    axes.set_xlabel("share of the tick")
-
-
-def _stack(axes: Any, rows: tuple[str, ...], parts: tuple[str, ...], shares: NDArray[np.float64]) -> None:
-    """Horizontal bars, one per row, of `shares` (parts, rows)."""
-    left = np.zeros(len(rows))
-    for i, part in enumerate(parts):
-        axes.barh(rows, shares[i], left=left, color=_COLOURS[i], label=part)
-        left += shares[i]
-    axes.set_xlim(0, 1)
-    axes.invert_yaxis()
-    _legend(axes)
-
-
-def _legend(axes: Any) -> None:
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=7, ncols=2, frameon=False)

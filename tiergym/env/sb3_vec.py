@@ -69,6 +69,7 @@ class PlacementSB3VecEnv(VecEnv):
         super().__init__(num_envs, spaces.Box(0.0, 1.0, (N_OBS,), np.float32), self.form.space)
         if seed is not None:
             self.seed(seed)
+        self._renderer = render.Renderer(render_mode, num_envs)
         self._returns = np.zeros(num_envs)
         self._lengths = np.zeros(num_envs, dtype=np.int64)
         self._started_s = monotonic()
@@ -112,6 +113,7 @@ class PlacementSB3VecEnv(VecEnv):
         seeds = [seed for seed in self._seeds if seed is not None]
         options = {} if scenarios[0] is None else {"scenario": scenarios}
         self._episodes.reset(seeds or None, np.random.default_rng(), options)
+        self._renderer.add(self._episodes.machines.records)
         self._reset_seeds()
         self._reset_options()
         self._returns[:] = 0
@@ -126,6 +128,7 @@ class PlacementSB3VecEnv(VecEnv):
         """One step of every machine: observations, rewards, dones and infos."""
         machines = self._episodes.machines
         machines.step(self._actions, self.hold_ticks)
+        self._renderer.add(machines.records)
         self._returns += machines.reward
         self._lengths += machines.ticks
         # One dict for all running machines, new in each step: what a callback puts in it does not last.
@@ -154,7 +157,7 @@ class PlacementSB3VecEnv(VecEnv):
         """One picture per machine, uint8 (H, W, 3); None each unless the render mode is "rgb_array"."""
         if self.render_mode != "rgb_array":
             return [None] * self.num_envs
-        return [render.rgb_array(record) for record in self._episodes.machines.records]
+        return list(self._renderer.every(self._episodes.machines.records, self.scenario_names))
 
     def has_attr(self, attr_name: str) -> bool:
         """Whether machines have the attribute; without making a list of it."""
@@ -185,7 +188,8 @@ class PlacementSB3VecEnv(VecEnv):
             return list(masks) if indices is None else [masks[i] for i in self._get_indices(indices)]
         if method_name == "render" and self.render_mode is not None:
             records = self._episodes.machines.records
-            return [render.frame(records[i], self.render_mode) for i in self._get_indices(indices)]
+            names = self.scenario_names
+            return [self._renderer.frame(records, i, names[i]) for i in self._get_indices(indices)]
         raise AttributeError(f"machines have no method {method_name!r}; there are: action_masks, render")
 
     def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: Indices = None) -> list[bool]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tiergym import paths
 from tiergym.env import actions
-from tiergym.errors import UserError, suggest
+from tiergym.errors import UserError, shown, suggest
 from tiergym.files import read_toml
 
 KEYS = ("description", "modes")
@@ -48,8 +48,8 @@ def load(path: Path) -> StaticAction:
         raise UserError(f"{path}: the table [modes] is missing; entries: {', '.join(actions.NAMES)}")
     description = document.get("description", "")
     if not isinstance(description, str):
-        raise UserError(f"{path}: description is {description!r}; allowed: a text")
-    return StaticAction(path.stem, description, actions.from_modes(_flat(document["modes"]), source=str(path)))
+        raise UserError(f"{path}: description is {shown(description)}; allowed: a text")
+    return StaticAction(path.stem, description, actions.from_modes(flat(document["modes"]), source=str(path)))
 
 
 def shipped() -> dict[str, StaticAction]:
@@ -68,9 +68,9 @@ def find(name_or_path: str | Path) -> StaticAction:
     return known[name_or_path]
 
 
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """`place.pt_leaf = "x"` is a table in TOML, `"place.pt_leaf" = "x"` a key: both mean the same here."""
     out: dict[str, Any] = {}
     for key, value in table.items():
-        out |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        out |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return out

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from tiergym.errors import UserError, suggest
-from tiergym.policy.extras import require
+from tiergym.extras import require
 
 FUSED = "fused"
 """A recipe's name for the policy class with our action distribution (`tiergym.policy.sb3_policy`)."""
@@ -34,7 +34,7 @@ class Algorithm:
     @property
     def cls(self) -> Any:
         """Its class. Raises `UserError` where the package is not installed."""
-        return getattr(require(self.package, "train"), self.class_name)
+        return getattr(require(self.package), self.class_name)
 
     @property
     def policies(self) -> tuple[str, ...]:

@@ -1,36 +1,53 @@
 """Checkpoints: everything a training needs to go on as if it had never stopped, written all or nothing.
 
     checkpoints/000000065536/
-        model.zip           weights and optimiser, as stable-baselines3 saves them (`PPO.load` works too)
-        state.json          steps made, counters of the algorithm
-        random_state.npz    torch's and NumPy's random numbers
-        machines.npz        the machines in mid-episode; newest checkpoint only
-        replay_buffer.npz   off-policy algorithms; newest checkpoint only
+        learner.safetensors         weights, optimisers, tensors outside the policy (`tiergym.lab.learner_state`)
+        random_state.safetensors    torch's and NumPy's random numbers
+        machines.safetensors        the machines in mid-episode; newest checkpoint only
+        replay_buffer.safetensors   off-policy algorithms; newest checkpoint only
+                                    (older ones go on with new episodes and an empty buffer)
+        state.json                  steps made, counters of the algorithm, plain numbers of the optimisers
+        checkpoint.json             the format's version, SHA-256 of each other file, a seal (`tiergym.lab.own_key`)
 
-Nothing in them is executed: weights are read with `weights_only`, arrays without pickle. Continue only your own
-runs all the same: compiled code trusts the machines' state.
+Nothing in them is executed: safetensors and JSON hold data alone, and no archive of stable-baselines3 is read, for it
+unpickles. The digests find damage and mixtures; they are no signature. Compiled code, which checks no index, goes on
+with the machines as they are: so the seal says whether this user wrote them, for this very configuration.
 """
 
 import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch as th
+from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 
-from tiergym.errors import UserError
+from tiergym import files
+from tiergym.errors import UserError, shown
+from tiergym.lab import learner_state, own_key, run_dir, tensor_files
+from tiergym.lab.tensor_files import like
 from tiergym.lab.training_env import TrainingVecEnv
 
 FOLDER = "checkpoints"
-_MODEL, _STATE, _RANDOM = "model.zip", "state.json", "random_state.npz"
-_MACHINES, _REPLAY = "machines.npz", "replay_buffer.npz"
+SCHEMA = 2
+LEARNER, RANDOM, MACHINES, REPLAY = (
+    f"{name}.safetensors" for name in ("learner", "random_state", "machines", "replay_buffer")
+)
+POLICY = "policy/"
+"""What the names of the networks' arrays begin with."""
+STATE, MANIFEST = "state.json", "checkpoint.json"
+_BEFORE = "model.zip"
+"""An archive of stable-baselines3, as earlier versions wrote it; torch and cloudpickle read such."""
+_MT19937_WORDS = 624
+_MOST = 2**53
+"""Of a counter."""
 _NUMBERS = (
     "num_timesteps",
     "_n_updates",
@@ -43,38 +60,96 @@ _REPLAY_ARRAYS = ("observations", "next_observations", "actions", "rewards", "do
 
 
 def save(run: Path, model: BaseAlgorithm, env: TrainingVecEnv) -> Path:
-    """Write a checkpoint of the present moment, which must lie between two rollouts; returns its folder."""
+    """Write a checkpoint of the present moment, which must lie between two rollouts; returns its folder.
+
+    Raises `UserError` where the disk is full, or the run's folder is read-only or has vanished.
+    """
     final = run / FOLDER / f"{model.num_timesteps:012d}"
     if final.is_dir():
         return final
     draft = final.with_name(f".{final.name}.{os.getpid()}")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    model.save(draft / _MODEL)
-    _savez(draft / _RANDOM, _random_state())
+    try:
+        final.parent.mkdir(exist_ok=True)
+        for left in final.parent.glob(".*"):  # by a process that was killed: the folder is ours alone now
+            shutil.rmtree(left, ignore_errors=True)
+        draft.mkdir()
+        _write(draft, run, model, env)
+        draft.replace(final)
+    except OSError as error:
+        raise UserError(f"{final}: cannot be written: {error.strerror}") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    for older in _complete(run)[:-1]:
+        _lighten(older)
+    return final
+
+
+def _write(draft: Path, run: Path, model: BaseAlgorithm, env: TrainingVecEnv) -> None:
+    """All files of a checkpoint, into a folder of its own."""
+    learned, optimisers = learner_state.take(model)
+    tensor_files.save(draft / LEARNER, learned)
+    tensor_files.save(draft / RANDOM, _random_state())
     memory = {name: tensor.detach().cpu().numpy() for name, tensor in _memory(model).items()}
-    _savez(draft / _MACHINES, {**env.state(), "episode_starts": np.asarray(model._last_episode_starts), **memory})
+    starts = {"episode_starts": np.asarray(model._last_episode_starts)}
+    tensor_files.save(draft / MACHINES, {**env.state(), **starts, **memory})
     replay = getattr(model, "replay_buffer", None)
     if isinstance(replay, ReplayBuffer):
         filled = replay.buffer_size if replay.full else replay.pos
         arrays = {name: getattr(replay, name)[:filled] for name in _REPLAY_ARRAYS}
-        _savez(draft / _REPLAY, {**arrays, "place": np.array([replay.pos, replay.full])})
+        tensor_files.save(draft / REPLAY, {**arrays, "place": np.array([replay.pos, replay.full])})
     numbers = {name: getattr(model, name) for name in _NUMBERS if hasattr(model, name)}
-    state = {"numbers": numbers, "action_space": model.action_space.np_random.bit_generator.state}
-    (draft / _STATE).write_text(json.dumps(state, default=_plain), encoding="utf-8")
-    draft.replace(final)
-    for older in _complete(run)[:-1]:
-        for name in (_MACHINES, _REPLAY):
-            (older / name).unlink(missing_ok=True)
-    return final
+    action_space = model.action_space.np_random.bit_generator.state
+    state = {"numbers": numbers, "optimisers": optimisers, "action_space": action_space}
+    (draft / STATE).write_text(json.dumps(state, default=_plain), encoding="utf-8")
+    digests = {path.name: tensor_files.digest(path) for path in sorted(draft.iterdir())}
+    manifest = {"schema": SCHEMA, "sha256": digests, "seal": own_key.seal(sealed_text(run, draft))}
+    (draft / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+
+
+def _lighten(older: Path) -> None:
+    """Delete what only the newest checkpoint needs; the manifest says first that it is gone."""
+    with suppress(UserError, AttributeError, KeyError, TypeError):  # one that is damaged stays as it is
+        manifest = files.read_json(older / MANIFEST)
+        if {MACHINES, REPLAY} & manifest["sha256"].keys():
+            kept = {name: value for name, value in manifest["sha256"].items() if name not in (MACHINES, REPLAY)}
+            files.write_text(older / MANIFEST, json.dumps({"schema": SCHEMA, "sha256": kept}, indent=1))
+    for name in (MACHINES, REPLAY):
+        (older / name).unlink(missing_ok=True)
+
+
+def has_episodes(path: Path) -> bool:
+    """Whether a checkpoint was the newest one, and so has machines and replay buffer. Raises `UserError`."""
+    try:
+        return MACHINES in _manifest(path)["sha256"]
+    except ValueError as error:
+        raise _damaged(path, error) from error
+
+
+def exists(run: Path) -> bool:
+    """Whether a run has a checkpoint."""
+    return bool(_complete(run))
 
 
 def latest(run: Path) -> Path:
-    """The newest checkpoint of a run. Raises `UserError` where there is none."""
+    """The newest checkpoint of a run. Raises `UserError` where there is none, or one of an earlier tiergym."""
     found = _complete(run)
     if not found:
         raise UserError(f"{run}: no checkpoint in {run / FOLDER}; the training stopped before the first; start it anew")
+    if not (found[-1] / MANIFEST).is_file():
+        raise UserError(
+            f"{found[-1] / _BEFORE}: a checkpoint of an earlier tiergym, an archive that runs code when it is read; "
+            "allowed: checkpoints of safetensors; train it anew"
+        )
     return found[-1]
+
+
+def after(run: Path, made: int) -> Path:
+    """The checkpoint after that many steps. Raises `UserError` where there is none, naming those that there are."""
+    latest(run)
+    found = {steps(path): path for path in _complete(run)}
+    if made not in found:
+        raise UserError(f"{run}: no checkpoint after {made} steps; there are: {', '.join(map(str, found))}")
+    return found[made]
 
 
 def steps(path: Path) -> int:
@@ -83,43 +158,165 @@ def steps(path: Path) -> int:
 
 
 def load_weights(path: Path, model: BaseAlgorithm) -> None:
-    """Weights and optimiser of a checkpoint into `model`. Raises `UserError` where they do not fit or are damaged."""
+    """All that was learned, of a checkpoint into `model`. Raises `UserError` where it does not fit or is damaged."""
+    _load_weights(path, model, _state(path))
+
+
+def policy_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """A checkpoint's networks alone: arrays by the names of the policy's parameters. Raises `UserError`."""
     try:
-        model.set_parameters(str(path / _MODEL), exact_match=True, device=model.device)
-    except Exception as error:
-        raise UserError(f"{path / _MODEL}: not a checkpoint of this recipe: {error}") from error
+        arrays = _read(path, LEARNER)
+    except (OSError, ValueError, KeyError) as error:
+        raise _damaged(path, error) from error
+    return {name.removeprefix(POLICY): array for name, array in arrays.items() if name.startswith(POLICY)}
 
 
 def restore(path: Path, model: BaseAlgorithm) -> None:
-    """Weights, counters, random numbers and replay buffer into `model`. Raises `UserError` as `load_weights` does."""
-    load_weights(path, model)
+    """All that was learned, counters, random numbers and replay buffer into `model`.
+
+    Raises `UserError` as `load_weights` does.
+    """
+    state = _state(path)
+    _load_weights(path, model, state)
     try:
-        state = json.loads((path / _STATE).read_text(encoding="utf-8"))
+        if state["numbers"].get("num_timesteps") != steps(path):
+            raise ValueError(f"{STATE}: num_timesteps is {shown(state['numbers'].get('num_timesteps'))}")
         for name, value in state["numbers"].items():
             if name in _NUMBERS:
-                setattr(model, name, type(getattr(model, name))(value))
+                setattr(model, name, _number(name, value, getattr(model, name)))
         model.action_space.np_random.bit_generator.state = state["action_space"]
-        _set_random_state(_loadz(path / _RANDOM))
+        _set_random_state(_read(path, RANDOM))
         replay = getattr(model, "replay_buffer", None)
-        if isinstance(replay, ReplayBuffer):
-            saved = _loadz(path / _REPLAY)
-            for name in _REPLAY_ARRAYS:
-                getattr(replay, name)[: len(saved[name])] = saved[name]
-            replay.pos, replay.full = int(saved["place"][0]), bool(saved["place"][1])
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise UserError(f"{path}: missing or damaged: {error}") from error
+        if isinstance(replay, ReplayBuffer) and has_episodes(path):
+            _fill(replay, _read(path, REPLAY))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
+        raise _damaged(path, error) from error
+
+
+def is_own(path: Path) -> bool:
+    """Whether this user wrote a checkpoint's machines and what they are simulated by, and nobody has changed them.
+
+    Raises `UserError` where they are missing or damaged.
+    """
+    try:
+        _verify(path, MACHINES)
+        return own_key.is_sealed(sealed_text(path.parents[1], path), files.read_json(path / MANIFEST).get("seal"))
+    except (OSError, ValueError) as error:
+        raise _damaged(path / MACHINES, error) from error
+
+
+def reseal(path: Path) -> None:
+    """Seal an own checkpoint again after the run's configuration was changed on its user's word."""
+    manifest = files.read_json(path / MANIFEST)
+    manifest["seal"] = own_key.seal(sealed_text(path.parents[1], path))
+    files.write_text(path / MANIFEST, json.dumps(manifest, indent=1))
+
+
+def sealed_text(run: Path, path: Path) -> str:
+    """What a seal is of: the machines in the folder `path`, and the run's configuration and scenarios."""
+    described = [run / run_dir.CONFIG, *sorted((run / run_dir.SCENARIOS).glob("*.toml"))]
+    return "\n".join(f"{file.name} {tensor_files.digest(file)}" for file in (path / MACHINES, *described))
 
 
 def restore_episodes(path: Path, model: BaseAlgorithm, env: TrainingVecEnv) -> None:
-    """Machines, and what the learner remembers of them, into mid-episode. Raises `UserError` as `restore` does."""
+    """Machines, and what the learner remembers of them, into mid-episode; only where they are the user's own.
+
+    Raises `UserError` as `restore` does.
+    """
     try:
-        saved = _loadz(path / _MACHINES)
-        model._last_obs = env.restore(saved)
-        model._last_episode_starts = saved["episode_starts"]
+        saved = _read(path, MACHINES)
+        model._last_obs = env.restore({name: like(name, saved[name], own) for name, own in env.state().items()})
+        model._last_episode_starts = like("episode_starts", saved["episode_starts"], np.zeros(env.num_envs, np.bool_))
         for name, memory in _memory(model).items():
-            memory.copy_(th.from_numpy(saved[name]))
+            memory.copy_(th.from_numpy(like(name, saved[name], memory.numpy())))
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise UserError(f"{path / _MACHINES}: missing or damaged: {error}") from error
+        raise _damaged(path / MACHINES, error) from error
+
+
+def _load_weights(path: Path, model: BaseAlgorithm, state: Mapping[str, Any]) -> None:
+    try:
+        arrays = _read(path, LEARNER)
+    except (OSError, ValueError, KeyError) as error:
+        raise _damaged(path, error) from error
+    try:
+        learner_state.put(model, arrays, state["optimisers"])
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise UserError(f"{path / LEARNER}: not a checkpoint of this recipe: {error}") from error
+
+
+def _state(path: Path) -> dict[str, Any]:
+    """What state.json says. Raises `UserError`."""
+    try:
+        _verify(path, STATE)
+        state = files.read_json(path / STATE)
+    except (OSError, ValueError, KeyError) as error:
+        raise _damaged(path, error) from error
+    if not isinstance(state, dict) or not all(isinstance(state.get(key), dict) for key in ("numbers", "optimisers")):
+        raise UserError(f"{path / STATE}: missing or damaged: no numbers, no optimisers")
+    return state
+
+
+def _read(path: Path, name: str) -> dict[str, NDArray[Any]]:
+    """The arrays of one of a checkpoint's files, whose digest is the one that was written."""
+    _verify(path, name)
+    return tensor_files.load(path / name)
+
+
+def _verify(path: Path, name: str) -> None:
+    """Raise `ValueError` or `OSError` where a file is not the one that was written."""
+    if _manifest(path)["sha256"].get(name) != tensor_files.digest(path / name):
+        raise ValueError(f"{name}: another digest than {MANIFEST} says")
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    """What checkpoint.json says. Raises `ValueError` where that is nothing."""
+    manifest = files.read_json(path / MANIFEST)
+    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+        raise ValueError(f"{MANIFEST}: another format; allowed: schema {SCHEMA}")
+    if not isinstance(manifest.get("sha256"), dict):
+        raise ValueError(f"{MANIFEST}: no digests")
+    return manifest
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    """The error of a damaged checkpoint, or of a file in it; offers the one before, if there is one."""
+    told = error.strerror if isinstance(error, OSError) and error.strerror else error
+    folder = path if path.is_dir() else path.parent
+    before = [each for each in _complete(folder.parents[1]) if each.name < folder.name]
+    offer = f"; without the folder {folder} the run goes on from {before[-1].name} steps" if before else ""
+    return UserError(f"{path}: missing or damaged: {told}{offer}")
+
+
+def _number(name: str, value: Any, own: Any) -> Any:
+    """A counter as the type that it has. Raises `ValueError` for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MOST:
+        raise ValueError(f"{STATE}: {name} is {shown(value)}; allowed: 0 to {_MOST}")
+    return type(own)(value)
+
+
+def _fill(replay: ReplayBuffer, saved: Mapping[str, NDArray[Any]]) -> None:
+    """Put what was kept of a replay buffer into one. Raises `ValueError` where it does not fit."""
+    place = like("place", saved["place"], np.zeros(2, np.int64))
+    position, full = int(place[0]), bool(place[1])
+    if not 0 <= position < replay.buffer_size:
+        raise ValueError(f"place is {position}; allowed: 0 to {replay.buffer_size - 1}")
+    filled = replay.buffer_size if full else position
+    for name in _REPLAY_ARRAYS:
+        own = getattr(replay, name)[:filled]
+        own[...] = _transitions(name, like(name, saved[name], own), replay.action_space)
+    replay.pos, replay.full = position, full
+
+
+def _transitions(name: str, array: NDArray[Any], actions: spaces.Space[Any]) -> NDArray[Any]:
+    """Kept transitions, where they can have happened: torch indexes by them. Raises `ValueError`."""
+    finite = np.isfinite(array)
+    if not finite.all():
+        raise ValueError(f"{name} has {array[~finite][0]}; allowed: finite numbers")
+    if name == "actions" and isinstance(actions, spaces.Discrete):
+        wrong = (array < 0) | (array >= actions.n)
+        if wrong.any():
+            raise ValueError(f"{name} has {array[wrong][0]}; allowed: 0 to {actions.n - 1}")
+    return array
 
 
 def _memory(model: BaseAlgorithm) -> dict[str, th.Tensor]:
@@ -139,21 +336,13 @@ def _random_state() -> dict[str, NDArray[Any]]:
 
 
 def _set_random_state(saved: Mapping[str, NDArray[Any]]) -> None:
-    th.set_rng_state(th.from_numpy(saved["torch"]))
-    position, has_gauss, cached = saved["numpy_rest"]
-    np.random.set_state(("MT19937", saved["numpy_keys"], int(position), int(has_gauss), float(cached)))  # noqa: NPY002
-
-
-def _savez(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    np.savez(path, allow_pickle=False, **arrays)
-
-
-def _loadz(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except BadZipFile as error:
-        raise ValueError(str(error)) from error
+    own = _random_state()
+    torch, keys, rest = (like(name, saved[name], own[name]) for name in ("torch", "numpy_keys", "numpy_rest"))
+    position, has_gauss, cached = rest.tolist()
+    if not 0 <= position <= _MT19937_WORDS:  # NumPy would read beyond the keys
+        raise ValueError(f"numpy_rest: position {position}; allowed: 0 to {_MT19937_WORDS}")
+    th.set_rng_state(th.from_numpy(torch))
+    np.random.set_state(("MT19937", keys, int(position), int(has_gauss), float(cached)))  # noqa: NPY002
 
 
 def _plain(value: Any) -> Any:
@@ -162,5 +351,16 @@ def _plain(value: Any) -> Any:
 
 
 def _complete(run: Path) -> list[Path]:
-    """Checkpoints, oldest first; a draft that a crash left behind has another name."""
-    return sorted(path for path in (run / FOLDER).glob("[0-9]*") if (path / _STATE).is_file())
+    """Checkpoints, oldest first, those of earlier versions among them; a draft that a crash left has another name.
+
+    Raises `UserError` where one is a link: files of old ones are deleted.
+    """
+    found = [
+        path
+        for path in (run / FOLDER).glob("[0-9]" * 12)
+        if any((path / name).is_file() for name in (MANIFEST, _BEFORE))
+    ]
+    for path in (run / FOLDER, *found):
+        if path.is_symlink():
+            raise UserError(f"{path}: a link; allowed: a folder of its own")
+    return sorted(found)

@@ -12,8 +12,10 @@ import numpy as np
 from tiergym.errors import UserError
 from tiergym.lab.evaluate import evaluate
 from tiergym.lab.metrics import NAMES, Array
-from tiergym.lab.statistics import Bootstrap, Interval
-from tiergym.specs import assignments_text
+from tiergym.lab.mode_use import ModeUse, stack
+from tiergym.lab.statistics import Bootstrap, Interval, stratified, worst_tenth
+from tiergym.policy.base import digest_of
+from tiergym.specs import assignments_text, scenario_digest
 
 if TYPE_CHECKING:
     from tiergym.policy.base import Policy
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
 REFERENCE = "online"
 """Stock Linux with all CXL online as ZONE_NORMAL: what differences are measured from, where it takes part."""
 
-OnEpisodes = Callable[[str, int, int], None]
-"""Called after each tick with the policy's name, its finished episodes and all its episodes."""
+OnEpisodes = Callable[[str, float, int], None]
+"""Called after each tick with the policy's name, and how many of all runs of all policies are done, with parts."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Comparison:
     in the scenario, `variant` the experiment's name for it.
 
     A fixed policy is one run; a learned one has a run per training seed. Column i of every array is the
-    same machine, drawn from the same seed.
+    same machine, drawn from the same seed. `modes[policy]` is what it did, with axes (runs, episodes, ...). `digest` is
+    the scenario's, `agents[policy]` are those of its runs.
     """
 
     scenario: str
@@ -42,6 +45,13 @@ class Comparison:
     decision_us: dict[str, float] = field(default_factory=dict)
     changes: dict[str, Any] = field(default_factory=dict)
     variant: str = ""
+    modes: dict[str, ModeUse] = field(default_factory=dict)
+    digest: str = ""
+    agents: dict[str, list[str]] = field(default_factory=dict)
+
+    def worst_tenth(self, policy: str) -> Interval:
+        """Mean of the lowest tenth of the policy's returns: what happens where it goes badly."""
+        return stratified(worst_tenth, [self.values[policy]["return"]], self.seed)
 
     @property
     def base(self) -> str:
@@ -67,9 +77,9 @@ class Comparison:
             for policy, metrics in self.values.items()
         }
 
-    def difference(self, policy: str, metric: str = "return") -> Interval:
-        """`policy` minus the reference, paired by episode."""
-        return self._bootstrap.difference(self.values[policy][metric], self.values[self.reference][metric])
+    def difference(self, policy: str, metric: str = "return", against: str = "") -> Interval:
+        """`policy` minus another one, by default the reference, paired by episode."""
+        return self._bootstrap.difference(self.values[policy][metric], self.values[against or self.reference][metric])
 
     def ranking(self) -> list[str]:
         """Policies by mean return, best first; equal ones keep their order."""
@@ -100,16 +110,30 @@ def compare(
         raise UserError("no policy to compare; allowed: at least one")
     values: dict[str, dict[str, Array]] = {}
     decision_us: dict[str, float] = {}
+    modes: dict[str, ModeUse] = {}
+    done, total = 0, sum(map(len, policies.values()))
     for name, runs in policies.items():
         evaluations = []
-        for index, policy in enumerate(runs):
-            on_tick = None
-            if on_episodes is not None:
-                on_tick = partial(_report, on_episodes, name, index * episodes, len(runs) * episodes)
+        for policy in runs:
+            on_tick = None if on_episodes is None else partial(_report, on_episodes, name, done, total)
+            done += 1
             evaluations.append(evaluate(policy, scenario, episodes, seed, on_tick))
         values[name] = {metric: np.stack([e.values[metric] for e in evaluations]) for metric in NAMES}
         decision_us[name] = float(np.median([e.decision_us for e in evaluations]))
-    return Comparison(scenario.name, seed, episodes, values, decision_us, scenario.changes, scenario.variant)
+        modes[name] = stack([e.modes for e in evaluations])
+    agents = {name: [digest_of(policy) for policy in runs] for name, runs in policies.items()}
+    return Comparison(
+        scenario.name,
+        seed,
+        episodes,
+        values,
+        decision_us,
+        scenario.changes,
+        scenario.variant,
+        modes,
+        scenario_digest(scenario),
+        agents,
+    )
 
 
 def by_base(comparisons: Sequence[Comparison]) -> dict[str, list[Comparison]]:
@@ -138,5 +162,5 @@ def base_name(scenario: str, variant: str) -> str:
     return scenario.removesuffix(f"@{variant}") if variant else scenario
 
 
-def _report(on_episodes: OnEpisodes, name: str, before: int, total: int, finished: int) -> None:
-    on_episodes(name, before + finished, total)
+def _report(on_episodes: OnEpisodes, name: str, before: int, total: int, ticks: int, longest: int) -> None:
+    on_episodes(name, before + ticks / longest, total)

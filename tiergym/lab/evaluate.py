@@ -6,7 +6,7 @@ own. Same policy, scenario, episodes and seed: the same numbers, to the bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from tiergym.env.machines import Machines
 from tiergym.lab.metrics import Array, Totals, per_episode
+from tiergym.lab.mode_use import ModeCounter, ModeUse
+from tiergym.memory import check_bytes
 from tiergym.policy.plan import PlanPolicy
 from tiergym.sim import names as n
 
@@ -26,15 +28,16 @@ if TYPE_CHECKING:
 EVALUATION_STREAM = 0x6576616C
 """Key of the evaluation seeds in the SeedSequence tree of a seed."""
 
-OnTick = Callable[[int], None]
-"""Called after each tick with the episodes finished so far."""
+OnTick = Callable[[int, int], None]
+"""Called after each tick with the ticks so far and those of the longest episode."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One policy on one scenario: `values` maps each metric to float64 (episodes,)."""
+    """One policy on one scenario: `values` maps each metric to float64 (episodes,), `modes` is what it did."""
 
     values: dict[str, Array]
+    modes: ModeUse
     decision_us: float
     """Time of one decision of one machine in this batch; the only number here that is not reproducible."""
 
@@ -45,8 +48,13 @@ def evaluation_seeds(seed: int, episodes: int) -> NDArray[np.uint64]:
     Their highest bit is set and that of no training seed is (a training seed is a non-negative int64),
     so no machine is ever both trained and evaluated on.
     """
-    sequence = np.random.SeedSequence(entropy=seed, spawn_key=(EVALUATION_STREAM,))
-    return sequence.generate_state(episodes, np.uint64) | np.uint64(1 << 63)
+    return stream_seeds(seed, EVALUATION_STREAM, episodes)
+
+
+def stream_seeds(seed: int, stream: int, machines: int) -> NDArray[np.uint64]:
+    """Seeds of machines that no training draws, uint64 (machines,), of one stream of their own."""
+    sequence = np.random.SeedSequence(entropy=seed, spawn_key=(stream,))
+    return sequence.generate_state(machines, np.uint64) | np.uint64(1 << 63)
 
 
 def evaluate(policy: Policy, scenario: Scenario, episodes: int, seed: int, on_tick: OnTick | None = None) -> Evaluation:
@@ -56,25 +64,37 @@ def evaluate(policy: Policy, scenario: Scenario, episodes: int, seed: int, on_ti
         UserError: the policy answers with actions that are none, or is a plan for episodes of another length.
     """
     policy.reset(episodes, seed)
-    totals, deciding_s = run_episodes(policy, scenario, evaluation_seeds(seed, episodes), on_tick)
-    return Evaluation(per_episode(totals), deciding_s * 1e6 / (episodes * len(totals.throughput_by_tick)))
+    totals, deciding_s = run_episodes(policy, [scenario], evaluation_seeds(seed, episodes), on_tick)
+    return Evaluation(per_episode(totals), totals.modes, deciding_s * 1e6 / (episodes * len(totals.throughput_by_tick)))
 
 
-def run_episodes(
-    policy: Policy, scenario: Scenario, seeds: NDArray[np.uint64], on_tick: OnTick | None = None
-) -> tuple[Totals, float]:
-    """One episode of every machine of `seeds`, uint64 (N,), as one batch; and the seconds spent in the policy."""
-    episodes = len(seeds)
-    machines = Machines([scenario], episodes)
-    machines.reset(seeds)
+def check_horizon(policy: Policy, machines: Machines) -> None:
+    """Raises `UserError` where the policy is a plan for episodes of another length than the machines' longest."""
     rule = getattr(policy, "rule", policy)
     if isinstance(rule, PlanPolicy):
         rule.check_horizon(int(machines.records["ticks"].max()))
+
+
+def run_episodes(
+    policy: Policy, scenarios: Sequence[Scenario], seeds: NDArray[np.uint64], on_tick: OnTick | None = None
+) -> tuple[Totals, float]:
+    """One episode of every machine of `seeds`, uint64 (N,), as one batch; and the seconds spent in the policy.
+
+    Several scenarios are dealt out to the machines in turn.
+    """
+    episodes = len(seeds)
+    machines = Machines(scenarios, episodes)
+    machines.reset(seeds)
+    check_horizon(policy, machines)
+    longest = int(machines.records["ticks"].max())
+    check_bytes(2 * 8 * longest * episodes, f"throughputs of {longest} ticks of {episodes} episodes")
     running = np.ones(episodes, dtype=bool)
+    dt_s = machines.records["dt_s"].copy()
     ticks, reward, throughput = np.zeros(episodes), np.zeros(episodes), np.zeros(episodes)
     terms, lost = np.zeros((episodes, n.N_TERMS)), np.zeros((episodes, n.N_CAUSES))
     counters, kernel_slow = np.zeros((episodes, n.N_COUNTERS)), np.zeros((episodes, n.N_CLASSES))
     by_tick: list[Array] = []
+    modes = ModeCounter(episodes)
     deciding_s = 0.0
     while running.any():
         # The engine reuses its buffers; a policy may keep what it is given.
@@ -82,6 +102,7 @@ def run_episodes(
         started = perf_counter()
         actions = policy(obs, masks)
         deciding_s += perf_counter() - started
+        modes.add(actions, masks, running)
         machines.step(actions)
         # The engine restarts a machine that finishes early; its later episodes do not count.
         by_tick.append(np.where(running, machines.throughput, np.nan))
@@ -97,5 +118,7 @@ def run_episodes(
             np.add(total, now, out=total, where=running[:, None])
         running &= ~machines.done
         if on_tick is not None:
-            on_tick(episodes - int(running.sum()))
-    return Totals(ticks, reward, terms, lost, counters, kernel_slow, throughput, np.stack(by_tick)), deciding_s
+            on_tick(len(by_tick), longest)
+    return Totals(
+        ticks, dt_s, reward, terms, lost, counters, kernel_slow, throughput, np.stack(by_tick), modes.use(ticks)
+    ), deciding_s

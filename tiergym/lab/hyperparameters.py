@@ -8,7 +8,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from tiergym.errors import UserError, suggest
+from tiergym.errors import UserError, shown, suggest
 
 MANAGED = {
     "policy", "env", "seed", "verbose", "tensorboard_log", "policy_kwargs", "_init_setup_model", "self",
@@ -45,6 +45,14 @@ _RANGES: dict[str, tuple[float, float]] = {
     "policy_delay": (1, 1e6),
     "lstm_hidden_size": (1, 1e5),
     "n_lstm_layers": (1, 100),
+    "stats_window_size": (1, 1e6),
+    "sde_sample_freq": (-1, 1e9),
+    "n_critics": (1, 100),
+    "target_policy_noise": (0, 1e3),
+    "target_noise_clip": (0, 1e3),
+    "log_std_init": (-20, 2),
+    "clip_mean": (0, 1e6),
+    "rms_prop_eps": (1e-30, 1),
 }
 
 
@@ -66,7 +74,7 @@ def check_arguments(
             raise UserError(f"{source}: {suggest(name, parameters, f'argument of {target.__name__}')}")
         kinds = _kinds(parameters[name])
         if not any(_is(kind, value) for kind in kinds):
-            raise UserError(f"{source}: {name} is {value!r}; allowed: {' or '.join(dict.fromkeys(kinds))}")
+            raise UserError(f"{source}: {name} is {shown(value)}; allowed: {' or '.join(dict.fromkeys(kinds))}")
         numbers = value.values() if isinstance(value, Mapping) else [value]
         for number in numbers:
             _check_range(name, number, source)
@@ -89,9 +97,10 @@ def _check_range(name: str, value: Any, source: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
     low, high = _RANGES.get(name, (-math.inf, math.inf))
-    if not (math.isfinite(value) and low <= value <= high):
+    # Compared, not asked with isfinite: an integer has no bound and would overflow there.
+    if not (abs(value) < math.inf and low <= value <= high):
         allowed = f"{low:g} to {high:g}" if name in _RANGES else "a finite number"
-        raise UserError(f"{source}: {name} is {value!r}; allowed: {allowed}")
+        raise UserError(f"{source}: {name} is {shown(value)}; allowed: {allowed}")
 
 
 def _kinds(annotation: Any) -> list[str]:

@@ -1,6 +1,7 @@
 """Results as a page: `python -m tiergym.lab.markdown results.json matrix.json > docs/results.md`.
 
-Reads the JSON files of `tiergym run`, `compare` and `matrix`, and prints one Markdown table for each. With
+Reads the JSON files of `tiergym run`, `compare` and `matrix`, and prints one Markdown table for each; the tables.md of
+an experiment that says what is shown of it is taken as it is. With
 `--into PAGE.md` before them the tables replace what stands between the page's lines `<!-- results -->` and
 `<!-- /results -->`.
 """
@@ -127,9 +128,9 @@ def page(documents: Sequence[Mapping[str, Any]], causes: bool = False) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def put_into(path: Path, text: str) -> None:
+def put_into(path: Path, text: str, mark: str = "results") -> None:
     """Replace what stands between the marks of the page. Raises `UserError` where it does not have them once each."""
-    start, end = "<!-- results -->\n", "<!-- /results -->\n"
+    start, end = f"<!-- {mark} -->\n", f"<!-- /{mark} -->\n"
     before = path.read_text(encoding="utf-8")
     after, count = re.subn(f"(?s){start}.*?{end}", lambda _: start + text + end, before)
     if count != 1:
@@ -138,12 +139,18 @@ def put_into(path: Path, text: str) -> None:
 
 
 def main(
-    results: Annotated[list[Path], typer.Argument(help="JSON files of tiergym run, compare and matrix.")],
+    results: Annotated[
+        list[Path], typer.Argument(help="Files of tiergym run, compare and matrix: JSON, or tables.md.")
+    ],
     into: Annotated[Path | None, typer.Option(help="A page whose part between its marks is replaced.")] = None,
     causes: Annotated[bool, typer.Option("--causes", help="Of variants, lost time by cause as well.")] = False,
 ) -> None:
     """Print results as Markdown, or put them into a page."""
-    made = page([json.loads(path.read_text(encoding="utf-8")) for path in results], causes)
+    texts = [path.read_text(encoding="utf-8") for path in results]
+    if all(path.suffix == ".md" for path in results):
+        made = "\n".join(texts)
+    else:
+        made = page([json.loads(text) for text in texts], causes)
     if into is None:
         sys.stdout.write(made)
     else:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tiergym.lab.mode_use import ModeUse
 from tiergym.sim import names as n
 
 Array = NDArray[np.float64]
@@ -22,12 +23,13 @@ MIN_THROUGHPUT = 1e-3
 class Totals:
     """What N machines did in one episode each: sums over an episode's ticks, float64.
 
-    Shapes: `ticks`, `reward`, `throughput` (N,); `terms` (N, N_TERMS); `lost` (N, N_CAUSES); `counters`
-    (N, N_COUNTERS); `kernel_slow` (N, N_CLASSES), in pages; `throughput_by_tick` (T, N) is kept, NaN after the end of a
-    shorter episode.
+    Shapes: `ticks`, `dt_s` (of a tick), `reward`, `throughput` (N,); `terms` (N, N_TERMS); `lost` (N, N_CAUSES);
+    `counters` (N, N_COUNTERS); `kernel_slow` (N, N_CLASSES), in pages; `throughput_by_tick` (T, N) is kept, NaN after
+    the end of a shorter episode. `modes` is what the policy did, with shapes (N, ...).
     """
 
     ticks: Array
+    dt_s: Array
     reward: Array
     terms: Array
     lost: Array
@@ -35,6 +37,7 @@ class Totals:
     kernel_slow: Array
     throughput: Array
     throughput_by_tick: Array
+    modes: ModeUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,13 @@ METRICS: tuple[Metric, ...] = (
         "of these, while CXL had the pages that the request was refused",
         n.C_OOM_KILL_PREMATURE,
     ),
+    Metric(
+        "premature_kills_per_hour",
+        "kills per hour of a machine",
+        "lower",
+        "premature OOM kills over the time of the episode: what a constraint bounds",
+        lambda t: 3600 * t.counters[:, n.C_OOM_KILL_PREMATURE] / (t.ticks * t.dt_s),
+    ),
     _count(
         "migrated_pages",
         "pages",
@@ -124,6 +134,14 @@ METRICS: tuple[Metric, ...] = (
     _count("exchanged_pages", "pages", "", "cold data pages that changed places with kernel pages", n.C_PGEXCHANGE),
     _count("promoted_pages", "pages", "", "data pages moved from CXL to DRAM", n.C_PGPROMOTE_SUCCESS),
     _count("swapped_pages", "pages", "lower", "pages written to swap", n.C_PSWPOUT),
+    _count("blocks_offlined", "blocks", "higher", "memory blocks of CXL that went offline", n.C_BLOCKS_OFFLINED),
+    _count(
+        "blocks_failed",
+        "blocks",
+        "lower",
+        "attempts to bring a block online or offline that failed, as a kernel page lies on it or there is no room",
+        n.C_BLOCKS_FAILED,
+    ),
     Metric(
         "slow_kernel_pages",
         "pages",

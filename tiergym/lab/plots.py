@@ -11,29 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiergym import files
+from tiergym.env.palette import CAUSE_COLOURS
+from tiergym.extras import require
 from tiergym.lab.compare import Comparison, by_base
 from tiergym.lab.statistics import Interval
-from tiergym.policy.extras import require
 from tiergym.sim import names as n
 from tiergym.specs import common_changes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Paul Tol's "muted" scheme (distinguishable for all common colour vision deficiencies), black and
-# white added; hatches keep neighbours apart in grey print too.
+# Hatches keep neighbours apart in grey print too.
+_HATCHES = {"premature_reclaim": "//", "migration": "..", "refault": "\\\\"}
 CAUSE_STYLES: dict[str, tuple[str, str]] = {
-    "data_on_slow": ("#88CCEE", ""),
-    "page_tables": ("#332288", ""),
-    "stacks": ("#44AA99", ""),
-    "slab": ("#117733", ""),
-    "memmap": ("#999933", ""),
-    "contention": ("#DDDDDD", ""),
-    "premature_reclaim": ("#CC6677", "//"),
-    "other_reclaim": ("#882255", ""),
-    "migration": ("#DDCC77", ".."),
-    "refault": ("#AA4499", "\\\\"),
-    "oom": ("#000000", ""),
+    cause: (colour, _HATCHES.get(cause, "")) for cause, colour in CAUSE_COLOURS.items()
 }
 # Okabe and Ito's colours, each with a mark of its own.
 VARIANT_STYLES = (
@@ -59,7 +50,7 @@ def write_comparison_png(path: Path, comparison: Comparison, highlight: Collecti
     Raises:
         UserError: matplotlib is not installed.
     """
-    figure_module = require("matplotlib.figure", "lab")
+    figure_module = require("matplotlib.figure")
     policies = comparison.ranking()[::-1]  # the best one on top
     height = 1.9 + 0.34 * len(policies)
     figure = figure_module.Figure(figsize=(12, height), dpi=150, layout="constrained")
@@ -72,6 +63,11 @@ def write_comparison_png(path: Path, comparison: Comparison, highlight: Collecti
         figure.legend(
             handles, labels, loc="outside lower center", ncols=_columns(len(handles)), frameon=False, fontsize=9
         )
+    write_figure(path, figure)
+
+
+def write_figure(path: Path, figure: Any) -> None:
+    """A matplotlib figure as a PNG file, all or nothing."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     files.write_bytes(path, buffer.getvalue())
@@ -84,7 +80,7 @@ def write_variants_png(path: Path, comparisons: Sequence[Comparison]) -> None:
     Raises:
         UserError: matplotlib is not installed.
     """
-    figure_module = require("matplotlib.figure", "lab")
+    figure_module = require("matplotlib.figure")
     groups = by_base(comparisons)
     policies = list(comparisons[0].values)
     variants = [comparison.variant for comparison in next(iter(groups.values()))]
@@ -120,9 +116,7 @@ def write_variants_png(path: Path, comparisons: Sequence[Comparison]) -> None:
         frameon=False,
         fontsize=10,
     )
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    files.write_bytes(path, buffer.getvalue())
+    write_figure(path, figure)
 
 
 def _varied(comparisons: Sequence[Comparison]) -> str:
@@ -199,7 +193,8 @@ def _draw_returns(axes: Axes, comparison: Comparison, policies: list[str], highl
     _clean(axes)
 
 
-def _draw_lost_time(axes: Axes, comparison: Comparison, policies: list[str]) -> None:
+def stack_lost_time(axes: Axes, comparison: Comparison, policies: Sequence[str], at: Sequence[int]) -> list[float]:
+    """Bars of lost time by cause, percent, one at each height of `at`, with their sums beside them; returns these."""
     left = [0.0] * len(policies)
     for cause in n.CAUSES:
         percent = [100 * comparison.intervals[policy][f"lost_{cause}"].mean for policy in policies]
@@ -207,10 +202,15 @@ def _draw_lost_time(axes: Axes, comparison: Comparison, policies: list[str]) -> 
             continue
         colour, hatch = CAUSE_STYLES[cause]
         style: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0.4}
-        axes.barh(range(len(policies)), percent, left=left, height=0.72, label=cause.replace("_", " "), **style)
+        axes.barh(at, percent, left=left, height=0.72, label=cause.replace("_", " "), **style)
         left = [a + b for a, b in zip(left, percent, strict=True)]
-    for row, total in enumerate(left):
+    for row, total in zip(at, left, strict=True):
         axes.annotate(f"{total:.1f}", (total, row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
+    return left
+
+
+def _draw_lost_time(axes: Axes, comparison: Comparison, policies: list[str]) -> None:
+    left = stack_lost_time(axes, comparison, policies, range(len(policies)))
     axes.set_xlabel("lost time by cause, % (to the left is better)")
     axes.set_xlim(0, max(1e-6, 1.08 * max(left)))
     _clean(axes)

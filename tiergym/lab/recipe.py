@@ -9,6 +9,14 @@
     steps = 2_000_000              # decisions of all machines together
     checkpoint_steps = 500_000
     threads = 1                    # of torch; results depend on it, and two can be slower than one
+    reward = "saved"               # or "return", the default: as the environment gives it; saved: over what stock
+                                   # Linux loses per tick on that scenario, so that on a suite all count alike
+    [constraint]
+    oom_per_hour = 0.5             # premature OOM kills per hour of a machine, bounded by a Lagrange multiplier
+
+    [evaluation]                   # of the deterministic policy while it trains: tiergym.lab.evaluation_settings
+    every_steps = 50_000
+    episodes = 16
 
     [hyperparameters]              # arguments of the algorithm's class
     learning_rate = { start = 1e-3, end = 1e-4 }  # a number, or a line over the training
@@ -21,6 +29,7 @@
 Everything is checked against the signatures of stable-baselines3 before a simulator exists.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -28,25 +37,43 @@ from typing import Any
 
 from tiergym import paths
 from tiergym.env.action_forms import action_form
-from tiergym.errors import UserError, suggest
+from tiergym.errors import UserError, shown, suggest
 from tiergym.files import read_toml
 from tiergym.lab.algorithms import ALGORITHMS, Algorithm
+from tiergym.lab.evaluation_settings import EvaluationSettings, check_evaluation, settings
 from tiergym.lab.hyperparameters import check_arguments
+from tiergym.lab.reward_scales import RETURN, REWARDS
+from tiergym.lab.sizes import check_options, check_sizes
 from tiergym.policy.load import list_policies
 
+OOM_PER_HOUR = "oom_per_hour"
+"""The constraint of a recipe: premature OOM kills."""
 ACTIVATIONS = {"tanh": "Tanh", "relu": "ReLU", "elu": "ELU", "silu": "SiLU"}
 """Names of activations to those of their classes in `torch.nn`."""
+MAX_ENVS = 1 << 20
+"""Machines; as many records take 16 GiB."""
+MAX_STEPS = 10**12 - 1
+"""Twelve digits, as the names of checkpoints have."""
+TABLES = ("constraint", "evaluation", "hyperparameters", "network")
+"""Of a recipe; single fields of them can be changed by name."""
+MAX_LAYERS, MAX_WIDTH = 100, 65536
+_MOST: dict[str, int] = {
+    "envs": MAX_ENVS,
+    "hold_ticks": 10**6,
+    "steps": MAX_STEPS,
+    "checkpoint_steps": MAX_STEPS,
+    "threads": 256,
+}
 _KINDS: dict[str, tuple[type, str]] = {
     "description": (str, "a text"),
     "algorithm": (str, "a text"),
     "policy": (str, "a text"),
     "action_form": (str, "a text"),
     "baselines": (list, "a list of names or TOML files"),
-    "envs": (int, "a whole number from 1"),
-    "hold_ticks": (int, "a whole number from 1"),
-    "steps": (int, "a whole number from 1"),
-    "checkpoint_steps": (int, "a whole number from 1"),
-    "threads": (int, "a whole number from 1"),
+    **{name: (int, f"a whole number from 1 to {most}") for name, most in _MOST.items()},
+    "reward": (str, "one of " + ", ".join(REWARDS)),
+    "constraint": (dict, "a table with oom_per_hour, a number from 0"),
+    "evaluation": (dict, "a table"),
     "hyperparameters": (dict, "a table"),
     "network": (dict, "a table"),
 }
@@ -67,6 +94,9 @@ class Recipe:
     steps: int = 1_000_000
     checkpoint_steps: int = 500_000
     threads: int = 1
+    reward: str = RETURN
+    constraint: Mapping[str, float] = field(default_factory=dict)
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     network: Mapping[str, Any] = field(default_factory=dict)
 
@@ -75,9 +105,32 @@ class Recipe:
         """The algorithm itself."""
         return ALGORITHMS[self.algorithm]
 
+    @property
+    def evaluating(self) -> EvaluationSettings:
+        """`[evaluation]` with its defaults."""
+        return settings(self.evaluation, self.steps)
+
+    @property
+    def kills_bound(self) -> float:
+        """Premature OOM kills per hour that `[constraint]` allows; infinite without one."""
+        return float(self.constraint.get(OOM_PER_HOUR, math.inf))
+
     def document(self) -> dict[str, Any]:
         """The content of a TOML file that `make_recipe` reads back as the same recipe."""
         return {key: value for key, value in asdict(self).items() if key != "name"}
+
+    def changed(self, fields: Mapping[str, Any], source: str) -> "Recipe":
+        """The recipe with other values in its tables, by dotted names as `hyperparameters.gamma`, checked again.
+
+        Raises `UserError`, naming `source`, for a field that no recipe has.
+        """
+        document = self.document()
+        for name, value in fields.items():
+            table, _, key = name.partition(".")
+            if table not in TABLES:
+                raise UserError(f"{source} {name}: {suggest(table, TABLES, 'table of a recipe')}")
+            document[table] = {**document[table], key: value}
+        return make_recipe(self.name, document, f"recipe '{self.name}' with {source}")
 
     def resized(self, envs: int | None, steps: int | None) -> "Recipe":
         """The recipe for other numbers of machines and steps, checked again.
@@ -124,21 +177,40 @@ def make_recipe(name: str, document: Mapping[str, Any], source: str) -> Recipe:
         if key not in _KINDS:
             raise UserError(f"{source}: {suggest(key, _KINDS, 'key of a recipe')}")
         kind, words = _KINDS[key]
-        if not isinstance(value, kind) or isinstance(value, bool) or (isinstance(value, int) and value < 1):
-            raise UserError(f"{source}: {key} is {value!r}; allowed: {words}")
+        if not isinstance(value, kind) or isinstance(value, bool) or not _in_range(key, value):
+            raise UserError(f"{source}: {key} is {shown(value)}; allowed: {words}")
     if "algorithm" not in document:
         raise UserError(f"{source}: algorithm is missing; allowed: {', '.join(ALGORITHMS)}")
     if document["algorithm"] not in ALGORITHMS:
         raise UserError(f"{source}: {suggest(document['algorithm'], ALGORITHMS, 'algorithm')}")
     learner = ALGORITHMS[document["algorithm"]]
     recipe = Recipe(name, **{"policy": learner.policies[0], **document})
+    _check_reward(recipe, source)
+    check_evaluation(recipe.evaluation, source)
     _check_form(recipe, source)
     _check_numbers(recipe, source)
     return recipe
 
 
+def _check_reward(recipe: Recipe, source: str) -> None:
+    if recipe.reward not in REWARDS:
+        raise UserError(f"{source}: reward is {shown(recipe.reward)}; allowed: {_KINDS['reward'][1]}")
+    for name, value in recipe.constraint.items():
+        if name != OOM_PER_HOUR:
+            raise UserError(f"{source}: [constraint]: {suggest(name, (OOM_PER_HOUR,), 'constraint')}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise UserError(f"{source}: [constraint]: {name} is {shown(value)}; allowed: a number from 0")
+
+
+def _in_range(key: str, value: Any) -> bool:
+    return key not in _MOST or 1 <= value <= _MOST[key]
+
+
 def _check_form(recipe: Recipe, source: str) -> None:
     forms = recipe.learner.forms
+    for name in recipe.baselines:
+        if not isinstance(name, str):
+            raise UserError(f"{source}: baselines has {shown(name)}; allowed: {_KINDS['baselines'][1]}")
     try:
         action_form(recipe.action_form, recipe.baselines or None)
         recipe.learner.policy_class(recipe.policy)
@@ -163,11 +235,16 @@ def _check_numbers(recipe: Recipe, source: str) -> None:
     policy_class = recipe.learner.policy_class(recipe.policy)
     check_arguments(recipe.network, policy_class, f"{source}: [network]", {"hidden": list, "activation": str})
     hidden = recipe.network.get("hidden", [])
-    if not all(isinstance(width, int) and 1 <= width <= 65536 for width in hidden):
-        raise UserError(f"{source}: [network]: hidden is {hidden}; allowed: whole numbers from 1 to 65536")
+    if len(hidden) > MAX_LAYERS or not all(type(width) is int and 1 <= width <= MAX_WIDTH for width in hidden):
+        raise UserError(
+            f"{source}: [network]: hidden is {shown(hidden)}; allowed: at most {MAX_LAYERS} whole numbers from 1 to "
+            f"{MAX_WIDTH}"
+        )
     activation = recipe.network.get("activation", "tanh")
     if activation not in ACTIVATIONS:
         raise UserError(f"{source}: [network]: {suggest(activation, ACTIVATIONS, 'activation')}")
+    check_options(recipe, source)
+    check_sizes(recipe, source)
     numbers = recipe.hyperparameters
     if recipe.learner.on_policy and {"n_steps", "batch_size"} <= set(numbers):
         rollout = numbers["n_steps"] * recipe.envs

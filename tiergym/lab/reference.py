@@ -5,7 +5,7 @@
 writes them all; a test holds the committed pages against `PAGES`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated
@@ -14,8 +14,8 @@ import typer
 
 from tiergym import files
 from tiergym.env import actions, observations
-from tiergym.lab import metrics
-from tiergym.lab.citations import linked
+from tiergym.lab import environment_pages, experiment_fields, metrics, views
+from tiergym.lab.reference_parts import page, table
 from tiergym.sim import names as n
 from tiergym.sim import parameters as p
 from tiergym.sim.releases import RELEASES, SWITCHES, defaults, version
@@ -23,18 +23,6 @@ from tiergym.sim.storage import COMPRESSORS, DRIVES
 from tiergym.specs.distributions import allowed
 from tiergym.specs.reading import EVENT, MAX_REGIONS, OF_REGION, POOL, PROCESS, SCALARS, default_value
 from tiergym.specs.writing import value_toml
-
-_NOTE = "<!-- Made by `python -m tiergym.lab.reference docs/reference`; edit the tables in the code instead. -->"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table; bars inside cells are escaped."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
-
-
-def _page(title: str, *parts: str) -> str:
-    return linked("\n".join([f"# {title}\n", f"{_NOTE}\n", *parts]), "../sources.md")
 
 
 def actions_page() -> str:
@@ -64,17 +52,17 @@ episode, blocks that are hot-added later under the action of that tick; a block 
     for mechanisms, group in groupby(enumerate(actions.ENTRIES), lambda pair: pair[1].mechanisms):
         entries = list(group)
         parts += [f"## {', '.join(f'`{entry.name}`' for _, entry in entries)}\n"]
-        parts += [_table(("", "entry", "decides"), [(i, f"`{entry.name}`", entry.doc) for i, entry in entries])]
+        parts += [table(("", "entry", "decides"), [(i, f"`{entry.name}`", entry.doc) for i, entry in entries])]
         modes = enumerate(zip(entries[0][1].modes, mechanisms, strict=True))
         rows = [(i, f"`{mode}`", text, _plausibility([e for _, e in entries], i)) for i, (mode, text) in modes]
-        parts += [_table(("", "mode", "stands for", "plausibility"), rows)]
-    return _page("Actions", *parts)
+        parts += [table(("", "mode", "stands for", "plausibility"), rows)]
+    return page("Actions", *parts)
 
 
 def _plausibility(entries: Sequence[actions.ActionEntry], mode: int) -> str:
     """How plausible a mode is that entries share, and for which of them it is otherwise."""
     found = [entry.plausibility[mode] for entry in entries]
-    usual = max(actions.PLAUSIBILITIES, key=found.count)
+    usual = max(n.PLAUSIBILITIES, key=found.count)
     others = [f"{word} for `{e.name}`" for e, word in zip(entries, found, strict=True) if word != usual]
     return "; ".join([usual, *others])
 
@@ -94,19 +82,19 @@ By name, in Python: `tiergym.policy.rules.obs_index("pages.anon.fast")`.
         (i, f"`{entry.name}`", f"s = {entry.scale:g}" if entry.scale else "as it is", entry.doc, entry.source)
         for i, entry in enumerate(observations.ENTRIES)
     ]
-    return _page("Observations", head, _table(("", "name", "shown as", "meaning", "source in Linux"), rows))
+    return page("Observations", head, table(("", "name", "shown as", "meaning", "source in Linux"), rows))
 
 
 def metrics_page() -> str:
     """What evaluation measures, the shape of its files, and what its intervals cover."""
-    return _page(
+    return page(
         "Metrics",
         "`tiergym evaluate`, `compare`, `matrix` and `run` measure the same things under the same names: the keys of\n"
         "their JSON (schema 1), the columns of their Parquet files.\n",
         metrics.markdown_table(),
         _METRICS_TEXT,
         "## Order of the arrays in an environment's infos\n",
-        _table(
+        table(
             ("array", "entries"),
             [
                 (f"`{name}`", ", ".join(f"`{entry}`" for entry in entries))
@@ -128,7 +116,7 @@ def drives_table() -> str:
         )
         for name, d in DRIVES.items()
     )
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def compressors_table() -> str:
@@ -137,7 +125,7 @@ def compressors_table() -> str:
     rows = (
         (f"`{name}`", f"{c.load_us:g}", f"{c.store_us:g}", f"{c.ratio:g}", c.fact) for name, c in COMPRESSORS.items()
     )
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def scenario_page() -> str:
@@ -160,7 +148,7 @@ def scenario_page() -> str:
         ("[[events]]", f"At most {p.N_EVENTS}.", EVENT),
     ):
         parts += [f"## `{title}`\n", f"{text}\n", _fields(entry_fields)]
-    return _page("Scenario files", *parts)
+    return page("Scenario files", *parts)
 
 
 def releases_table() -> str:
@@ -170,7 +158,7 @@ def releases_table() -> str:
         (f"`{switch.field}`", *(f"`{value_toml(column[switch.field])}`" for column in columns), switch.fact)
         for switch in SWITCHES
     ]
-    return _table(("field", *RELEASES, "fact"), rows)
+    return table(("field", *RELEASES, "fact"), rows)
 
 
 def _fields(fields: dict[str, p.Field]) -> str:
@@ -178,20 +166,82 @@ def _fields(fields: dict[str, p.Field]) -> str:
         (f"`{name}`", f"`{value_toml(default_value(field))}`", allowed(field), field.doc)
         for name, field in fields.items()
     ]
-    return _table(("field", "default", "allowed", "meaning"), rows)
+    return table(("field", "default", "allowed", "meaning"), rows)
 
+
+def experiment_page() -> str:
+    """Every field of an experiment's file, and of the tables and the picture that it asks for."""
+    fields = [(f"`{name}`", field.allowed, field.doc) for name, field in experiment_fields.FIELDS.items()]
+    of_views = [(f"`{name}`", allowed, doc) for name, (allowed, doc) in views.FIELDS.items()]
+    return page(
+        "Experiment files",
+        _EXPERIMENT_TEXT,
+        table(("field", "allowed", "meaning"), fields),
+        "## `[tables.NAME]` and `[picture]`\n",
+        _VIEWS_TEXT,
+        table(("field", "allowed", "meaning"), of_views),
+    )
+
+
+_EXPERIMENT_TEXT = """\
+What `tiergym run` runs: a file of `experiments/` by its name, or a file of your own. `description`, and `scenarios` or
+`suites`, must be there. Suites are frozen, so with them there is no `set`, `variants`, `axes`, `modes`, `tables` or
+`picture`. Fields of scenarios are spelled as with `--set`: `kernel.demotion = "on"` ([scenario files](scenario.md)).
+"""
+
+_VIEWS_TEXT = """\
+An experiment that has tables or a picture prints these in place of its summaries, and keeps them as `tables.md` and
+`picture.png`; `python -m tiergym.lab.markdown --into PAGE.md tables.md` puts the tables between the marks of a page.
+Shares are shown in percent, pages as MiB; ± is half of a 95 % interval. Policies that are the same in every metric of
+every episode share a row, as do rows that read the same but for one value of an axis.
+"""
 
 _METRICS_TEXT = """\
 ## JSON
 
-    {"schema": 1, "scenario": "llama-1to2", "changes": {"kernel.demotion": "off"}, "seed": 0, "episodes": 32,
-     "policies": {"online": {"return": {"mean": -37.0, "low": -38.5, "high": -35.5}, "throughput": {...}, ...}}}
+    {"schema": 1, "model": DIGEST, "scenario": "llama-1to2", "digest": DIGEST, "changes": {"kernel.demotion": "off"},
+     "seed": 0, "episodes": 32, "agents": {"online": [DIGEST]},
+     "policies": {"online": {"return": {"mean": -37.0, "low": -38.5, "high": -35.5}, "throughput": {...}, ...}},
+     "modes": {"online": {"place.pt_leaf": {"in_force": {"fallback": 1.0, "prefer_fast": 0.0, ...},
+                                            "changes": 0.0, "overruled": 0.0}, ...}}}
 
 A policy's key is what it was called on the command line; `changes` is what `--set` or an experiment changed in the
-scenario. A matrix has `"scenarios": {NAME: {"changes": {...}, "policies": {...}}}` in place of `"scenario"`,
-`"changes"` and `"policies"`. Parquet files hold one row per scenario, policy, run and episode: `scenario`, `changes`
-(as text), `policy`, `run` (which training run of a learned policy, 0 for a fixed one), `episode`, `machine_seed`, every
-metric.
+scenario. A matrix has `"scenarios": {NAME: {"changes": {...}, "policies": {...}, "modes": {...}}}` in place of
+`"scenario"`, `"changes"`, `"policies"` and `"modes"`. Parquet files hold one row per scenario, policy, run and
+episode: `scenario`, `changes` (as text), `policy`, `run` (which training run of a learned policy, 0 for a fixed one),
+`episode`, `machine_seed`, every metric, and what the policy did: `modes/ENTRY=MODE`, `changes/ENTRY`,
+`overruled/ENTRY`.
+
+## What a policy did
+
+`modes` says it for every entry of the action ([all of them](actions.md)), as means over episodes:
+
+| key | unit | meaning |
+|---|---|---|
+| `in_force` | share of ticks | of each mode; an entry's modes add up to 1. A mode that the machine's state makes \
+impossible counts as mode 0 |
+| `changes` | ticks per episode | changes of mind: the choice differs from that of the tick before |
+| `overruled` | share of ticks | the choice was impossible, so that mode 0 was in force |
+
+`tiergym evaluate` prints them as a table, `compare` in one line per policy. What was in force *when*, in one episode:
+`tiergym show`.
+
+## One episode
+
+`tiergym show --json` writes every series of one episode, a list with one number per tick (schema 1):
+
+    {"schema": 1, "scenario": "llama-1to2", "seed": 0, "episode": 0, "machine_seed": N, "dt_s": 0.25,
+     "events": [{"at_s": 15.0, "kind": "hot_add"}, ...],
+     "policies": {"online": {"time_s": [...], "throughput": [...], "reward": [...],
+                             "pages": {"fast": {"anon": [...], ...}, "slow": {...}},
+                             "managed_pages": {"normal": [...], ...}, "free_pages": {...},
+                             "wmark_pages": {"min": {"normal": [...], ...}, ...},
+                             "counters": {"oom_kill": [...], ...}, "lost": {...}, "terms": {...},
+                             "modes": {"place.pt_leaf": {"chosen": ["restrict", ...], "in_force": [...]}, ...}}}}
+
+`time_s` is when a tick ended; pages (4 KiB) are what it left, counters the events in it. `chosen` is what the policy
+asked for, `in_force` mode 0 instead where that was impossible. `--log` writes the same as Parquet, one row per policy
+and tick, with columns such as `pages/slow/anon` and `modes/headroom/in_force`.
 
 ## Intervals
 
@@ -213,9 +263,10 @@ the weights of the reward. `tiergym scenarios show NAME` prints one with every n
 one page is 4 KiB.
 
 `machine` and `workload` must be there, as the name of a preset (`machine = "spr_cxl_asic"`), as the path of another
-file, or as a table with a `base` and what differs from it. Every other field has the default below; `[kernel]` and
-`[costs]` may also come from the machine's file. `[workload.process.NAME]` and `[workload.region.NAME]` change
-single fields of what the base has; `[[workload.processes]]` and `[[workload.regions]]` add to it.
+file, or as a table with a `base` and what differs from it; so may `kernel` (`kernel = "pghot_like"`, of
+`envs/kernels/`). Every other field has the default below; `[kernel]` and `[costs]` may also come from the machine's
+file. `[workload.process.NAME]` and `[workload.region.NAME]` change single fields of what the base has;
+`[[workload.processes]]` and `[[workload.regions]]` add to it.
 
 Every number may be a distribution, drawn anew for each machine and episode:
 
@@ -263,14 +314,16 @@ PAGES: dict[str, Callable[[], str]] = {
     "observations.md": observations_page,
     "metrics.md": metrics_page,
     "scenario.md": scenario_page,
+    "experiment.md": experiment_page,
+    **environment_pages.pages(),
 }
 """File name to the function that makes its text."""
 
 
 def write(folder: Annotated[Path, typer.Argument(help="Where the pages go: docs/reference of a checkout.")]) -> None:
     """Write all pages of the reference into a folder."""
-    for name, page in PAGES.items():
-        files.write_text(folder / name, page())
+    for name, made in PAGES.items():
+        files.write_text(folder / name, made())
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ scenarios/       the complete TOML of each scenario it learns on
 versions.json    Python, packages, the layout of observations and actions, a hash of the simulator's sources
 events.out.*     TensorBoard; progress*.csv the same numbers as a table
 checkpoints/     `tiergym.lab.checkpoint`
-policy.onnx      the exported policy
+evaluations.json `tiergym.lab.evaluations`; timelines/ a picture of each
+policy.onnx      the exported policy; best.onnx that of the best checkpoint
 """
 
 import json
@@ -18,12 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from tiergym import files, specs
+from tiergym.env import model_hash
 from tiergym.env.episodes import ScenarioLike
-from tiergym.errors import UserError
+from tiergym.errors import UserError, shown
 from tiergym.lab.recipe import Recipe, make_recipe
+from tiergym.policy.load import EXPORTED
 from tiergym.policy.onnx_layout import current_layout
-from tiergym.sim import compile_cache as compilation
+from tiergym.trust import check_inside, check_plain
 
+MOST_SEEDS = 1 << 63
 CONFIG, VERSIONS, SCENARIOS = "config.toml", "versions.json", "scenarios"
 PACKAGES = ("tiergym", "numpy", "numba", "gymnasium", "torch", "stable-baselines3", "sb3-contrib", "onnx")
 
@@ -35,41 +39,43 @@ class RunConfig:
     seed: int
     scenarios: tuple[str, ...]
     recipe: Recipe
+    started_from: str = ""
+    """Where its first weights come from, in words; empty where they were drawn."""
 
 
-def create(out: Path | None, config: RunConfig, scenarios: Sequence[ScenarioLike]) -> Path:
-    """Make the folder of a new run and describe the run in it.
+def new_name(config: RunConfig) -> Path:
+    """The folder of a run that was given none: `runs/<recipe>-<scenario>-<seed>-<time>` in the working directory."""
+    time = datetime.now().strftime("%Y%m%d-%H%M%S")
+    where = config.scenarios[0] if len(config.scenarios) == 1 else f"{len(config.scenarios)}-scenarios"
+    return Path("runs") / f"{config.recipe.name}-{where}-{config.seed}-{time}"
 
-    Without `out` it is `runs/<recipe>-<scenario>-<seed>-<time>` in the working directory. Raises `UserError` where
-    `out` exists and is not an empty folder.
-    """
-    if out is None:
-        time = datetime.now().strftime("%Y%m%d-%H%M%S")
-        where = config.scenarios[0] if len(config.scenarios) == 1 else f"{len(config.scenarios)}-scenarios"
-        out = Path("runs") / f"{config.recipe.name}-{where}-{config.seed}-{time}"
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(
-            f"{out} exists and is not an empty folder; name another one, or continue it with --resume {out}"
-        )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out}: {error.strerror}") from error
+
+def create(out: Path, config: RunConfig, scenarios: Sequence[ScenarioLike]) -> Path:
+    """Describe a new run in its folder, which the caller holds (`tiergym.lab.locking`)."""
     for name, scenario in zip(config.scenarios, scenarios, strict=True):
         files.write_text(out / SCENARIOS / f"{name}.toml", specs.scenario_toml(scenario))
+    files.write_text(out / VERSIONS, json.dumps(versions(), indent=2) + "\n")
+    write(out, config)
+    return out
+
+
+def write(run: Path, config: RunConfig) -> None:
+    """Say in the run's folder what it was asked to do."""
     document = {
         "schema": 1,
         "seed": config.seed,
         "scenarios": list(config.scenarios),
+        **({"started_from": config.started_from} if config.started_from else {}),
         "recipe": {"name": config.recipe.name, **config.recipe.document()},
     }
-    files.write_text(out / VERSIONS, json.dumps(versions(), indent=2) + "\n")
-    files.write_text(out / CONFIG, toml_text(document))
-    return out
+    files.write_text(run / CONFIG, toml_text(document))
 
 
 def read(run: Path) -> RunConfig:
     """What the run in folder `run` was asked to do. Raises `UserError` where it is not one, or not a sound one."""
+    check_plain(run)
+    if (run / EXPORTED).is_dir():
+        raise UserError(f"{run / EXPORTED}: a folder; allowed: a file, or nothing")
     path = run / CONFIG
     if not path.is_file():
         raise UserError(f"{run}: no {CONFIG}; allowed: the folder of a training run")
@@ -80,8 +86,17 @@ def read(run: Path) -> RunConfig:
     seed, scenarios = document.get("seed"), document.get("scenarios")
     if not isinstance(seed, int) or not isinstance(scenarios, list) or not scenarios:
         raise UserError(f"{path}: seed and scenarios are missing")
+    if isinstance(seed, bool) or not 0 <= seed < MOST_SEEDS:
+        raise UserError(f"{path}: seed is {seed}; allowed: 0 to {MOST_SEEDS - 1}")
+    for name in scenarios:
+        if not isinstance(name, str):
+            raise UserError(f"{path}: scenarios: {shown(name)}; allowed: names of files in {SCENARIOS}")
+        check_inside(name, f"{path}: one of the scenarios")
     fields = {key: value for key, value in recipe.items() if key != "name"}
-    return RunConfig(seed, tuple(scenarios), make_recipe(recipe["name"], fields, f"{path}: [recipe]"))
+    started_from = document.get("started_from", "")
+    if not isinstance(started_from, str):
+        raise UserError(f"{path}: started_from is {shown(started_from)}; allowed: a text")
+    return RunConfig(seed, tuple(scenarios), make_recipe(recipe["name"], fields, f"{path}: [recipe]"), started_from)
 
 
 def load_scenarios(run: Path, config: RunConfig) -> list[specs.Scenario]:
@@ -96,13 +111,13 @@ def check_versions(run: Path) -> bool:
     """
     path = run / VERSIONS
     try:
-        there = json.loads(path.read_text(encoding="utf-8"))
+        there = files.read_json(path)
         layout, simulator = there["layout"], there["simulator"]
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (UserError, KeyError, TypeError) as error:
         raise UserError(f"{path}: missing or damaged") from error
     if layout != current_layout():
         raise UserError(f"{run}: its observations or actions are not those of this tiergym; train it again")
-    return bool(simulator == compilation.source_hash())
+    return bool(simulator == model_hash.model_hash())
 
 
 def versions() -> dict[str, Any]:
@@ -111,7 +126,7 @@ def versions() -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": platform.machine(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "simulator": compilation.source_hash(),
+        "simulator": model_hash.model_hash(),
         "layout": current_layout(),
     }
 

@@ -18,17 +18,18 @@ from tiergym import specs
 from tiergym.env.actions import COUNTERFACTUAL
 from tiergym.env.machines import Machines
 from tiergym.lab.evaluate import evaluate, evaluation_seeds
+from tiergym.lab.ladder_run import NOT_A_RULE
 from tiergym.policy.load import list_policies, load_policy
 
 if TYPE_CHECKING:
     from tiergym.policy.base import Policy
     from tiergym.specs import Scenario
 
-SUITE = "tuning"
+SUITE = "train"
 EPISODES, SEED = 8, 0
 REFERENCE = "online"
-NOT_CHOSEN = ("random", "selector")
-Configuration = tuple[str, ...]
+NOT_CHOSEN = (*NOT_A_RULE, "selector")
+Configuration = str
 
 
 class Then:
@@ -127,14 +128,13 @@ def _started(rules: Mapping[str, Policy], starts: Sequence[str]) -> list[str]:
 
 def main() -> None:
     """Measure and print."""
-    scenarios = [specs.load_scenario(name) for name in specs.load_suite(SUITE)]
+    scenarios = specs.load_suite(SUITE).load_all()
     rules = {name: load_policy(name) for name in list_policies() if name not in NOT_CHOSEN}
     selector: Any = load_policy("selector")
     table, best = select(scenarios, rules, selector.rule, EPISODES, SEED)
     print("TABLE = {")
     for key, name in table.items():
-        words = ", ".join(f'"{word}"' for word in key)
-        print(f'    ({words}): "{name}",')
+        print(f'    "{key}": "{name}",')
     print(f'}}\nOTHERWISE = "{best}"')
 
 

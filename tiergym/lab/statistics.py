@@ -8,7 +8,7 @@ comparison is resampled on the same episodes (common random numbers), which is w
 differences narrow (Agarwal et al., NeurIPS 2021, for the practice).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ Array = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
+STRATIFIED_RESAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,50 @@ def stratified_iqm(strata: Sequence[Array], seed: int = 0, resamples: int = RESA
     drawn = [stratum.ravel()[rng.integers(stratum.size, size=(resamples, stratum.size))] for stratum in strata]
     mean = interquartile_mean(np.concatenate([stratum.ravel() for stratum in strata]))
     return _around(mean, interquartile_mean(np.concatenate(drawn, axis=1)) - mean)
+
+
+def stratified(
+    statistic: Callable[[Sequence[Array]], float],
+    strata: Sequence[Array],
+    seed: int = 0,
+    resamples: int = STRATIFIED_RESAMPLES,
+) -> Interval:
+    """A statistic of all strata (scenarios) with its interval: episodes, the last axis, are resampled within each
+    stratum, and runs of training, an axis before it, as well."""
+    rng = np.random.default_rng([seed, 4])
+    value = statistic(strata)
+    drawn = np.array([statistic([_resampled(each, rng) for each in strata]) for _ in range(resamples)])
+    return _around(value, drawn - value)
+
+
+def _resampled(stratum: Array, rng: np.random.Generator) -> Array:
+    episodes = stratum[..., rng.integers(stratum.shape[-1], size=stratum.shape[-1])]
+    if stratum.ndim == 1 or stratum.shape[-2] == 1:
+        return episodes
+    return episodes[..., rng.integers(stratum.shape[-2], size=stratum.shape[-2]), :]
+
+
+def pooled_iqm(strata: Sequence[Array]) -> float:
+    """Interquartile mean over all values of all strata."""
+    return float(interquartile_mean(np.concatenate([stratum.ravel() for stratum in strata])))
+
+
+def worst_tenth(strata: Sequence[Array]) -> float:
+    """Mean of the lowest tenth of all values: the conditional value at risk at 10 %."""
+    ordered = np.sort(np.concatenate([stratum.ravel() for stratum in strata]))
+    return float(ordered[: max(1, round(len(ordered) / 10))].mean())
+
+
+def mean_improved(differences: Sequence[Array]) -> float:
+    """Probability of improvement: the share of episodes that one policy wins over another, ties counting half, as a
+    mean over strata of equal weight. `differences` are paired by episode."""
+    return float(np.mean([np.mean((each > 0) + 0.5 * (each == 0)) for each in differences]))
+
+
+def performance_profile(strata: Sequence[Array], thresholds: Array) -> Array:
+    """Of all values, the share above each threshold, float64 (thresholds,)."""
+    ordered = np.sort(np.concatenate([stratum.ravel() for stratum in strata]))
+    return 1.0 - np.searchsorted(ordered, thresholds, side="right") / len(ordered)
 
 
 def _around(mean: float | np.floating, deviations: Array) -> Interval:

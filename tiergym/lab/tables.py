@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from itertools import chain, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +12,28 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from tiergym.env import actions as act
 from tiergym.lab.bound import Bound
 from tiergym.lab.compare import REFERENCE, Comparison, by_base, ranking
-from tiergym.lab.ladder import Rung
 from tiergym.lab.metrics import METRICS
+from tiergym.lab.mode_use import percent, phrases
+from tiergym.lab.random_networks import QUANTILES, Guesses, saved_by_network
+from tiergym.lab.rank_stability import AS_IT_IS, Stability
+from tiergym.lab.rungs import Rung
 from tiergym.lab.statistics import Interval, stratified_iqm
+from tiergym.lab.suite_comparison import SuiteComparison
 from tiergym.policy.plan import modes_of
 from tiergym.sim import names as n
 from tiergym.specs import assignments_text, common_changes
 from tiergym.terminal import new_table, number
+
+HEADLINES = (
+    *("return", "throughput", "p99_tick_slowdown", "oom_kills", "oom_kills_premature", "direct_reclaims"),
+    *("premature_reclaim_pages", "migrated_pages", "slow_kernel_pages"),
+)
+"""Metrics of a short table."""
+MOST_DEEDS = 4
+"""Different combinations of modes that a line of a comparison names."""
 
 
 def interval(value: Interval) -> str:
@@ -39,20 +52,8 @@ def summary_table(comparison: Comparison) -> Table:
         "± is half of the 95 % bootstrap interval over episodes (and training runs, where a policy has several); "
         f"differences from {comparison.reference} are paired by episode",
     )
-    table.add_column("policy", overflow="fold")
-    columns = (
-        "return",
-        f"minus {comparison.reference}",
-        "throughput",
-        "p99 tick\nslowdown",
-        "OOM kills\n(premat.)",
-        "premature\npages",
-        "direct\nreclaims",
-        "migrated\npages",
-        "kernel\non slow",
-        "us per\ndecision",
-    )
-    for column in columns:
+    table.add_column("policy", no_wrap=True)
+    for column in ("return", f"minus {comparison.reference}", "throughput", "OOM kills"):
         table.add_column(column, justify="right")
     for rank, policy in enumerate(comparison.ranking()):
         i = comparison.intervals[policy]
@@ -60,15 +61,38 @@ def summary_table(comparison: Comparison) -> Table:
             escape(policy),
             interval(i["return"]),
             "reference" if policy == comparison.reference else interval(comparison.difference(policy)),
-            interval(i["throughput"]),
-            number(i["p99_tick_slowdown"].mean),
-            f"{number(i['oom_kills'].mean)} ({number(i['oom_kills_premature'].mean)})",
-            *(
-                number(i[metric].mean)
-                for metric in ("premature_reclaim_pages", "direct_reclaims", "migrated_pages", "slow_kernel_pages")
-            ),
-            f"{comparison.decision_us[policy]:.2g}",
+            number(i["throughput"].mean),
+            number(i["oom_kills"].mean),
             style="bold green" if rank == 0 else "",
+        )
+    return table
+
+
+def details_table(comparison: Comparison) -> Table:
+    """One row per policy, best return first: what else is asked of each."""
+    table = new_table(
+        "in detail, means over episodes",
+        "worst tenth: of the returns; premature: while the other tier had room; kernel on slow: pages, mean over ticks",
+    )
+    table.add_column("policy", no_wrap=True)
+    metrics = {
+        "p99 tick slowdown": "p99_tick_slowdown",
+        "premature OOM kills": "oom_kills_premature",
+        "premature pages": "premature_reclaim_pages",
+        "direct reclaims": "direct_reclaims",
+        "migrated pages": "migrated_pages",
+        "kernel on slow": "slow_kernel_pages",
+    }
+    for column in ("worst tenth", "throughput", *metrics, "us per decision"):
+        table.add_column(column, justify="right")
+    for policy in comparison.ranking():
+        i = comparison.intervals[policy]
+        table.add_row(
+            escape(policy),
+            number(comparison.worst_tenth(policy).mean),
+            interval(i["throughput"]),
+            *(number(i[metric].mean) for metric in metrics.values()),
+            f"{comparison.decision_us[policy]:.2g}",
         )
     return table
 
@@ -76,9 +100,9 @@ def summary_table(comparison: Comparison) -> Table:
 def attribution_table(comparison: Comparison) -> Table:
     """Where the time goes: percent of an ideal machine's time, per cause and per reward term."""
     table = new_table("lost time by cause, %", "the causes add up to 100 % minus throughput")
-    table.add_column("policy", overflow="fold")
+    table.add_column("policy", no_wrap=True)
     for cause in (*n.CAUSES, "sum"):
-        table.add_column(cause.replace("_", "\n"), justify="right")
+        table.add_column(cause.replace("_", " "), justify="right")
     for policy in comparison.ranking():
         lost = [comparison.intervals[policy][f"lost_{cause}"].mean for cause in n.CAUSES]
         table.add_row(escape(policy), *(_percent(share) for share in (*lost, sum(lost))))
@@ -91,10 +115,10 @@ def pages_table(comparison: Comparison) -> Table:
         "reward terms, % · data pages moved per episode · kernel pages on slow, mean over ticks",
         "terms are shares of time before weights; M and k are millions and thousands of 4 KiB pages",
     )
-    table.add_column("policy", overflow="fold")
+    table.add_column("policy", no_wrap=True)
     classes = n.CLASSES[n.FIRST_KERNEL_CLASS :]
     for column in (*n.TERMS, "demoted", "promoted", "swapped", *(f"slow_{name}" for name in classes)):
-        table.add_column(column.replace("_", "\n"), justify="right")
+        table.add_column(column.replace("_", " "), justify="right")
     for policy in comparison.ranking():
         i = comparison.intervals[policy]
         table.add_row(
@@ -106,22 +130,106 @@ def pages_table(comparison: Comparison) -> Table:
     return table
 
 
-def metrics_table(comparison: Comparison, policy: str) -> Table:
-    """Every metric of one policy, with its interval and unit."""
+def metrics_table(comparison: Comparison, policy: str, *, every: bool = True) -> Table:
+    """The metrics of one policy, with interval and unit: every one, or those of `HEADLINES`."""
     table = new_table(f"{policy} on {comparison.title}: {comparison.episodes} episodes, seed {comparison.seed}")
     table.add_column("metric", no_wrap=True)
     table.add_column("mean", justify="right")
     table.add_column("95 % interval", justify="right")
     table.add_column("unit")
     for metric in METRICS:
+        if not every and metric.name not in HEADLINES:
+            continue
         value = comparison.intervals[policy][metric.name]
         table.add_row(metric.name, number(value.mean), f"{number(value.low)} to {number(value.high)}", metric.unit)
     return table
 
 
-def comparison_report(comparison: Comparison) -> RenderableType:
-    """All tables of one comparison."""
-    return Group(summary_table(comparison), attribution_table(comparison), pages_table(comparison))
+def modes_table(comparison: Comparison, policy: str, *, every: bool = True) -> Table:
+    """What one policy did: for every action entry, or those that leave Linux's default, the modes in force, changes of
+    mind, impossible choices."""
+    table = new_table(
+        "modes in force, % of ticks",
+        "changes: ticks whose choice differs from the one before, per episode; overruled: impossible choices, where "
+        "mode 0 holds",
+    )
+    table.add_column("entry", no_wrap=True)
+    table.add_column("modes")
+    for column in ("changes", "overruled"):
+        table.add_column(column, justify="right")
+    use = comparison.modes[policy].document()
+    words = phrases(use)
+    if not every and not words:
+        table.add_row("Linux's defaults", "all entries, throughout", "0", "·")
+    for entry in act.ENTRIES:
+        if not every and entry.name not in words:
+            continue
+        row = use[entry.name]
+        mode = words.get(entry.name, f"{entry.modes[entry.default]} 100 %")
+        overruled = percent(row["overruled"]) if row["overruled"] else "·"
+        table.add_row(entry.name, mode, number(row["changes"]), overruled, style="" if entry.name in words else "dim")
+    return table
+
+
+def deeds_table(comparison: Comparison) -> Table:
+    """One row per policy: its changes of mind per episode, and the modes in force that are not Linux's defaults."""
+    table = new_table(
+        "what each did: modes in force, % of ticks",
+        "entries that are not named stayed at mode 0; changes: choices that differ from those of the tick before, per "
+        "episode, over all entries; overruled: impossible ones",
+    )
+    table.add_column("policy", no_wrap=True)
+    for column in ("changes", "overruled"):
+        table.add_column(column, justify="right")
+    table.add_column("modes")
+    for policy in comparison.ranking():
+        use = comparison.modes[policy]
+        overruled = float(use.overruled.mean())
+        table.add_row(
+            escape(policy),
+            number(float(use.changes.sum(axis=-1).mean())),
+            percent(overruled) if overruled else "·",
+            _deeds(phrases(use.document())),
+        )
+    return table
+
+
+def _deeds(words: dict[str, str]) -> str:
+    """Entries with the same modes in force together; whoever uses many modes at once is only summed up."""
+    entries: dict[str, list[str]] = {}
+    for entry, phrase in words.items():
+        entries.setdefault(phrase, []).append(entry)
+    if len(entries) > MOST_DEEDS:
+        return f"mixed: {len(words)} entries leave mode 0 (tiergym evaluate lists them)"
+    return "; ".join(f"{phrase}: {', '.join(named)}" for phrase, named in entries.items()) or "Linux's defaults"
+
+
+def comparison_report(comparison: Comparison, *, wide: bool = True) -> RenderableType:
+    """The tables of one comparison: all of them, or the summary and what each policy did."""
+    more = (details_table, attribution_table, pages_table) if wide else ()
+    return Group(*(table(comparison) for table in (summary_table, *more, deeds_table)))
+
+
+def best_table(comparisons: Sequence[Comparison], metric: str) -> Table:
+    """Per scenario: `metric` of the reference and of the best policy, and what the best gains; a matrix in short."""
+    first = comparisons[0]
+    common = common_changes([comparison.changes for comparison in comparisons])
+    changed = f" with {assignments_text(common)}" if common else ""
+    table = new_table(
+        f"mean {metric}{changed}: {first.episodes} episodes per scenario, seed {first.seed}",
+        f"best of {len(first.values)} policies; ± is half of the 95 % bootstrap interval, paired by episode",
+    )
+    table.add_column("scenario", no_wrap=True)
+    for column in (first.reference, "best", "gain"):
+        table.add_column(escape(column), justify="right")
+    table.add_column("by", no_wrap=True)
+    for comparison in comparisons:
+        means = {policy: float(values[metric].mean()) for policy, values in comparison.values.items()}
+        best = max(means, key=lambda policy: means[policy])
+        gain = "" if best == first.reference else interval(comparison.difference(best, metric))
+        cells = (number(means[first.reference]), number(means[best]), gain, escape(best))
+        table.add_row(escape(comparison.scenario), *cells)
+    return table
 
 
 def matrix_table(comparisons: Sequence[Comparison], metric: str) -> Table:
@@ -129,17 +237,33 @@ def matrix_table(comparisons: Sequence[Comparison], metric: str) -> Table:
     policies = list(comparisons[0].values)
     common = common_changes([comparison.changes for comparison in comparisons])
     changed = f" with {assignments_text(common)}" if common else ""
-    table = new_table(
-        f"mean {metric}{changed}: {comparisons[0].episodes} episodes per scenario, seed {comparisons[0].seed}",
-        "* best of its row, or within 1e-3 of the best's size",
+    title = f"mean {metric}{changed}: {comparisons[0].episodes} episodes per scenario, seed {comparisons[0].seed}"
+    return _best_starred(
+        title,
+        {
+            comparison.scenario: {policy: float(comparison.values[policy][metric].mean()) for policy in policies}
+            for comparison in comparisons
+        },
     )
+
+
+def saved_table(comparison: SuiteComparison, suite: str) -> Table:
+    """Scenario x policy, mean of what is saved of stock Linux's loss; a row's best values are starred."""
+    board = comparison.board
+    changed = f" with {assignments_text(comparison.changes)}" if comparison.changes else ""
+    title = f"{suite}{changed}: mean saved, {board.episodes} episodes per scenario, seed {board.seed}"
+    return _best_starred(title, comparison.saved(suite))
+
+
+def _best_starred(title: str, means: Mapping[str, Mapping[str, float]]) -> Table:
+    """Scenario x policy."""
+    table = new_table(title, "* best of its row, or within 1e-3 of the best's size")
     table.add_column("scenario", no_wrap=True)
-    for policy in policies:
-        table.add_column(escape(policy.replace("_", "\n")), justify="right", overflow="fold")
-    for comparison in comparisons:
-        means = [float(comparison.values[policy][metric].mean()) for policy in policies]
-        best = max(means)
-        table.add_row(escape(comparison.scenario), *(_starred(mean, best) for mean in means))
+    for policy in next(iter(means.values())):
+        table.add_column(escape(policy), justify="right")
+    for scenario, row in means.items():
+        best = max(row.values())
+        table.add_row(escape(scenario), *(_starred(mean, best) for mean in row.values()))
     return table
 
 
@@ -149,6 +273,7 @@ def variants_table(comparisons: Sequence[Comparison], metric: str) -> Table:
     table = new_table(
         f"{metric}: {comparisons[0].episodes} episodes per scenario and policy, seed {comparisons[0].seed}",
         "± is half of the 95 % bootstrap interval over episodes; = is the value on its left, to the last bit",
+        keys=2,
     )
     table.add_column("scenario", no_wrap=True)
     table.add_column("policy", no_wrap=True)
@@ -169,7 +294,7 @@ def overall_table(comparisons: Sequence[Comparison], metric: str) -> Table:
     table = new_table(
         f"{metric} over {len(comparisons)} scenarios", "± is half of the stratified 95 % bootstrap interval"
     )
-    table.add_column("policy", overflow="fold")
+    table.add_column("policy", no_wrap=True)
     table.add_column("interquartile mean", justify="right")
     rows = [
         (policy, stratified_iqm([np.asarray(c.values[policy][metric]) for c in comparisons], comparisons[0].seed))
@@ -182,45 +307,102 @@ def overall_table(comparisons: Sequence[Comparison], metric: str) -> Table:
 
 def bound_table(bound: Bound) -> Table:
     """Mean returns on the searched episodes, best first, and what each wins of what the plan wins over `online`."""
-    out = new_table(title=f"{bound.scenario}: bounds by search, {bound.episodes} episodes, seed {bound.seed}")
+    out = new_table(title=f"{bound.scenario}: bounds, {bound.episodes} episodes, seed {bound.seed}")
     for heading in ("", "return", "share of the plan's gain", "modes"):
-        out.add_column(heading, justify="left" if heading in ("", "modes") else "right")
+        out.add_column(heading, justify="left" if heading in ("", "modes") else "right", no_wrap=heading == "")
     gain = bound.plan_return - bound.statics[REFERENCE]
     rows = [(name, value, "") for name, value in bound.statics.items()]
     rows.append(("best constant", bound.constant_return, _modes(bound.constant)))
     rows.append((f"plan of {len(bound.plan.ticks)} pieces", bound.plan_return, ""))
+    rows.append(("relaxed", bound.relaxed_return, "no policy gets more"))
     for name, value, modes in sorted(rows, key=lambda row: -row[1]):
         share = (value - bound.statics[REFERENCE]) / gain if gain > 0 else 0.0
         out.add_row(name, f"{value:.3f}", f"{share:.2f}", escape(modes))
     return out
 
 
-def ladder_table(rungs: Sequence[Rung]) -> Table:
-    """Per scenario: returns of `online` and of the plan, and the share of the gain between them that each rung wins."""
+def bounds_table(bounds: Sequence[Bound], suite: str) -> Table:
+    """Per scenario: mean returns of `online`, of the best constant and of the plan, and what no policy exceeds."""
+    first = bounds[0]
+    out = new_table(f"{suite}: bounds, {first.episodes} episodes per scenario, seed {first.seed}")
+    for heading in ("scenario", REFERENCE, "best constant", "plan", "relaxed"):
+        out.add_column(heading, justify="left" if heading == "scenario" else "right", no_wrap=True)
+    for each in bounds:
+        values = (each.statics[REFERENCE], each.constant_return, each.plan_return, each.relaxed_return)
+        out.add_row(escape(each.scenario), *(f"{value:.2f}" for value in values))
+    return out
+
+
+def ladder_table(rungs: Sequence[Rung], suite: str, *, wide: bool = True) -> Table:
+    """Per scenario: returns of `online` and of the plan, and the share of the gain between them that each rung wins.
+
+    Without `wide` it does not say which rules S and H are.
+    """
     learned = any(rung.learned is not None for rung in rungs)
-    out = new_table(title="shares of what a clairvoyant plan wins over online")
-    for heading in (
-        "scenario",
-        "online",
-        "P",
-        "One",
-        "H",
-        "",
-        "Ci",
-        *(("A", "captured") if learned else ()),
-        "headroom",
-    ):
-        out.add_column(heading, justify="left" if heading in ("scenario", "") else "right")
+    out = new_table(
+        f"{suite}: shares of what a clairvoyant plan wins over online",
+        "* decides: headroom of 0.05 or more, beyond the noise of episodes",
+    )
+    text = ("scenario", "by S", "by H")
+    shown = ("A", "captured") if learned else ()
+    rules = [("S", "by S"), ("H", "by H")] if wide else [("S",), ("H",)]
+    for heading in ("scenario", "online", "P", "One", *chain(*rules), "Ci", *shown, "headroom"):
+        out.add_column(heading.removeprefix("by "), justify="left" if heading in text else "right", no_wrap=True)
     for rung in rungs:
-        rule = rung.best_rule
-        shares = [rung.share(rung.c0), rung.share(rung.rules[rule])]
-        cells = [f"{rung.rules[REFERENCE]:.2f}", f"{rung.plan:.2f}", *(f"{share:.2f}" for share in shares), rule]
-        cells.append(f"{rung.share(rung.ci):.2f}")
+        cells = [f"{rung.online:.2f}", f"{rung.online + rung.gain:.2f}", f"{rung.share(rung.one):.2f}"]
+        for rule in (rung.selected, rung.rule):
+            cells += [f"{rung.share(rung.rules[rule]):.2f}", *([rule] if wide else [])]
+        cells += [f"{rung.share(rung.constant):.2f}"]
         if learned:
             captured = rung.captured
             cells += ["" if rung.learned is None else f"{rung.share(rung.learned):.2f}"]
             cells += ["" if captured is None else f"{captured:.2f}"]
-        out.add_row(rung.scenario, *cells, f"{rung.headroom:.2f}")
+        out.add_row(rung.scenario, *cells, f"{rung.headroom:.2f}{'*' if rung.decides else ' '}")
+    return out
+
+
+def networks_table(guesses: Sequence[Guesses], suite: str) -> Table:
+    """Per scenario: returns of `online` and of random networks at quantiles, and how many do better than `online`."""
+    out = new_table(
+        f"{suite}: {len(guesses[0].returns):,} random networks on one machine of each scenario",
+        "better: share that does better than online; saved: of its loss, the same network on every scenario, mean",
+    )
+    for heading in ("scenario", REFERENCE, *(f"{100 * q:g} %" for q in QUANTILES), "better"):
+        out.add_column(heading, justify="left" if heading == "scenario" else "right", no_wrap=True)
+    for each in guesses:
+        values = (f"{value:.2f}" for value in (each.online, *each.quantiles()))
+        out.add_row(escape(each.scenario), *values, f"{100 * each.better:.1f} %")
+    saved = saved_by_network(guesses)
+    out.add_section()
+    row = (f"{value:.2f}" for value in np.quantile(saved, QUANTILES))
+    out.add_row("saved on all of them", "0.00", *row, f"{100 * (saved > 0).mean():.1f} %")
+    return out
+
+
+def stability_table(found: Stability) -> Table:
+    """Per policy what it saves on the suite as it is, its places there and over the draws and releases."""
+    kinds = {"draws": found.draws(), "releases": found.releases()}
+    kept = (
+        f"{kind}: " + ", ".join(f"{what} in {100 * share:.0f} %" for what, share in found.kept(variants).items())
+        for kind, variants in kinds.items()
+    )
+    out = new_table(
+        f"{found.suite}: {len(kinds['draws'])} draws of prices, {len(kinds['releases'])} releases of Linux",
+        "the same as on the suite as it is, of " + "; of ".join(kept),
+    )
+    for heading in ("policy", "saved", "place", "draws: place", "saved, lowest to highest", "releases: place"):
+        out.add_column(heading, justify="left" if heading == "policy" else "right", no_wrap=True)
+    for policy in found.order(AS_IT_IS):
+        drawn, released = (found.places(policy, variants) for variants in (found.draws(), found.releases()))
+        values = [found.saved[variant][policy] for variant in found.draws()]
+        out.add_row(
+            escape(policy),
+            f"{found.saved[AS_IT_IS][policy]:.3f}",
+            str(found.places(policy, [AS_IT_IS])[0]),
+            f"{min(drawn)} to {max(drawn)}",
+            f"{min(values):.3f} to {max(values):.3f}",
+            f"{min(released)} to {max(released)}",
+        )
     return out
 
 

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tiergym.env.actions import DEFAULT
+from tiergym.env.actions import DEFAULT, OFFSETS
 from tiergym.env.sb3_vec import PlacementSB3VecEnv
 from tiergym.errors import UserError
+from tiergym.lab.restored import check_machines
+from tiergym.sim import names as n
 
 Values = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Observations (K, N_OBS) to their values (K,)."""
@@ -28,10 +30,27 @@ class TrainingVecEnv(PlacementSB3VecEnv):
     reward of its last step gets `gamma * values(last observation)`, for all machines that finish at once in one
     call. SB3 asks its network once per machine, 14 % of its speed at 1024 machines and 200 ticks; the last
     observations are taken out of the infos, so that it does not add them again.
+
+    What is learned from may be another reward than the environment's: `scales`, float64 (scenarios,), are its factors
+    (`tiergym.lab.reward_scales`), and each premature OOM kill costs `kill_price` besides, which a constraint sets
+    (`tiergym.lab.constraint`). Returns in the infos stay those of the environment.
+
+    Of the step just made: `last_modes`, what each machine was told and what was in effect at its first tick, int64
+    (N, N_ACTIONS) both, and `last_scenarios` (N,), which of `distinct_scenarios` it ran.
     """
+
+    last_modes: tuple[NDArray[np.int64], NDArray[np.int64]]
+    last_scenarios: NDArray[np.int64]
 
     gamma: float = 1.0
     values: Values | None = None
+    scales: NDArray[np.float64] | None = None
+    kill_price: float = 0.0
+
+    @property
+    def distinct_scenarios(self) -> tuple[str, ...]:
+        """Names of the scenarios, each once."""
+        return tuple(scenario.name for scenario in self._episodes.machines.scenarios)
 
     def reset(self) -> NDArray[np.float32]:
         """Staggered machines; their observations, float32 (N, N_OBS)."""
@@ -56,7 +75,15 @@ class TrainingVecEnv(PlacementSB3VecEnv):
 
     def step_wait(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
         """One decision of every machine: observations, rewards, dones and infos."""
+        scenario = self._episodes.scenario_index.copy()  # of the step; the next episode's may be another
+        masks = np.take_along_axis(self._episodes.machines.masks, self._actions + OFFSETS, axis=1)
+        self.last_scenarios, self.last_modes = scenario, (self._actions, np.where(masks, self._actions, DEFAULT))
         obs, rewards, dones, infos = super().step_wait()
+        if self.scales is not None:
+            rewards *= self.scales[scenario].astype(np.float32)
+        if self.kill_price:
+            kills = self._episodes.machines.counters[:, n.C_OOM_KILL_PREMATURE]
+            rewards -= np.float32(self.kill_price) * kills.astype(np.float32)
         if self.values is not None and dones.any():
             finished = np.flatnonzero(dones)
             last = np.stack([infos[i].pop("terminal_observation") for i in finished])
@@ -66,17 +93,21 @@ class TrainingVecEnv(PlacementSB3VecEnv):
     def state(self) -> dict[str, NDArray[Any]]:
         """Everything that the next steps depend on; a copy."""
         own = {"returns": self._returns.copy(), "lengths": self._lengths.copy()}
+        own["kill_price"] = np.array([self.kill_price])
         return {**self._episodes.machines.snapshot(), **own}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """Continue from a `state` of machines of the same scenarios; returns the observations, float32 (N, N_OBS).
 
-        Raises `UserError` where the state is of other machines.
+        Raises `UserError` where the state is of other machines, or of none that can be.
         """
         super().reset()
+        machines = self._episodes.machines
         try:
-            self._episodes.machines.restore(state)
+            check_machines(state["records"], [scenario.counts for scenario in machines.scenarios])
+            machines.restore(state)
         except ValueError as error:
             raise UserError(f"machines' state: {error}") from error
         self._returns[:], self._lengths[:] = state["returns"], state["lengths"]
+        self.kill_price = float(state["kill_price"][0])
         return self._episodes.machines.obs.copy()

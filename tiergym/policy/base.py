@@ -27,7 +27,7 @@ class Policy(Protocol):
 
     @property
     def plausibility(self) -> str:
-        """One of `tiergym.env.actions.PLAUSIBILITIES`: of the least plausible mode that it may choose."""
+        """One of `tiergym.sim.names.PLAUSIBILITIES`: of the least plausible mode that it may choose."""
         ...
 
     def __call__(self, obs: NDArray[np.float32], masks: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -42,10 +42,13 @@ class Policy(Protocol):
 def check_actions(actions: object, num_envs: int, name: str) -> NDArray[np.int64]:
     """`actions` as a contiguous int64 array (num_envs, N_ACTIONS).
 
-    Raises `UserError` for another shape, for numbers that are not integers, and for a mode that its entry
-    does not have.
+    A copy, so that what was checked stays as it is, whoever else holds the array. Raises `UserError` for another shape,
+    for numbers that are not integers, and for a mode that its entry does not have.
     """
-    array = np.asarray(actions)
+    try:
+        array = np.array(actions)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"policy '{name}': actions are no array: {error}") from error
     if array.shape != (num_envs, len(act.ENTRIES)):
         raise UserError(
             f"policy '{name}': actions have shape {array.shape}; allowed: ({num_envs}, {len(act.ENTRIES)}), "
@@ -64,16 +67,36 @@ def check_actions(actions: object, num_envs: int, name: str) -> NDArray[np.int64
     return np.ascontiguousarray(array, dtype=np.int64)
 
 
-class CheckedPolicy:
-    """A rule with a name, a `reset` and checked actions (about 20 us per call at 1024 machines)."""
+def digest_of(policy: Policy) -> str:
+    """Of what a policy was loaded from; empty where it is unknown."""
+    return str(getattr(policy, "digest", ""))
 
-    def __init__(self, rule: Rule, name: str) -> None:
+
+class CheckedPolicy:
+    """A rule with a name, a `reset` and checked actions (about 20 us per call at 1024 machines).
+
+    `digest` tells what it was loaded from: of the file's bytes, empty for an object that came from none.
+    """
+
+    def __init__(self, rule: Rule, name: str, digest: str = "") -> None:
         self.rule = rule
         self.name = name
+        self.digest = digest
+        self._tick = 0
 
     def __call__(self, obs: NDArray[np.float32], masks: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """The rule's actions, (N, N_ACTIONS) int64. Raises `UserError` where they are not valid actions."""
-        return check_actions(self.rule(obs, masks), len(obs), self.name)
+        """The rule's actions, (N, N_ACTIONS) int64.
+
+        Raises `UserError` that says in which tick since the last reset, from 0, where they are not valid actions, and
+        for whatever the rule raises; a rule that exits ends nothing.
+        """
+        tick, self._tick = self._tick, self._tick + 1
+        try:
+            return check_actions(self.rule(obs, masks), len(obs), self.name)
+        except UserError as error:
+            raise UserError(f"{error}; in tick {tick}") from error
+        except (Exception, SystemExit) as error:
+            raise UserError(f"policy '{self.name}' failed in tick {tick}: {told(error)}") from error
 
     @property
     def plausibility(self) -> str:
@@ -82,9 +105,16 @@ class CheckedPolicy:
 
     def reset(self, num_envs: int, seed: int) -> None:
         """Passed on to a rule that has a `reset`; a stateless rule needs none."""
+        self._tick = 0
         reset = getattr(self.rule, "reset", None)
-        if reset is not None:
+        if reset is None:
+            return
+        try:
             reset(num_envs, seed)
+        except UserError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise UserError(f"policy '{self.name}' failed in its reset: {told(error)}") from error
 
     def probe(self) -> None:
         """Ask for one action on blank machines, so that a broken rule is refused before any work.
@@ -93,12 +123,19 @@ class CheckedPolicy:
         """
         obs = np.zeros((2, N_OBS), dtype=np.float32)
         masks = np.ones((2, act.N_MASK), dtype=np.bool_)
+        self.reset(2, 0)
         try:
-            self.reset(2, 0)
-            self(obs, masks)
+            check_actions(self.rule(obs, masks), len(obs), self.name)
         except UserError:
             raise
-        except Exception as error:
-            raise UserError(
-                f"policy '{self.name}' failed on a blank observation: {type(error).__name__}: {error}"
-            ) from error
+        except (Exception, SystemExit) as error:
+            raise UserError(f"policy '{self.name}' failed on a blank observation: {told(error)}") from error
+
+
+def told(error: BaseException) -> str:
+    """What a stranger's code raised, for a message.
+
+    >>> told(ValueError("x"))
+    'ValueError: x'
+    """
+    return f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""From a trained stable-baselines3 model to an ONNX file that needs nothing else.
+"""From a trained stable-baselines3 model, or a torch module of one's own, to an ONNX file that needs nothing else.
 
 The graph is the actor with its deterministic choice, observations and masks in, mode indices out, whatever the
 algorithm and action form: the network, the argmax or the rescaled mean, the table of baselines, and the masks.
@@ -30,7 +30,7 @@ from tiergym import files
 from tiergym.env import actions as act
 from tiergym.env.observations import N_OBS
 from tiergym.errors import UserError
-from tiergym.policy.extras import require
+from tiergym.extras import require
 from tiergym.policy.multi_categorical import MASKED_LOGIT, PADDING_LOGIT, padding_index
 from tiergym.policy.onnx_layout import METADATA_KEY, layout_json
 
@@ -169,17 +169,89 @@ def make_actor(model: BaseAlgorithm, baselines: NDArray[np.int64] | Sequence[Seq
     return kind(policy, to_modes).to(model.device).eval()
 
 
+class ModuleActor(nn.Module):
+    """The decision of anybody's module: its logits' best allowed modes, or its own actions where they are allowed."""
+
+    offsets: th.Tensor
+    default: th.Tensor
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self.to_modes = ArgmaxModes(masked=True)
+        self.register_buffer("offsets", th.tensor(act.OFFSETS))
+        self.register_buffer("default", th.tensor(act.DEFAULT))
+
+    def forward(self, obs: th.Tensor, masks: th.Tensor) -> th.Tensor:
+        """Mode indices (N, N_ACTIONS) int64."""
+        out: th.Tensor = self.module(obs)
+        if out.is_floating_point():
+            return self.to_modes(out, masks)
+        return th.where(masks.gather(1, out + self.offsets), out, self.default)
+
+
 def export_onnx(
     model: BaseAlgorithm, path: Path, baselines: NDArray[np.int64] | Sequence[Sequence[int]] | None = None
 ) -> None:
     """Write the model's deterministic actor as an ONNX file, atomically; see `make_actor` for the errors."""
-    onnx = require("onnx", "export")
     actor = make_actor(model, baselines)
-    example = [th.zeros(2, N_OBS), th.ones(2, act.N_MASK, dtype=th.bool)]
-    inputs, outputs = ["obs", "masks"], ["actions"]
+    example = {"obs": th.zeros(2, N_OBS), "masks": th.ones(2, act.N_MASK, dtype=th.bool)}
+    outputs = ["actions"]
     if isinstance(actor, RecurrentActor):
-        example.append(th.zeros(2, actor.state_width))
-        inputs, outputs = [*inputs, "state"], [*outputs, "next_state"]
+        example["state"] = th.zeros(2, actor.state_width)
+        outputs.append("next_state")
+    _write(actor, {name: tensor.to(model.device) for name, tensor in example.items()}, outputs, path)
+
+
+def export_module(module: nn.Module, path: Path) -> None:
+    """Write a torch module of your own as a policy file, atomically: `load_policy(path)` and every command take it.
+
+    `module(obs)` gets observations (N, N_OBS) float32 in [0, 1] and returns either logits (N, N_MASK) float, the modes
+    of all entries one after another, of which the best allowed one of each entry is chosen; or actions (N, N_ACTIONS)
+    int64, where an impossible mode becomes the default. It is exported as in `module.eval()`, with its weights,
+    and left as it was. It has no memory between steps, and its operations must be ones that ONNX has (opset 17).
+
+    Raises `UserError` where it returns anything else, or cannot be traced.
+    """
+    parameter = next(module.parameters(), None)
+    device = th.device("cpu") if parameter is None else parameter.device
+    example = {"obs": th.zeros(2, N_OBS, device=device), "masks": th.ones(2, act.N_MASK, dtype=th.bool, device=device)}
+    training = module.training
+    module.eval()
+    try:
+        _check_output(module, example["obs"])
+        actor = ModuleActor(module).to(device).eval()
+        try:
+            _write(actor, example, ["actions"], path)
+        except (th.onnx.OnnxExporterError, RuntimeError, TypeError) as error:
+            raise UserError(f"{type(module).__name__} cannot be exported as ONNX: {error}") from error
+    finally:
+        module.train(training)
+
+
+def _check_output(module: nn.Module, obs: th.Tensor) -> None:
+    """Raise `UserError` unless `module(obs)` returns logits or actions."""
+    name = type(module).__name__
+    try:
+        with th.no_grad():
+            out = module(obs)
+    except Exception as error:
+        raise UserError(f"{name} failed on observations {tuple(obs.shape)}: {type(error).__name__}: {error}") from error
+    logits, actions = (len(obs), act.N_MASK), (len(obs), len(act.ENTRIES))
+    if not isinstance(out, th.Tensor):
+        raise UserError(f"{name} returns {type(out).__name__}; allowed: one tensor, logits or actions")
+    if tuple(out.shape) != (logits if out.is_floating_point() else actions) or (
+        not out.is_floating_point() and out.dtype != th.int64
+    ):
+        raise UserError(
+            f"{name} returns {out.dtype} {tuple(out.shape)} for {len(obs)} observations; allowed: logits, float "
+            f"{logits}, or actions, int64 {actions}"
+        )
+
+
+def _write(actor: nn.Module, example: dict[str, th.Tensor], outputs: list[str], path: Path) -> None:
+    """Trace `actor` on the example inputs, by name, and write the file with its layout."""
+    onnx = require("onnx")
     with TemporaryDirectory() as folder, warnings.catch_warnings(), th.no_grad():
         # The TorchScript exporter needs no onnxscript and keeps the batch dynamic; torch is pinned, so its
         # deprecation is not news. The tracer's warnings are about sizes that are constant here.
@@ -187,11 +259,11 @@ def export_onnx(
         target = Path(folder) / "actor.onnx"
         th.onnx.export(
             actor,
-            tuple(tensor.to(model.device) for tensor in example),
+            tuple(example.values()),
             target,
-            input_names=inputs,
+            input_names=list(example),
             output_names=outputs,
-            dynamic_axes={name: {0: "machines"} for name in (*inputs, *outputs)},
+            dynamic_axes={name: {0: "machines"} for name in (*example, *outputs)},
             opset_version=OPSET,
             dynamo=False,
         )

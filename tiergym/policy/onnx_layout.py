@@ -12,7 +12,7 @@ from typing import Any
 
 from tiergym.env import actions as act
 from tiergym.env import observations
-from tiergym.errors import UserError
+from tiergym.errors import UserError, shown
 
 METADATA_KEY = "tiergym"
 
@@ -37,7 +37,7 @@ def check_layout(text: str | None, path: str) -> None:
         raise UserError(f"{path}: no '{METADATA_KEY}' metadata; allowed: a policy written by `tiergym export`")
     try:
         layout = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: its '{METADATA_KEY}' metadata is not JSON: {error}") from error
     if not isinstance(layout, dict):
         raise UserError(f"{path}: its '{METADATA_KEY}' metadata is not a JSON object")
@@ -46,10 +46,10 @@ def check_layout(text: str | None, path: str) -> None:
         if there == here:
             continue
         if not (isinstance(there, list) and isinstance(here, list)):
-            raise UserError(f"{path}: {key} is {there!r}; this tiergym has {here!r}: export the policy again")
+            raise UserError(f"{path}: {key} is {shown(there)}; this tiergym has {shown(here)}: export the policy again")
         pairs = enumerate(zip_longest(there, here))
         index, (theirs, ours) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
         raise UserError(
-            f"{path}: {key}[{index}] is {theirs!r}, in this tiergym it is {ours!r} "
+            f"{path}: {key}[{index}] is {shown(theirs)}, in this tiergym it is {shown(ours)} "
             f"({len(there)} there, {len(here)} here): the policy was made for another layout; train it again"
         )

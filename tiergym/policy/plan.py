@@ -104,10 +104,14 @@ def _piece(path: Path, index: int, piece: Any) -> tuple[int, NDArray[np.int64]]:
 
 def write_plan(path: Path, policy: PlanPolicy, about: Mapping[str, Any]) -> None:
     """Write a plan; `about` holds further fields, of what is known of it."""
+    files.write_text(path, json.dumps(plan_document(policy, about), indent=1, allow_nan=False) + "\n")
+
+
+def plan_document(policy: PlanPolicy, about: Mapping[str, Any]) -> dict[str, Any]:
+    """What a plan's file says."""
     rows = zip(policy.ticks.tolist(), policy.actions, strict=True)
     pieces = [{"ticks": ticks, "modes": modes_of(action)} for ticks, action in rows]
-    document = {"schema": SCHEMA, "plan": policy.plan, "horizon_ticks": policy.horizon_ticks, **about, "pieces": pieces}
-    files.write_text(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
+    return {"schema": SCHEMA, "plan": policy.plan, "horizon_ticks": policy.horizon_ticks, **about, "pieces": pieces}
 
 
 def modes_of(action: NDArray[np.int64]) -> dict[str, str]:

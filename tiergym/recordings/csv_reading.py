@@ -12,9 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiergym.errors import UserError
+from tiergym.files import read_bytes, read_up_to
+from tiergym.memory import check_bytes
 
 MAX_BYTES = 1 << 30
 """Text of one file: far above an hour at 5 Hz, below what a small gzip can swell to."""
+_BYTES_PER_CELL = 80
+"""Of memory, a short text in a list."""
 
 
 def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -49,15 +53,18 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
 
 
 def _text(path: Path) -> str:
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{path}: truncated or damaged gzip: {error}") from error
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
+    """The file's text. Raises `UserError` for more of it than a recording has, or than fits into this machine."""
+    data = read_bytes(path, MAX_BYTES)
+    if path.suffix == ".gz":
+        try:
+            with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+                data = read_up_to(file, MAX_BYTES + 1)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise UserError(f"{path}: truncated or damaged gzip: {error}") from error
     if len(data) > MAX_BYTES:
         raise UserError(f"{path}: more than {MAX_BYTES >> 20} MiB of text")
+    cells = data.count(b",") + data.count(b"\n")
+    check_bytes(6 * len(data) + _BYTES_PER_CELL * cells, f"{path}: {cells} cells")
     try:
         return data.decode()
     except UnicodeDecodeError as error:

@@ -66,6 +66,8 @@ META_FIELDS: Mapping[str, type | tuple[type, ...]] = {
 """Required of meta.json: kernel, CPUs, memory of node 0 and of node 1 (0: none), where hot-added memory goes."""
 OPTIONAL_META_FIELDS: Mapping[str, type] = {"n_samples": int, "page_size": int}
 """Checked where they are there: the number of samples (fewer: the file was cut off), and bytes of a page (4096)."""
+LEAST: Mapping[str, int] = {"smp": 1, "page_size": 512}
+"""Of a field of meta.json, where it is not 0: a machine has a CPU, and a page has bytes."""
 LARGEST = 1e15
 """Of a size in meta.json: no machine has more MiB."""
 
@@ -173,8 +175,9 @@ def _read_meta(path: Path) -> dict[str, Any]:
         value = meta.get(name, 0 if name in OPTIONAL_META_FIELDS else None)
         if not isinstance(value, kind) or isinstance(value, bool):
             raise UserError(f"{path}: field '{name}' is {value!r}; expected {_kind_name(kind)}")
-        if isinstance(value, int | float) and not 0 <= value < LARGEST:
-            raise UserError(f"{path}: field '{name}' is {value!r}; expected a number from 0 to {LARGEST:g}")
+        least = LEAST.get(name, 0)
+        if isinstance(value, int | float) and name in meta and not least <= value < LARGEST:
+            raise UserError(f"{path}: field '{name}' is {value!r}; expected a number from {least} to {LARGEST:g}")
     if not isinstance(meta["constant_values"], dict):
         raise UserError(f"{path}: field 'constant_values' is {meta['constant_values']!r}; expected an object")
     for name, value in meta["constant_values"].items():
@@ -238,6 +241,9 @@ def _check_columns(path: Path, columns: Mapping[str, Column], version: Version |
         # A zone that is not populated yet, or no longer, has no per-CPU lists: their sum is blank.
         if not name.endswith(".pcp_count") and np.isnan(column).any():
             raise UserError(f"{path}: line {int(np.argmax(np.isnan(column))) + 2}, column '{name}': no value")
+        if (column < 0).any():
+            line = int(np.argmax(column < 0))
+            raise UserError(f"{path}: line {line + 2}, column '{name}': {column[line]}; expected a count from 0")
     return tuple(name for name in dispensable if name not in columns)
 
 

@@ -7,19 +7,25 @@ out: kernels add new ones.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 Values = dict[str, int]
 
 _ZONE = re.compile(r"Node (\d+), zone +(\w+)")
 _PROTECTION = re.compile(r"protection: \(([\d, ]*)\)")
+_NUMBER = re.compile(r"-?[0-9]{1,20}")
+"""As the kernel prints one, of 64 bits: what a damaged file has in its place is left out with its line."""
+
+
+def _are_numbers(words: Sequence[str]) -> bool:
+    return all(_NUMBER.fullmatch(word) for word in words)
 
 
 def _pairs(text: str) -> Iterator[tuple[str, int]]:
     """(name, number) of every line `name number ...`, with or without a colon."""
     for line in text.splitlines():
         words = line.split()
-        if len(words) >= 2 and words[1].lstrip("-").isdecimal():
+        if len(words) >= 2 and _are_numbers(words[1:2]):
             yield words[0].rstrip(":"), int(words[1])
 
 
@@ -48,19 +54,22 @@ def zoneinfo(text: str) -> Values:
             part = "node"
         elif words[:2] == ["pages", "free"]:
             part = "zone"
-            values[f"{prefix}free"] = int(words[2])
+            if len(words) == 3 and _are_numbers(words[2:]):
+                values[f"{prefix}free"] = int(words[2])
         elif words[:1] == ["pagesets"]:
             part = "lists"
             values |= {f"{prefix}pcp_count": 0, f"{prefix}pcp_high": 0}
         elif (protection := _PROTECTION.search(line)) is not None:
-            reserves = protection[1].split(",")
-            values |= {f"{prefix}prot{i}": int(pages) for i, pages in enumerate(reserves)}
-        elif part == "node" or len(words) != 2 or not words[1].isdecimal():
+            reserves = [pages.strip() for pages in protection[1].split(",")]
+            if _are_numbers(reserves):
+                values |= {f"{prefix}prot{i}": int(pages) for i, pages in enumerate(reserves)}
+        elif part == "node" or len(words) != 2 or not _are_numbers(words[1:]):
             continue
         elif part == "zone" or words[0] == "node_unreclaimable":
             values[f"{prefix}{words[0]}"] = int(words[1])
         elif words[0] in ("count", "high"):
-            values[f"{prefix}pcp_{words[0]}"] += int(words[1])
+            name = f"{prefix}pcp_{words[0]}"
+            values[name] = values.get(name, 0) + int(words[1])
     return values
 
 
@@ -81,13 +90,16 @@ def buddyinfo(text: str) -> Values:
     for line in text.splitlines():
         if (header := _ZONE.match(line)) is not None:
             counts = line[header.end() :].split()
-            values |= {f"b{header[1]}.{header[2]}.o{order}": int(count) for order, count in enumerate(counts)}
+            if _are_numbers(counts):
+                values |= {f"b{header[1]}.{header[2]}.o{order}": int(count) for order, count in enumerate(counts)}
     return values
 
 
 def pressure(text: str, prefix: str) -> Values:
     """/proc/pressure/<resource>: `prefix` + some_us and full_us, time stalled since boot in microseconds."""
-    return {f"{prefix}{kind}_us": int(total) for kind, total in re.findall(r"(?m)^(some|full) .*total=(\d+)$", text)}
+    return {
+        f"{prefix}{kind}_us": int(total) for kind, total in re.findall(r"(?m)^(some|full) .*total=([0-9]{1,20})$", text)
+    }
 
 
 def slabinfo(text: str) -> Values:
@@ -97,7 +109,7 @@ def slabinfo(text: str) -> Values:
         # name active_objs num_objs objsize objperslab pagesperslab : tunables ... : slabdata active num shared
         objects, _, slabs = line.partition(": slabdata")
         words, counts = objects.split(), slabs.split()
-        if len(words) >= 6 and len(counts) >= 2:
+        if len(words) >= 6 and len(counts) >= 2 and _are_numbers((words[1], words[5], counts[1])):
             values[f"slab.{words[0]}.objs"] = int(words[1])
             values[f"slab.{words[0]}.pages"] = int(counts[1]) * int(words[5])
     return values

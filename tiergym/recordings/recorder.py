@@ -8,8 +8,9 @@ import os
 import shlex
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -53,7 +54,8 @@ def record(
     `fold` adds its nodes up to two tiers. `tell` gets what a person should know before the command starts.
 
     The first sample is taken before the command starts, the last after it has ended. Ctrl-C (or SIGTERM) ends
-    both early and keeps what was sampled. Raises `UserError` if the command cannot start or the machine not be read.
+    both early and keeps what was sampled; outside the main thread, where Python delivers no signals, neither does.
+    Raises `UserError` if the command cannot start or the machine not be read.
     """
     machine = Machine(fold=fold)
     for warning in check_machine(machine, fold):
@@ -70,23 +72,22 @@ def record(
         time_s = now_s()
         samples.add(time_s, sampler.sample(time_s))
 
-    before = signal.signal(signal.SIGTERM, _interrupt)
     process: subprocess.Popen[bytes] | None = None
     interrupted = False
     try:
-        sample()
-        facts = machine_facts(machine, machine.values())
-        if command:
-            adopt_orphans()
-            process = _start(command)
-            events.append(Event(now_s(), "phase:start", f"cmd={shlex.join(command)} pid={process.pid}"))
-        while (process is None or process.poll() is None) and now_s() < seconds:
-            _wait(process, min(seconds, (math.floor(now_s() * hz) + 1) / hz) - now_s())
+        with _sigterm_interrupts():
             sample()
+            facts = machine_facts(machine, machine.values())
+            if command:
+                adopt_orphans()
+                process = _start(command)
+                events.append(Event(now_s(), "phase:start", f"cmd={shlex.join(command)} pid={process.pid}"))
+            while (process is None or process.poll() is None) and now_s() < seconds:
+                _wait(process, min(seconds, (math.floor(now_s() * hz) + 1) / hz) - now_s())
+                sample()
     except KeyboardInterrupt:
         interrupted = True
     finally:
-        signal.signal(signal.SIGTERM, before)
         if process is not None:
             _end(process)
     if not samples.times:
@@ -117,6 +118,19 @@ def _log_since(machine: Machine, began: float) -> list[str]:
     except OSError as error:
         machine.notes["/dev/kmsg"] = f"left out: {error.strerror}"
         return []
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM ends it as Ctrl-C does; only the main thread may say what a signal does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

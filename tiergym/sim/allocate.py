@@ -8,11 +8,13 @@ from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.dirty import dirty_room, note_written
 from tiergym.sim.kswapd import charge_reclaim, forget_failures, kswapd_run, wake_demotion_target, wake_kswapd
+from tiergym.sim.limits import is_limited, pages_beyond_limit
 from tiergym.sim.oom import out_of_memory, still_scanning
 from tiergym.sim.pageblocks import fill_kernel_blocks, steal_kernel_blocks
 from tiergym.sim.pages import charge_class, drain_pcp, kernel_zone, on_tier, slow_free_above, tier_of
 from tiergym.sim.random_bits import uniform
 from tiergym.sim.reclaim import reclaim_node
+from tiergym.sim.reserve import hand_out_reserve, may_use_reserve, take_with_reserve
 from tiergym.sim.streams import STREAM_THROTTLE, THROTTLE_STREAMS
 from tiergym.sim.zonelist import NODE_BOTH, NODE_FAST, NODE_SLOW, clear_grant, take_folios, take_from_zonelist
 
@@ -167,6 +169,8 @@ def allocate_kernel(m, cls, want, mempolicy):
 
     fallback: the plain zonelist. prefer_fast: DRAM first without direct reclaim, which wakes kswapd0, then
     everything (alloc_pages_preferred_many). restrict: a nodemask of DRAM: reclaim, then OOM. prefer_slow: CXL first.
+    Page tables that want DRAM look there first and then into the reserve for them, if there is one (`reserve.pt`).
+    Pages beyond the limit of their class ask for CXL first (`limit.kernel`).
     """
     clear_grant(m)
     entry = n.PLACEMENT_ENTRIES[cls]
@@ -174,19 +178,28 @@ def allocate_kernel(m, cls, want, mempolicy):
         return 0
     mode = m.action[entry]
     zone_restricts = m.managed_pages[n.SLOW_NORMAL] == 0 and m.managed_pages[n.SLOW_MOVABLE] > 0
-    got = 0
+    beyond = pages_beyond_limit(m, cls, want) if is_limited(m, mode, mempolicy) else 0
+    want -= beyond
+    got, reserved = 0, 0
+    if may_use_reserve(m, cls, mode, mempolicy):
+        got, reserved = take_with_reserve(m, want)
+        want -= reserved
     if mode == n.PREFER_FAST:
-        got = request(m, want, cls, NODE_FAST, False, False, False, False, True)
+        got += request(m, want - got, cls, NODE_FAST, False, False, False, False, True)
     if mode == n.RESTRICT:
-        got = request(m, want, cls, NODE_FAST, False, False, True, True, True)
+        got += request(m, want - got, cls, NODE_FAST, False, False, True, True, True)
     elif got < want:
         policy = mempolicy if mode == n.FALLBACK else n.MPOL_DEFAULT
         policy = n.MPOL_PREFER_SLOW if mode == n.PREFER_SLOW else policy
         got += request_by_policy(m, want - got, cls, policy, False, True, zone_restricts)
-    hand_out(m, cls)
     if mode != n.PREFER_SLOW and mempolicy == n.MPOL_DEFAULT:
         m.counters[n.C_KERNEL_FALLBACK_SLOW] += m.grant_pages[n.SLOW_NORMAL]
-    return got
+    if beyond > 0:
+        got += request_by_policy(m, beyond, cls, n.MPOL_PREFER_SLOW, False, True, zone_restricts)
+    hand_out(m, cls)
+    if reserved > 0:
+        hand_out_reserve(m, cls, reserved)
+    return got + reserved
 
 
 @jit

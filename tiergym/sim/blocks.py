@@ -5,40 +5,57 @@ cluster in the lowest blocks [F-pinned-blocks]. One unmovable page keeps its who
 """
 
 from tiergym.sim import names as n
-from tiergym.sim.compile import jit
+from tiergym.sim.compile import jit, jit_inline
 
 
 @jit
-def count_blocks(m):
-    """How many blocks are offline, online as NORMAL or MOVABLE, and pinned; counted anew only after a change."""
-    if m.blocks_changed == 0:
+def set_block_states(m, first, end, state):
+    """The blocks from `first` to before `end`, all in one state, come into another."""
+    if first >= end:
         return
-    offline, normal, movable, pinned = 0, 0, 0, 0
-    for b in range(m.blocks):
-        state = m.block_state[b]
-        if state == n.BLOCK_ADDED or state == n.BLOCK_OFFLINE:
-            offline += 1
-        elif state == n.BLOCK_NORMAL:
-            normal += 1
-            pinned += 1 if m.block_unmovable[b] > 0 else 0
-        elif state == n.BLOCK_MOVABLE:
-            movable += 1
-    m.blocks_offline, m.blocks_normal, m.blocks_movable, m.blocks_pinned = offline, normal, movable, pinned
-    m.blocks_changed = 0
+    m.blocks_in_state[m.block_state[first]] -= end - first
+    m.blocks_in_state[state] += end - first
+    for each in range(first, end):
+        m.block_state[each] = state
+    if state == n.BLOCK_NORMAL:
+        m.pin_from = min(m.pin_from, first)
+
+
+@jit
+def end_of_state(m, b):
+    """The first block after b that is in another state, or the number of blocks."""
+    end = b + 1
+    while end < m.blocks and m.block_state[end] == m.block_state[b]:
+        end += 1
+    return end
 
 
 @jit
 def pin_blocks(m, pages):
     """New kernel pages in the slow NORMAL zone: the lowest block with room takes them."""
-    for b in range(m.blocks):
-        if pages == 0:
-            return
-        if m.block_state[b] == n.BLOCK_NORMAL:
-            put = min(pages, m.block_pages - m.block_unmovable[b])
-            if put > 0 and m.block_unmovable[b] == 0:
-                m.blocks_changed = 1
-            m.block_unmovable[b] += put
+    b = m.pin_from
+    while pages > 0 and b < m.blocks:
+        inside = m.block_unmovable[b]
+        if m.block_state[b] == n.BLOCK_NORMAL and inside < m.block_pages:
+            put = min(pages, m.block_pages - inside)
+            m.block_unmovable[b] = inside + put
             pages -= put
+            if inside == 0:
+                m.blocks_pinned += 1
+                m.pinned_from, m.pinned_end = min(m.pinned_from, b), max(m.pinned_end, b + 1)
+            if pages == 0:
+                break
+        b += 1
+    m.pin_from = b
+
+
+@jit_inline
+def unpin_block(m, b, pages):
+    """`pages` kernel pages leave block b."""
+    if pages > 0:
+        m.block_unmovable[b] -= pages
+        m.blocks_pinned -= 1 if m.block_unmovable[b] == 0 else 0
+        m.pin_from = min(m.pin_from, b)
 
 
 @jit
@@ -48,22 +65,20 @@ def unpin_blocks(m, pages, total):
     Objects die everywhere, not from the top, so a block comes free only when nearly all of them have
     [F-pinned-blocks].
     """
-    left, after, top = pages, total, 0
-    while after > 0 and top < m.blocks:
+    left, after, top = pages, total, m.pinned_from
+    same, share = 0, 0
+    while after > 0 and top < m.pinned_end:
         inside = m.block_unmovable[top]
-        if inside > 0:
-            out = inside * pages // total
-            m.block_unmovable[top] -= out
-            left -= out
-            after -= inside
-            if out == inside:
-                m.blocks_changed = 1
+        if inside != same:  # most are full: one division for all of them
+            same, share = inside, inside * pages // total
+        unpin_block(m, top, share)
+        left -= share
+        after -= inside
         top += 1
-    while left > 0 and top > 0:
+    while left > 0 and top > m.pinned_from:
         top -= 1
-        inside = m.block_unmovable[top]
-        out = min(left, inside)
-        m.block_unmovable[top] -= out
+        out = min(left, m.block_unmovable[top])
+        unpin_block(m, top, out)
         left -= out
-        if out == inside and out > 0:
-            m.blocks_changed = 1
+    while m.pinned_end > m.pinned_from and m.block_unmovable[m.pinned_end - 1] == 0:
+        m.pinned_end -= 1

@@ -3,6 +3,7 @@
 import math
 
 from tiergym.sim import names as n
+from tiergym.sim.blocks import set_block_states
 from tiergym.sim.compile import jit
 from tiergym.sim.demand import set_heat
 from tiergym.sim.interleave import set_interleave_weights
@@ -43,9 +44,8 @@ def build_blocks(m):
             m.events = e + 1  # a slot before it may be drawn empty
         if m.event_kind[e] == n.EVENT_HOT_ADD:
             later += int(m.event_mib[e] / m.block_mib + 0.5 / m.block_pages)
-    m.blocks_changed = 1
-    for b in range(m.blocks):
-        m.block_state[b] = n.BLOCK_ADDED if b < m.blocks - later else n.BLOCK_ABSENT
+    m.blocks_in_state[n.BLOCK_ABSENT] = m.pinned_from = m.pin_from = m.blocks
+    set_block_states(m, 0, m.blocks - later, n.BLOCK_ADDED)
 
 
 @jit

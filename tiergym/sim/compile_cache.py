@@ -13,7 +13,7 @@ import shutil
 import stat
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,17 @@ _decorating = threading.RLock()
 
 def source_hash(package: Path = _PACKAGE) -> str:
     """Sixteen hexadecimal digits over all sources that compiled code comes from, and numba's version."""
-    digest = hashlib.sha256(numba.__version__.encode())
-    for floor in ("sim", "env"):
-        for path in sorted((package / floor).rglob("*.py")):
-            source = path.read_bytes()
-            digest.update(f"\0{path.relative_to(package).as_posix()}\0{len(source)}\0".encode())
-            digest.update(source)
+    paths = [path for floor in ("sim", "env") for path in sorted((package / floor).rglob("*.py"))]
+    return hash_of(paths, package, numba.__version__)
+
+
+def hash_of(paths: Iterable[Path], package: Path, version: str = "") -> str:
+    """Sixteen hexadecimal digits over names and contents of files below `package`."""
+    digest = hashlib.sha256(version.encode())
+    for path in paths:
+        source = path.read_bytes()
+        digest.update(f"\0{path.relative_to(package).as_posix()}\0{len(source)}\0".encode())
+        digest.update(source)
     return digest.hexdigest()[:16]
 
 

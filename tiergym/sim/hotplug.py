@@ -2,29 +2,14 @@
 
 from tiergym.sim import names as n
 from tiergym.sim.allocate import hand_out, request
+from tiergym.sim.blocks import end_of_state, set_block_states
 from tiergym.sim.compile import jit
+from tiergym.sim.onlining import blocks_at_once, choose_zone, memmap_pages
 from tiergym.sim.pages import charge_class, drain_pcp, free_class, on_tier
 from tiergym.sim.regions import leave_swap_cache, region_class
 from tiergym.sim.units import PAGE_BYTES, PAGES_PER_MIB, STRUCT_PAGES_PER_PAGE
 from tiergym.sim.watermarks import init_per_zone_wmark_min
 from tiergym.sim.zonelist import NODE_BOTH, NODE_FAST, clear_grant
-
-
-@jit
-def choose_zone(m):
-    """NORMAL, MOVABLE, or the auto-movable rule (auto_movable_can_online_movable).
-
-    auto-movable takes MOVABLE while movable <= ratio % of the kernel's early pages, which are DRAM's present ones;
-    with numa_aware that also holds per node, and a node without CPUs has no early pages: always NORMAL.
-    """
-    mode = m.action[n.A_ZONE]
-    if mode != n.ZONE_AUTO_MOVABLE:
-        return n.SLOW_MOVABLE if mode == n.ZONE_MOVABLE else n.SLOW_NORMAL
-    if m.auto_movable_numa_aware == n.ON:
-        return n.SLOW_NORMAL
-    movable = m.managed_pages[n.MOVABLE] + m.managed_pages[n.SLOW_MOVABLE] + m.block_pages
-    kernel_early = m.dram_mib * PAGES_PER_MIB - m.managed_pages[n.MOVABLE]
-    return n.SLOW_MOVABLE if movable * 100.0 <= m.auto_movable_ratio * kernel_early else n.SLOW_NORMAL
 
 
 @jit
@@ -39,44 +24,58 @@ def free_memmap(m, pages):
 
 
 @jit
-def online_block(m, b, nodes):
-    """Bring one block online; False if its memmap finds no room (GFP_KERNEL|RETRY_MAYFAIL: no OOM).
+def brings_own_memmap(m, b):
+    """Whether block b's memmap lies in itself once it is online: one that was online before has it still, whether it is
+    its own or in DRAM."""
+    if m.block_state[b] == n.BLOCK_ADDED:
+        return m.action[n.A_MEMMAP] == n.MEMMAP_ON_MEMORY
+    return m.block_own_memmap[b] == 1
 
-    A block that was online before has its memmap still, whether it is its own or in DRAM.
-    """
-    memmap = m.block_pages // STRUCT_PAGES_PER_PAGE
-    added = m.block_state[b] == n.BLOCK_ADDED
-    on_memory = m.action[n.A_MEMMAP] == n.MEMMAP_ON_MEMORY if added else m.block_memmap[b] > 0
-    if added and not on_memory:
+
+@jit
+def online_blocks(m, b, count, nodes):
+    """Bring `count` blocks from b on online, all in one state; False if the memmap of a single one finds no room
+    (GFP_KERNEL|RETRY_MAYFAIL: no OOM)."""
+    memmap, on_memory = count * memmap_pages(m), brings_own_memmap(m, b)
+    if m.block_state[b] == n.BLOCK_ADDED and not on_memory:
         clear_grant(m)
         got = request(m, memmap, n.MEMMAP, nodes, True, False, True, False, False)
         hand_out(m, n.MEMMAP)
         if got < memmap:
             free_memmap(m, got)
             return False
-    zone = choose_zone(m)
-    usable = m.block_pages - (memmap if on_memory else 0)
+    zone = choose_zone(m, 0)
+    usable = count * m.block_pages - (memmap if on_memory else 0)
     m.managed_pages[zone] += usable
     m.free_pages[zone] += usable
-    m.block_memmap[b] = memmap if on_memory else 0
-    m.block_unmovable[b] = 0
-    m.blocks_changed = 1
-    m.block_state[b] = n.BLOCK_NORMAL if zone == n.SLOW_NORMAL else n.BLOCK_MOVABLE
-    m.counters[n.C_BLOCKS_ONLINED] += 1
-    init_per_zone_wmark_min(m)  # block by block, as each sum is over the marks before it
+    if on_memory:
+        m.blocks_own_memmap += count
+        for own in range(b, b + count):
+            m.block_own_memmap[own] = 1
+    set_block_states(m, b, b + count, n.BLOCK_NORMAL if zone == n.SLOW_NORMAL else n.BLOCK_MOVABLE)
+    m.counters[n.C_BLOCKS_ONLINED] += count
+    init_per_zone_wmark_min(m)  # block by block, as each sum is over the marks before it: see `onlining`
     return True
 
 
 @jit
 def note_memmap(m):
     """Share of the slow tier's struct pages that lie in its own blocks."""
-    online, own = 0, 0
-    for b in range(m.blocks):
-        if m.block_state[b] >= n.BLOCK_NORMAL:
-            online += 1
-            own += 1 if m.block_memmap[b] > 0 else 0
+    online = m.blocks_in_state[n.BLOCK_NORMAL] + m.blocks_in_state[n.BLOCK_MOVABLE]
     spilled = m.used_pages[n.MEMMAP, n.SLOW_NORMAL] * STRUCT_PAGES_PER_PAGE / max(m.block_pages, 1)
-    m.memmap_slow_share = min(1.0, (own + spilled) / online) if online > 0 else 0.0
+    m.memmap_slow_share = min(1.0, (m.blocks_own_memmap + spilled) / online) if online > 0 else 0.0
+
+
+@jit
+def online_range(m, b, end, nodes):
+    """Online the blocks from b to before `end`, all plugged in and in one state."""
+    together = 1
+    while b < end:
+        if m.block_state[b] == n.BLOCK_ADDED:
+            together = blocks_at_once(m, b, end - b, nodes, brings_own_memmap(m, b))
+        if not online_blocks(m, b, together, nodes):
+            m.counters[n.C_BLOCKS_FAILED] += 1
+        b += together
 
 
 @jit
@@ -84,10 +83,13 @@ def online_arrived(m):
     """Online every block that is plugged but not online. The whole range's memmap comes before its first block is
     usable, so the first range takes it from DRAM; a later one may take it from CXL already online as NORMAL."""
     nodes = NODE_BOTH if m.managed_pages[n.SLOW_NORMAL] > 0 else NODE_FAST
-    for b in range(m.blocks):
-        plugged = m.block_state[b] == n.BLOCK_ADDED or m.block_state[b] == n.BLOCK_OFFLINE
-        if plugged and not online_block(m, b, nodes):
-            m.counters[n.C_BLOCKS_FAILED] += 1
+    waiting, b = m.blocks_in_state[n.BLOCK_ADDED] + m.blocks_in_state[n.BLOCK_OFFLINE], 0
+    while waiting > 0:
+        state, end = m.block_state[b], end_of_state(m, b)
+        if state == n.BLOCK_ADDED or state == n.BLOCK_OFFLINE:
+            waiting -= end - b
+            online_range(m, b, end, nodes)
+        b = end
     note_memmap(m)
 
 
@@ -96,15 +98,13 @@ def boot_slow_node(m):
     """A node of the firmware's memory map is there from boot: all of it in kernel zones, whatever memhp_default_state
     says, and its struct pages in its own lowest blocks, which they pin (mm/sparse.c: sparse_init_nid;
     mm/page_isolation.c: has_unmovable_pages). Those are managed here, and in Linux are not."""
-    for b in range(m.blocks):
-        if m.block_state[b] == n.BLOCK_ADDED:
-            m.block_state[b] = n.BLOCK_NORMAL
-            m.managed_pages[n.SLOW_NORMAL] += m.block_pages
-            m.free_pages[n.SLOW_NORMAL] += m.block_pages
+    arrived = m.blocks_in_state[n.BLOCK_ADDED]  # the lowest ones
+    set_block_states(m, 0, arrived, n.BLOCK_NORMAL)
+    m.managed_pages[n.SLOW_NORMAL] += arrived * m.block_pages
+    m.free_pages[n.SLOW_NORMAL] += arrived * m.block_pages
     memmap = m.managed_pages[n.SLOW_NORMAL] // STRUCT_PAGES_PER_PAGE
     m.free_pages[n.SLOW_NORMAL] -= memmap
     charge_class(m, n.MEMMAP, n.SLOW_NORMAL, memmap)
-    m.blocks_changed = 1
     init_per_zone_wmark_min(m)
     note_memmap(m)
 
@@ -165,32 +165,37 @@ def evacuate(m, z, pages):
 
 
 @jit
-def movable_inside(m, b, z):
-    """User pages in a block: they fill the zone's blocks from the lowest up, beside the kernel pages
-    there [F-pinned-blocks]."""
-    below = 0
-    for lower in range(b):
-        if m.block_state[lower] == m.block_state[b]:
-            below += m.block_pages - m.block_memmap[lower] - m.block_unmovable[lower]
-    usable = m.block_pages - m.block_memmap[b] - m.block_unmovable[b]
-    return min(max(movable_used(m, z) - below, 0), usable)
+def usable_pages(m, b):
+    """Pages of a block beside its own struct pages."""
+    return m.block_pages - (memmap_pages(m) if m.block_own_memmap[b] == 1 else 0)
 
 
 @jit
-def offline_block(m, b):
-    """Take one block offline: not with an unmovable page in it, nor if its pages fit nowhere else."""
+def movable_inside(m, b, z, above):
+    """User pages in a block: they fill the zone's blocks from the lowest up, beside the kernel pages
+    there [F-pinned-blocks]. `above`: usable pages of the zone's blocks above b."""
+    below = m.managed_pages[z] - above - usable_pages(m, b)
+    if z == n.SLOW_NORMAL:
+        for lower in range(m.pinned_from, min(m.pinned_end, b)):
+            below -= m.block_unmovable[lower]
+    return min(max(movable_used(m, z) - below, 0), usable_pages(m, b) - m.block_unmovable[b])
+
+
+@jit
+def offline_block(m, b, z, above):
+    """Take one block of zone z offline: not with an unmovable page in it, nor if its pages fit nowhere else. For
+    `above` see `movable_inside`."""
     if m.block_unmovable[b] > 0:
         return False
-    z = n.SLOW_NORMAL if m.block_state[b] == n.BLOCK_NORMAL else n.SLOW_MOVABLE
-    usable = m.block_pages - m.block_memmap[b]
+    usable = usable_pages(m, b)
     drain_pcp(m)  # zone_pcp_disable
-    inside = movable_inside(m, b, z)
+    inside = movable_inside(m, b, z, above)
     if not evacuate(m, z, max(inside, usable - m.free_pages[z])) or m.free_pages[z] < usable:
         return False
     m.free_pages[z] -= usable
     m.managed_pages[z] -= usable
-    m.block_state[b] = n.BLOCK_OFFLINE
-    m.blocks_changed = 1
+    m.blocks_own_memmap -= m.block_own_memmap[b]
+    set_block_states(m, b, b + 1, n.BLOCK_OFFLINE)
     init_per_zone_wmark_min(m)
     return True
 
@@ -198,30 +203,34 @@ def offline_block(m, b):
 @jit
 def remove_block(m, b):
     """Unplug a block that is offline: its memmap goes with it (arch_remove_memory)."""
-    if m.block_memmap[b] == 0:
-        free_memmap(m, m.block_pages // STRUCT_PAGES_PER_PAGE)
-    m.block_memmap[b] = 0
-    m.block_state[b] = n.BLOCK_ABSENT
-    m.blocks_changed = 1
+    if m.block_own_memmap[b] == 0:
+        free_memmap(m, memmap_pages(m))
+    m.block_own_memmap[b] = 0
+    set_block_states(m, b, b + 1, n.BLOCK_ABSENT)
 
 
 @jit
 def take_offline(m, blocks, remove):
     """Offline `blocks` blocks, from the highest down; to unplug them, every block that is online is tried until so many
     are gone, in place only so many are tried at all."""
-    done, tried = 0, 0
+    done, tried, normal_above, movable_above = 0, 0, 0, 0
     for b in range(m.blocks - 1, -1, -1):
         if done == blocks or (tried == blocks and not remove):
             break
-        if m.block_state[b] >= n.BLOCK_NORMAL:
-            tried += 1
-            if offline_block(m, b):
-                done += 1
-                m.counters[n.C_BLOCKS_OFFLINED] += 1
-                if remove:
-                    remove_block(m, b)
-            else:
-                m.counters[n.C_BLOCKS_FAILED] += 1
+        if m.block_state[b] < n.BLOCK_NORMAL:
+            continue
+        tried += 1
+        normal = m.block_state[b] == n.BLOCK_NORMAL
+        z, above = (n.SLOW_NORMAL, normal_above) if normal else (n.SLOW_MOVABLE, movable_above)
+        if offline_block(m, b, z, above):
+            done += 1
+            m.counters[n.C_BLOCKS_OFFLINED] += 1
+            if remove:
+                remove_block(m, b)
+        else:
+            m.counters[n.C_BLOCKS_FAILED] += 1
+            normal_above += usable_pages(m, b) if normal else 0
+            movable_above += 0 if normal else usable_pages(m, b)
     note_memmap(m)
 
 
@@ -230,8 +239,7 @@ def hot_add(m, blocks):
     """`blocks` absent blocks arrive, the lowest first, and come online as the action says."""
     for b in range(m.blocks):
         if blocks > 0 and m.block_state[b] == n.BLOCK_ABSENT:
-            m.block_state[b] = n.BLOCK_ADDED
-            m.blocks_changed = 1
+            set_block_states(m, b, b + 1, n.BLOCK_ADDED)
             blocks -= 1
     online_arrived(m)
 

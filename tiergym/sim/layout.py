@@ -39,6 +39,7 @@ _NOW_AND_THEN = """
     lru_window_s hot_threshold_ms swap_latency_us disk_latency_us disk_read_mb_per_s disk_write_mb_per_s
     disk_reads_per_s swap_store_us scan_mib_per_s promote_limit_mib_per_s
     auto_movable_numa_aware auto_movable_ratio interleave_fast interleave_slow hint_fault_us look_us
+    promote_accesses promote_window_s
     hopeless_reset boosted_runs_fail damon_falls_back slab_follows_policy
     scan_period_s process_oom_score_adj process_restart_s process_lost_s process_cpu_share
 """
@@ -80,6 +81,8 @@ SELDOM_STATE = [
     ("window_pages", _F8),  # pages that it brings
     ("marked_hot", _F8),  # slow pages marked for a hint fault that will come within the hot threshold
     ("marked_cold", _F8),  # and of one that will come later
+    ("seen_once", _F8),  # slow pages without a mark that had one hint fault of promote_accesses
+    ("marked_once", _F8),  # and those that are marked anew
 ]
 """State of a region behind what a tick fetches."""
 
@@ -168,6 +171,7 @@ def machine_dtype(regions: int, blocks: int = BLOCK_SIZES[0]) -> np.dtype:
         ("pcp_refill_pages", count, (zones,)),
         ("rcu_cached_pages", count),  # kernel pages of DRAM that the next reclaim gets back
         ("used_pages", count, (classes, zones)),
+        ("reserved_pages", count, (zones,)),  # kept aside for page tables (`reserve.pt`), of no class yet
         ("dirty_pages", f8, (tiers,)),  # file pages that the disk does not have yet
         ("wmark_pages", count, (n.N_WMARKS, zones)),
         ("min_free_kbytes", count),
@@ -247,11 +251,12 @@ def machine_dtype(regions: int, blocks: int = BLOCK_SIZES[0]) -> np.dtype:
         # blocks of the slow tier
         ("blocks", count),
         ("block_pages", count),
-        ("blocks_offline", count),  # as `count_blocks` last found them; absent ones are none of these
-        ("blocks_normal", count),
-        ("blocks_movable", count),
-        ("blocks_pinned", count),  # of the normal ones, with an unmovable page
-        ("blocks_changed", count),  # since then
+        ("blocks_in_state", count, (n.N_BLOCK_STATES,)),
+        ("blocks_pinned", count),  # with an unmovable page
+        ("blocks_own_memmap", count),  # of those online, with their struct pages in themselves
+        ("pinned_from", count),  # pinned blocks lie from here
+        ("pinned_end", count),  # to before here
+        ("pin_from", count),  # no NORMAL block below has room for a kernel page
         ("process", PROCESS, (p.N_PROCESSES,)),
         ("region", _region_dtype(count), (regions,)),
     ]
@@ -259,9 +264,9 @@ def machine_dtype(regions: int, blocks: int = BLOCK_SIZES[0]) -> np.dtype:
     fields += [
         ("region_seldom", [*_drawn("region_", p.REGION, True), *SELDOM_STATE], (regions,)),
         ("process_seldom", _drawn("process_", p.PROCESS, True), (p.N_PROCESSES,)),
-        ("block_state", _COUNT, (blocks,)),
+        ("block_state", "<i1", (blocks,)),
+        ("block_own_memmap", "<i1", (blocks,)),  # whether its struct pages lie in itself
         ("block_unmovable", _COUNT, (blocks,)),
-        ("block_memmap", _COUNT, (blocks,)),
     ]
     return np.dtype(fields, align=True)
 

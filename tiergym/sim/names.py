@@ -89,6 +89,9 @@ SLOW_CURVES = ("cxl", "skylake_remote", "cascade_lake_remote")
 SLOW_CURVE_CXL, SLOW_CURVE_SKYLAKE_REMOTE, SLOW_CURVE_CASCADE_LAKE_REMOTE = range(len(SLOW_CURVES))
 
 # Entries of the action vector, in order; `tiergym.env.actions` says what each does.
+PLAUSIBILITIES = ("available", "proposed", "counterfactual")
+"""Who could choose a mode, the most plausible first: whoever runs today's kernels (a default, a knob); somebody who
+takes up an RFC or a paper; nobody yet."""
 ACTIONS = (
     "place.pt_leaf",
     "place.pt_upper",
@@ -101,6 +104,9 @@ ACTIONS = (
     "migrate.kstack",
     "migrate.budget",
     "migrate.room",
+    "reserve.pt",
+    "limit.kernel",
+    "reclaim.pt_empty",
     "headroom",
     "zone",
     "memmap",
@@ -118,6 +124,9 @@ N_ACTIONS = len(ACTIONS)
     A_MIGRATE_KSTACK,
     A_MIGRATE_BUDGET,
     A_MIGRATE_ROOM,
+    A_RESERVE_PT,
+    A_LIMIT_KERNEL,
+    A_RECLAIM_PT_EMPTY,
     A_HEADROOM,
     A_ZONE,
     A_MEMMAP,
@@ -128,7 +137,8 @@ N_PLACEMENTS = sum(entry >= 0 for entry in PLACEMENT_ENTRIES)
 """They are the first entries of an action."""
 
 # Modes of the action's entries: placement of a kernel class (docs/model.md section 5), moving of page tables, of slab
-# and stacks, the budget for both, headroom, zone of blocks that come online, and their memmap.
+# and stacks, the budget for both, the room for it, the reserve for page tables, the limit per class, what frees empty
+# tables, headroom, zone of blocks that come online, and their memmap.
 PLACEMENT_MODES = ("fallback", "prefer_fast", "restrict", "prefer_slow")
 FALLBACK, PREFER_FAST, RESTRICT, PREFER_SLOW = range(len(PLACEMENT_MODES))
 TABLE_MIGRATIONS = ("off", "with_data", "idle")
@@ -139,6 +149,12 @@ MIGRATION_BUDGETS = ("low", "medium", "high")
 BUDGET_LOW, BUDGET_MEDIUM, BUDGET_HIGH = range(len(MIGRATION_BUDGETS))
 MIGRATION_ROOMS = ("free", "kswapd", "exchange")
 ROOM_FREE, ROOM_KSWAPD, ROOM_EXCHANGE = range(len(MIGRATION_ROOMS))
+TABLE_RESERVES = ("off", "small", "large")
+RESERVE_OFF, RESERVE_SMALL, RESERVE_LARGE = range(len(TABLE_RESERVES))
+KERNEL_LIMITS = ("off", "proportional")
+LIMIT_OFF, LIMIT_PROPORTIONAL = range(len(KERNEL_LIMITS))
+EMPTY_TABLES = ("release", "scan")
+EMPTY_TABLES_RELEASE, EMPTY_TABLES_SCAN = range(len(EMPTY_TABLES))
 HEADROOMS = ("off", "small", "medium", "large")
 HEADROOM_OFF, HEADROOM_SMALL, HEADROOM_MEDIUM, HEADROOM_LARGE = range(len(HEADROOMS))
 ONLINE_ZONES = ("normal", "movable", "auto_movable")
@@ -149,7 +165,8 @@ MEMMAP_DRAM, MEMMAP_ON_MEMORY = range(len(MEMMAPS))
 # Memory block states (drivers/base/memory.c). An added block has no memmap yet; one that went offline keeps its own.
 # From BLOCK_NORMAL on it is online.
 BLOCK_STATES = ("absent", "added", "offline", "normal", "movable")
-BLOCK_ABSENT, BLOCK_ADDED, BLOCK_OFFLINE, BLOCK_NORMAL, BLOCK_MOVABLE = range(len(BLOCK_STATES))
+N_BLOCK_STATES = len(BLOCK_STATES)
+BLOCK_ABSENT, BLOCK_ADDED, BLOCK_OFFLINE, BLOCK_NORMAL, BLOCK_MOVABLE = range(N_BLOCK_STATES)
 
 # Distribution kinds of a drawn parameter.
 DISTRIBUTIONS = ("fixed", "uniform", "log_uniform", "normal", "choice")
@@ -283,6 +300,8 @@ COUNTERS = (
     "pgmigrate_kstack",
     "pgmigrate_fail",
     "pgexchange",
+    "pgreserve",
+    "pgtable_reclaim",
     "blocks_onlined",
     "blocks_offlined",
     "blocks_failed",
@@ -322,6 +341,8 @@ N_COUNTERS = len(COUNTERS)
     C_PGMIGRATE_KSTACK,
     C_PGMIGRATE_FAIL,
     C_PGEXCHANGE,
+    C_PGRESERVE,
+    C_PGTABLE_RECLAIM,
     C_BLOCKS_ONLINED,
     C_BLOCKS_OFFLINED,
     C_BLOCKS_FAILED,

@@ -3,7 +3,8 @@
 Candidates are pages whose hint fault came within the hot threshold; with plenty of free DRAM, every fault. Without room
 above high, kswapd0 is woken for it (promotion is what makes a NORMAL slow tier demote). Where HMAT came too late, CXL
 is in the top tier, and tiering mode scans no top-tier page (mm/mprotect.c: change_pte_range). Normal mode knows no
-threshold and wakes nobody: what does not fit stays (migrate_misplaced_folio_prepare).
+threshold and wakes nobody: what does not fit stays (migrate_misplaced_folio_prepare). With pghot, which no mainline
+kernel has, pages are hot that had two hint faults within a window, and a thread moves them in batches.
 """
 
 import math
@@ -71,6 +72,8 @@ def scan(m, q, share):
             new = (slow_pages(m, r) - marks.marked_hot - marks.marked_cold) * marked
             marks.marked_hot += new * region.hot
             marks.marked_cold += new * (1.0 - region.hot)
+            marks.marked_once += marks.seen_once * marked
+            marks.seen_once -= marks.seen_once * marked
     # The page that the thread works with is marked too, and referenced at once.
     m.promote_part += 1.0
     m.hint_part += 1.0
@@ -100,6 +103,23 @@ def hint_faults(m, r, seconds):
 
 
 @jit
+def second_faults(m, r, faults, marked, seconds):
+    """Of region r's hint faults within `seconds`, those of pages that had one already within promote_window_s.
+
+    pghot counts hint faults per page and knows no latency ([K-pghot]). `marked`: its marked pages before the faults. A
+    page seen once is forgotten after promote_window_s on average, marked again or not.
+    """
+    marks = m.region_seldom[r]
+    kept = math.exp(-seconds / m.promote_window_s) * min(1.0, slow_pages(m, r) / max(marked, 1.0))
+    again = 0.0
+    if marked > 0.0:
+        again = min(marks.marked_once * kept * faults / marked, faults)
+    marks.marked_once = marks.marked_once * kept - again
+    marks.seen_once = min(marks.seen_once * math.exp(-seconds / m.promote_window_s) + faults - again, slow_pages(m, r))
+    return again
+
+
+@jit
 def promotion_room(m):
     """Pages that fit into DRAM above high (migrate_balanced_pgdat)."""
     room = 0
@@ -114,13 +134,20 @@ def numa_promotes(m):
     return m.numa_balancing != n.NUMA_BALANCING_OFF
 
 
+@jit
+def counts_accesses(m):
+    """Whether a page is hot by the number of its hint faults: tiering mode with pghot."""
+    return m.promote_accesses > 1.0 and m.numa_balancing == n.NUMA_BALANCING_TIERING
+
+
 @jit_inline
 def take_hint_faults(m, share, tiering):
     """Every process takes the hint faults of `share` of a tick's scanning; each region asks for promotion (`asked`).
 
     Returns (candidates, what fell short of one page in regions that ask for none).
     """
-    every_fault = not tiering or plenty_free(m)
+    counts = counts_accesses(m)
+    every_fault = not tiering or (not counts and plenty_free(m))
     total, parts = 0, 0.0
     for q in range(m.processes):
         scan(m, q, share)
@@ -129,8 +156,11 @@ def take_hint_faults(m, share, tiering):
         region.asked = 0
         if not promotable(m, r):
             continue
+        marked = m.region_seldom[r].marked_hot + m.region_seldom[r].marked_cold
         hot, cold = hint_faults(m, r, m.dt_s * share)
         wanted = hot + cold if every_fault else hot
+        if counts:
+            wanted = second_faults(m, r, hot + cold, marked, m.dt_s * share)
         region.asked = int(wanted + 0.5)
         parts += wanted - region.asked if wanted < 0.5 else 0.0
         total += region.asked
@@ -199,4 +229,5 @@ def numa_promote(m, share):
     moved = promote_candidates(m, total, tiering)
     m.promote_credit -= moved
     m.counters[n.C_PGPROMOTE_SUCCESS] += moved
-    m.owed_s[n.LOST_MIGRATION] += moved * m.migrate_unbatched_us * 1e-6
+    page_us = m.migrate_batched_us if counts_accesses(m) else m.migrate_unbatched_us
+    m.owed_s[n.LOST_MIGRATION] += moved * page_us * 1e-6

@@ -1,6 +1,7 @@
-"""Moving pages between free lists, per-CPU lists and classes. Only hot-plug and `percpu` change a page count too.
+"""Moving pages between free lists, per-CPU lists and classes. Only hot-plug, `percpu` and `reserve` change a page count
+too.
 
-The invariant that every function here keeps, per zone: managed = free + pcp + sum over classes.
+The invariant that every function here keeps, per zone: managed = free + pcp + reserved + sum over classes.
 """
 
 import math

@@ -124,6 +124,8 @@ KERNEL: tuple[Field, ...] = (
     _e("lru_gen", 1, SWITCH, "multi-gen LRU (/sys/kernel/mm/lru_gen/enabled): how much a run of kswapd reclaims"),
     _f("lru_window_s", 4.0, 0.01, 3600, "age of a page when reclaim looks at it again (LRU rotation)"),
     _f("hot_threshold_ms", 1000, 1, 100000, "numa_balancing hint-fault latency below which a page is hot"),
+    _i("promote_accesses", 1, 1, 2, "hint faults that make a page hot; 1: by hot_threshold_ms, 2: as pghot [K-pghot]"),
+    _f("promote_window_s", 4, 0.01, 16, "of two hint faults: the second counts if it comes within this [K-pghot]"),
     _f("scan_mib_per_s", 256, 0, 1e6, "numa_balancing_scan_size_mb per scan_period_min of 1 s"),
     _f("scan_period_s", 1.0, 0.01, 3600, "CPU time of a process from one pass of numa_balancing's scan to the next"),
     _f("promote_limit_mib_per_s", 65536, 0, 1e7, "numa_balancing_promote_rate_limit_MBps"),

@@ -4,10 +4,12 @@ from tiergym.sim import names as n
 from tiergym.sim.account import account
 from tiergym.sim.compile import jit
 from tiergym.sim.demand import demand
+from tiergym.sim.empty_tables import reclaim_empty_tables
 from tiergym.sim.faults import serve_demand
 from tiergym.sim.hotplug import boot
 from tiergym.sim.migrate import migrate_kernel_pages
 from tiergym.sim.prefetch import fetch
+from tiergym.sim.reserve import keep_reserve
 from tiergym.sim.timeline import run_events
 
 
@@ -34,9 +36,11 @@ def tick(m, ahead):
         boot(m)  # memhp_default_state decides the zone of what is there
     ahead = fetch(ahead)
     demand(m)
+    keep_reserve(m)
     ahead = fetch(ahead)
     serve_demand(m)
     ahead = fetch(ahead)
+    reclaim_empty_tables(m)
     migrate_kernel_pages(m)
     run_events(m)
     ahead = fetch(ahead)

@@ -119,16 +119,31 @@ def zone_batchsize(managed):
 
 
 @jit
-def set_refills(m):
+def refill_of(m, managed):
     """The refill of a per-CPU list by a stream of allocations: its batch, doubled `pcp_scale` times since 6.7
-    (nr_pcp_alloc, CONFIG_PCP_BATCH_SCALE_MAX), within the list's largest size, an eighth of the zone over all CPUs
-    (zone_highsize)."""
+    (nr_pcp_alloc, CONFIG_PCP_BATCH_SCALE_MAX), within the list's largest size, an eighth of the zone's `managed` pages
+    over all CPUs (zone_highsize)."""
+    batch = int(m.pcp_batch_pages)
+    if batch == 0:
+        batch = zone_batchsize(managed)
+    most = max(managed // 8 // int(m.cpus) - batch, batch)
+    return min(batch << int(m.pcp_scale), most)
+
+
+@jit
+def set_refills(m):
+    """The refills of all zones' per-CPU lists."""
     for z in range(n.N_ZONES):
-        batch = int(m.pcp_batch_pages)
-        if batch == 0:
-            batch = zone_batchsize(m.managed_pages[z])
-        most = max(m.managed_pages[z] // 8 // int(m.cpus) - batch, batch)
-        m.pcp_refill_pages[z] = min(batch << int(m.pcp_scale), most)
+        m.pcp_refill_pages[z] = refill_of(m, m.managed_pages[z])
+
+
+@jit
+def most_marked(m, z, managed):
+    """No low mark of a kernel zone z of `managed` pages, with boost and reserve against the kernel, is above this,
+    whatever the other zones have."""
+    pages_min = max(MOST_MIN_FREE_KIB, int(m.min_free_kib), m.min_free_kbytes) // PAGE_KIB
+    gap = max(pages_min // 4, int(managed * m.watermark_scale_factor / 10000.0))
+    return pages_min + gap + m.boost_pages[z] + managed // RESERVE_RATIO_DMA
 
 
 @jit

@@ -6,26 +6,33 @@ a user's own file is named by its path.
 """
 
 from tiergym.specs.assignments import assignments_text, common_changes, dotted, read_assignments
+from tiergym.specs.digest import scenario_digest
 from tiergym.specs.scenario import (
     Scenario,
     describe,
+    list_kernels,
     list_machines,
     list_scenarios,
     list_suites,
     list_workloads,
     load_scenario,
-    load_suite,
     override,
+    override_all,
     scenario_table,
     scenario_toml,
 )
+from tiergym.specs.suites import Suite, check_trainable, distinct, load_suite, suite_digest
 
 __all__ = [
     "Scenario",
+    "Suite",
     "assignments_text",
+    "check_trainable",
     "common_changes",
     "describe",
+    "distinct",
     "dotted",
+    "list_kernels",
     "list_machines",
     "list_scenarios",
     "list_suites",
@@ -33,7 +40,10 @@ __all__ = [
     "load_scenario",
     "load_suite",
     "override",
+    "override_all",
     "read_assignments",
+    "scenario_digest",
     "scenario_table",
     "scenario_toml",
+    "suite_digest",
 ]

@@ -5,11 +5,11 @@ word is text: `kernel.demotion=on`.
 """
 
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from tiergym.errors import UserError
+from tiergym.errors import UserError, shown
+from tiergym.files import parse_toml
 from tiergym.specs.distributions import FORMS
 from tiergym.specs.reading import SCALARS
 from tiergym.specs.writing import value_toml
@@ -71,14 +71,16 @@ def assignments_text(changes: Mapping[str, Any]) -> str:
 
 def _value(text: str, field: str, value: str, option: str) -> Any:
     try:
-        document = tomllib.loads(f"value = {value}", parse_float=_reader_of_floats(field))
+        document = parse_toml(f"value = {value}", parse_float=_reader_of_floats(field))
     except ValueError:
         document = {}
     if list(document) == ["value"]:
         return document["value"]
     if _BARE.fullmatch(value):
         return value
-    raise UserError(f"{option} {text}: {value!r} is no value; allowed: a TOML value, a name, or a distribution")
+    raise UserError(
+        f"{option} {text[:80]}: {shown(value)} is no value; allowed: a TOML value, a name, or a distribution"
+    )
 
 
 def _reader_of_floats(field: str) -> Callable[[str], Any]:

@@ -21,6 +21,8 @@ MAX_STALL_SHARE = 0.95
 MAX_BANDWIDTH_SHARE = 3.0
 """Of DRAM's peak. Full speed is what unloaded latency allows, so work that DRAM's bandwidth bounds asks for more than
 all of it (lbm, STREAM: up to twice); more than this is a mistake in the units."""
+MAX_TICKS = 1_000_000
+"""Of an episode: three days at the default length of a tick."""
 MAX_BLOCKS = max(BLOCK_SIZES)
 KERNEL_ZONES = n.N_ZONES - n.N_TIERS
 """All but each tier's MOVABLE."""
@@ -54,10 +56,16 @@ def with_events(kernel: Rows, events: list[Table], rows: list[Rows]) -> Rows:
 
 
 def check_time(episode: Rows, file: str) -> None:
-    """An episode has at least one tick."""
+    """An episode has at least one tick, and no more than anybody waits for."""
     if lowest(episode["horizon_s"]) < highest(episode["dt_s"]):
         least = highest(episode["dt_s"])
         raise UserError(f"{file}: episode.horizon_s = {lowest(episode['horizon_s']):g}; allowed: from dt_s = {least:g}")
+    ticks = highest(episode["horizon_s"]) / lowest(episode["dt_s"])
+    if ticks > MAX_TICKS:
+        raise UserError(
+            f"{file}: episode.horizon_s = {highest(episode['horizon_s']):g} makes {ticks:.0f} ticks of episode.dt_s = "
+            f"{lowest(episode['dt_s']):g}; allowed: at most {MAX_TICKS} ticks"
+        )
 
 
 def check_zones(machine: Rows, file: str) -> None:

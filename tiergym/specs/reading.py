@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tiergym.errors import UserError, suggest
+from tiergym.errors import UserError, shown, suggest
 from tiergym.files import read_toml
 from tiergym.paths import envs_dir
 from tiergym.sim import names as n
@@ -38,18 +38,16 @@ PROCESS, REGION, POOL, EVENT = (toml_fields(fields) for fields in (p.PROCESS, p.
 OF_REGION = {name: field for name, field in REGION.items() if name != "process"}
 """A region's fields except its owner, which TOML gives by name."""
 
-SETTINGS = ("kernel", "storage", "costs", "episode", "weights")
-OF_MACHINE_FILES = ("kernel", "storage", "costs")
+KERNEL = "kernel"
+SETTINGS = (KERNEL, "storage", "costs", "episode", "weights")
+OF_MACHINE_FILES = (KERNEL, "storage", "costs")
 """Settings that a machine's file may bring along."""
 WORKLOAD_TABLES = ("processes", "regions", "pools", "process", "region")
 
 
 def refuse(file: str, field: str, value: Any, allowed: str) -> UserError:
     """The error of one field: which file, which field, what it says and what it may say."""
-    shown = repr(value)
-    if len(shown) > 80:
-        shown = shown[:77] + "..."
-    return UserError(f"{file}: {field} = {shown}; allowed: {allowed}")
+    return UserError(f"{file}: {field} = {shown(value)}; allowed: {allowed}")
 
 
 def preset_path(kind: str, reference: Any, file: str, field: str, folder: Path) -> Path:
@@ -83,7 +81,8 @@ def complete_sections(document: Table, file: str, folder: Path, machine_kernel: 
     if machine_kernel:
         settings["kernel"] = machine_kernel
     workload = _workload_of_scenario(document, file, folder)
-    given = {section: _fields(document.get(section, {}), SCALARS[section], file, section) for section in SETTINGS}
+    given = {section: _fields(document.get(section, {}), SCALARS[section], file, section) for section in SETTINGS[1:]}
+    given[KERNEL] = _kernel(document.get(KERNEL, {}), file, folder)
     kernel, origins = settle(settings.get("kernel", {}), given["kernel"], file)
     settings = {section: settings.get(section, {}) | given[section] for section in SETTINGS} | {"kernel": kernel}
     return {
@@ -117,6 +116,22 @@ def _machine(document: Table, file: str, folder: Path) -> tuple[Table, Table]:
     settings = {key: _fields(base.get(key, {}), SCALARS[key], name, key) for key in OF_MACHINE_FILES}
     check_release(settings["kernel"], name)
     return fields | own, settings
+
+
+def _kernel(given: Any, file: str, folder: Path) -> Table:
+    """The fields of [kernel]: those of the preset that it is based on, and its own."""
+    if isinstance(given, str):
+        given = {"base": given}
+    own = _fields(given, SCALARS[KERNEL], file, KERNEL, also=("base",))
+    return kernel_preset(given["base"], file, folder) | own if "base" in given else own
+
+
+def kernel_preset(base: Any, file: str, folder: Path) -> Table:
+    """The fields of [kernel] in a file of `envs/kernels/`, or of one's own. Raises `UserError`."""
+    path = preset_path("kernels", base, file, KERNEL, folder)
+    preset, name = read_toml(path), str(path)
+    _description(preset, name)
+    return _fields(preset, SCALARS[KERNEL], name, "", also=("description",))
 
 
 def _workload_of_scenario(document: Table, file: str, folder: Path) -> Table:

@@ -1,6 +1,6 @@
-"""Scenarios, their files and suites: loading, overriding, listing."""
+"""Scenarios and their files: loading, overriding, listing."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,10 +14,23 @@ from tiergym.files import read_toml
 from tiergym.sim.layout import BLOCK_SIZES, MOST_COUNTED_MIB, REGION_SIZES
 from tiergym.sim.units import PAGES_PER_MIB
 from tiergym.specs.assignments import assignments_text
+from tiergym.specs.digest import scenario_digest
 from tiergym.specs.distributions import highest, lowest, parse
+from tiergym.specs.families import document as document_of_family
+from tiergym.specs.families import is_family
 from tiergym.specs.feasibility import check
 from tiergym.specs.kernel import OF_MACHINE, OF_SCENARIO
-from tiergym.specs.reading import OF_REGION, SCALARS, Table, complete_sections, preset_names, preset_path, refuse
+from tiergym.specs.reading import (
+    KERNEL,
+    OF_REGION,
+    SCALARS,
+    Table,
+    complete_sections,
+    kernel_preset,
+    preset_names,
+    preset_path,
+    refuse,
+)
 from tiergym.specs.table import build_table
 from tiergym.specs.writing import complete_toml
 
@@ -35,6 +48,7 @@ class Scenario:
     slow_pages_max: 4 KiB pages of the largest slow tier that it can draw.
     changes: what `override` changed, dotted field to TOML value; results carry it beside the name.
     variant: which variant of an experiment it is; its name then ends in @VARIANT.
+    origin: digest of what was overridden, before all changes; empty where nothing was.
     """
 
     name: str
@@ -47,11 +61,17 @@ class Scenario:
     blocks: int = BLOCK_SIZES[0]
     changes: dict[str, Any] = field(default_factory=dict)
     variant: str = ""
+    origin: str = ""
 
 
 def load_scenario(name_or_path: str | Path) -> Scenario:
-    """The preset `envs/scenarios/NAME.toml`, or any file whose path ends in .toml. Raises `UserError`."""
-    path = _path("scenarios", name_or_path)
+    """The preset `envs/scenarios/NAME.toml`, a family's scenario, or any file whose path ends in .toml.
+
+    Raises `UserError`.
+    """
+    if isinstance(name_or_path, str) and is_family(name_or_path) and not name_or_path.endswith(".toml"):
+        return _scenario(document_of_family(name_or_path), name_or_path, f"family '{name_or_path}'", Path())
+    path = named_path("scenarios", name_or_path)
     return _scenario(read_toml(path), path.stem, str(path), path.parent)
 
 
@@ -60,7 +80,8 @@ def override(scenario: Scenario, changes: Mapping[str, Any], how: str = "overrid
 
     Fields are spelled as in a scenario's file: "kernel.demotion", "machine.slow_latency_ns",
     "workload.workers", "workload.region.weights.mib", "workload.process.main.restart_s",
-    "workload.pools.threads.count". `how` stands beside the scenario's name in errors. Raises `UserError`.
+    "workload.pools.threads.count"; "kernel.base" sets all fields of a preset of [kernel]. `how` stands beside the
+    scenario's name in errors. Raises `UserError`.
     """
     document, machine_kernel = _document(scenario)
     file = f"{scenario.name}, {how}"
@@ -68,6 +89,9 @@ def override(scenario: Scenario, changes: Mapping[str, Any], how: str = "overrid
         *parents, last = name.split(".")
         if name in ("machine.base", "workload.base"):
             raise refuse(file, name, value, "fields; what a scenario is based on stands in its file")
+        if name == f"{KERNEL}.base":
+            document[KERNEL] |= kernel_preset(value, file, Path())
+            continue
         table = document
         for i, key in enumerate(parents):
             table = table.setdefault(key, {})
@@ -75,7 +99,13 @@ def override(scenario: Scenario, changes: Mapping[str, Any], how: str = "overrid
                 raise refuse(file, name, value, f"fields of tables, and {'.'.join(parents[: i + 1])} is none")
         table[last] = value
     changed = _scenario(document, scenario.name, file, Path(), machine_kernel)
-    return replace(changed, changes=scenario.changes | dict(changes))
+    origin = scenario.origin or scenario_digest(scenario)
+    return replace(changed, changes=scenario.changes | dict(changes), origin=origin)
+
+
+def override_all(scenarios: Iterable[Scenario], changes: Mapping[str, Any], how: str) -> list[Scenario]:
+    """Each scenario with the same other values; as it is where there are none. Raises `UserError`."""
+    return [override(scenario, changes, how) if changes else scenario for scenario in scenarios]
 
 
 def scenario_table(scenario: Scenario, regions: int) -> NDArray[np.float64]:
@@ -103,6 +133,11 @@ def list_machines() -> tuple[str, ...]:
     return preset_names("machines")
 
 
+def list_kernels() -> tuple[str, ...]:
+    """Names of the shipped presets of [kernel], sorted."""
+    return preset_names("kernels")
+
+
 def list_workloads() -> tuple[str, ...]:
     """Names of the shipped workloads, sorted."""
     return preset_names("workloads")
@@ -114,29 +149,16 @@ def list_suites() -> tuple[str, ...]:
 
 
 def describe(kind: str, name_or_path: str | Path) -> str:
-    """Description of a preset; `kind` is "machines", "workloads", "scenarios" or "suites"."""
-    path = _path(kind, name_or_path)
+    """Description of a preset; `kind` is "machines", "kernels", "workloads", "scenarios" or "suites"."""
+    path = named_path(kind, name_or_path)
     description = read_toml(path).get("description", "")
     if not isinstance(description, str):
         raise refuse(str(path), "description", description, "a string")
     return description
 
 
-def load_suite(name_or_path: str | Path) -> tuple[str, ...]:
-    """The scenarios of a suite: names, or paths of files beside the suite's. Raises `UserError`."""
-    path = _path("suites", name_or_path)
-    suite, file = read_toml(path), str(path)
-    for key in suite:
-        if key not in ("description", "scenarios"):
-            raise UserError(f"{file}: {suggest(key, ('description', 'scenarios'), 'key')}")
-    entries = suite.get("scenarios")
-    if not isinstance(entries, list) or not entries or len({str(entry) for entry in entries}) < len(entries):
-        raise refuse(file, "scenarios", entries, "a list of scenarios, each once")
-    paths = [preset_path("scenarios", entry, file, "scenarios", path.parent) for entry in entries]
-    return tuple(str(path) if entry.endswith(".toml") else entry for entry, path in zip(entries, paths, strict=True))
-
-
-def _path(kind: str, name_or_path: str | Path) -> Path:
+def named_path(kind: str, name_or_path: str | Path) -> Path:
+    """The file of a preset's name or of a path that ends in .toml. Raises `UserError`."""
     if isinstance(name_or_path, Path):
         return name_or_path
     if name_or_path.endswith(".toml"):

@@ -17,7 +17,7 @@ from tiergym.sim import demand
 from tiergym.sim import names as n
 from tiergym.sim.layout import REGION_SIZES
 from tiergym.sim.replaying import Asked, State, ask, begin, install, set_min_free_kbytes, start_khugepaged
-from tiergym.sim.units import PAGE_BYTES
+from tiergym.sim.units import PAGE_BYTES, STRUCT_PAGES_PER_PAGE
 from tiergym.specs import Scenario
 from tiergym.specs.reading import complete_sections
 from tiergym.specs.scenario import size_of_blocks
@@ -153,6 +153,7 @@ def replay(recording: Recording) -> Replay:
         for zone in range(n.N_ZONES)
     }
     install(record, state_of(start, requests))
+    memmap = int(record["block_pages"]) // STRUCT_PAGES_PER_PAGE
     samples = len(recorded.t_s)
     out = Replay(
         np.zeros((samples, len(CLASSES), 2), np.int64),
@@ -161,7 +162,7 @@ def replay(recording: Recording) -> Replay:
         np.zeros((samples, n.N_COUNTERS), np.int64),
         marks,
         int((record["block_state"] >= n.BLOCK_NORMAL).sum()),
-        int(record["used_pages"][n.MEMMAP].sum() + record["block_memmap"].sum()),
+        int(record["used_pages"][n.MEMMAP].sum() + record["block_own_memmap"].sum() * memmap),
         int(record["pcp_refill_pages"][: n.FIRST_SLOW_ZONE].max()),
         recorded.touched(),
         notes=recorded.notes,

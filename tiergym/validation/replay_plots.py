@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tiergym import files
-from tiergym.policy.extras import require
+from tiergym.extras import require
 from tiergym.validation.outcomes import Outcome
 from tiergym.validation.replay import CLASSES
 from tiergym.validation.score import measured_pages, scored_samples
@@ -45,7 +45,7 @@ def draw_class(axes: Axes, outcome: Outcome, name: str) -> None:
 
 def run_png(outcome: Outcome) -> bytes:
     """A page of six panels as PNG. Raises `UserError` if matplotlib is not installed."""
-    figure_module = require("matplotlib.figure", "lab")
+    figure_module = require("matplotlib.figure")
     figure = figure_module.Figure(figsize=(12, 7), dpi=110, layout="constrained")
     panels = figure.subplots(2, 3, sharex=True).ravel()
     for axes, name in zip(panels, CLASSES, strict=True):
@@ -56,7 +56,7 @@ def run_png(outcome: Outcome) -> bytes:
 
 def plate_png(outcomes: Sequence[Outcome], panels: Sequence[tuple[str, str]]) -> bytes:
     """A plate of (run, class) panels as PNG."""
-    figure_module = require("matplotlib.figure", "lab")
+    figure_module = require("matplotlib.figure")
     columns = 3
     rows = -(-len(panels) // columns)
     figure = figure_module.Figure(figsize=(12, 2.9 * rows), dpi=110, layout="constrained")

@@ -1,0 +1,89 @@
+"""One process at a time works in a folder: a lock that names its holder, and that a killed process gives up.
+
+The file `.lock` in the folder is locked by the kernel (flock) and says who holds it; what it says has no meaning once
+the lock is free. It is deleted at the end; a killed process leaves it, and nothing minds.
+"""
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from tiergym import files
+from tiergym.errors import UserError, shown
+
+LOCK = ".lock"
+
+
+@contextmanager
+def locked(folder: Path, *, new: bool = False) -> Iterator[None]:
+    """Hold the folder, which is made where there is none; a process may hold it several times over.
+
+    Raises `UserError` where another process holds it, with that process's number, command and machine, where it
+    cannot be written to, and where something is in it that is to be `new`.
+    """
+    path, made = folder / LOCK, not folder.exists()
+    if new:
+        _check_new(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, timeout=0, is_singleton=True, thread_local=False)
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(f"{folder}: {_holder(path)} works in it; allowed: one at a time") from error
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written to: {error.strerror or error}") from error
+    try:
+        if new:
+            _check_new(folder)  # again: another process may have been faster
+        if lock.lock_counter == 1:
+            with suppress(OSError):  # a full disk: it is held all the same
+                path.write_text(json.dumps(_ourselves()), encoding="utf-8")
+        yield
+    finally:
+        if lock.lock_counter == 1:
+            with suppress(OSError):  # the folder may have vanished
+                path.unlink()
+                if made:
+                    folder.rmdir()  # where nothing came of it
+        lock.release()
+
+
+def _check_new(folder: Path) -> None:
+    """Raise `UserError` where there is something in a folder, besides a lock."""
+    try:
+        if not folder.exists() or (folder.is_dir() and all(path.name == LOCK for path in folder.iterdir())):
+            return
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror}") from error
+    raise UserError(
+        f"{folder} exists and is not an empty folder; name another one, or continue it with --resume {folder}"
+    )
+
+
+def _ourselves() -> dict[str, object]:
+    command = " ".join(["tiergym", *sys.argv[1:]])[:200]
+    return {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "command": command,
+        "since": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
+    }
+
+
+def _holder(path: Path) -> str:
+    """Who holds a lock, as far as its file says."""
+    try:
+        holder = files.read_json(path)
+        return (
+            f"process {int(holder['pid'])} on {shown(str(holder['host']))}, {shown(str(holder['command']))} "
+            f"since {shown(str(holder['since']))},"
+        )
+    except (UserError, KeyError, TypeError, ValueError):
+        return "another process"

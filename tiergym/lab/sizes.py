@@ -1,0 +1,101 @@
+"""What a recipe would allocate, counted from its numbers before anything is: rollouts, replay buffers, networks."""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any, Protocol
+
+from tiergym.env.actions import N_MASK, NVEC
+from tiergym.env.observations import N_OBS
+from tiergym.errors import UserError
+from tiergym.lab.algorithms import Algorithm
+from tiergym.memory import check_bytes
+
+_FLOAT = 4
+_N_ACTIONS = len(NVEC)
+_OF_A_STEP = _FLOAT * (N_OBS + _N_ACTIONS + 6)
+"""Bytes of one step in a rollout: observation, action; reward, value, advantage and the like."""
+_OF_A_TRANSITION = _FLOAT * (2 * N_OBS + _N_ACTIONS + 3)
+"""Bytes of one step in a replay buffer."""
+_OF_A_WEIGHT = 4 * _FLOAT
+"""Bytes of one weight while it learns: itself, its gradient, and Adam's two moments."""
+_NETWORKS = 2
+"""Actor and critic, or a network and its target: as many as any algorithm has at least."""
+_DEFAULTS = {"n_steps": 5, "buffer_size": 1_000_000, "batch_size": 64, "lstm_hidden_size": 256, "n_lstm_layers": 1}
+"""The least of what stable-baselines3 takes where a recipe is silent; buffer_size is the same everywhere."""
+
+
+class Numbers(Protocol):
+    """What of a recipe has to do with sizes."""
+
+    @property
+    def envs(self) -> int: ...
+    @property
+    def learner(self) -> Algorithm: ...
+    @property
+    def hyperparameters(self) -> Mapping[str, Any]: ...
+    @property
+    def network(self) -> Mapping[str, Any]: ...
+
+
+def check_sizes(recipe: Numbers, source: str) -> None:
+    """Raise `UserError` where the recipe needs more memory than this machine has, with the size."""
+    given = _DEFAULTS | dict(recipe.hyperparameters)
+    if recipe.learner.on_policy:
+        memory = 4 * _FLOAT * given_network(recipe, "n_lstm_layers") * given_network(recipe, "lstm_hidden_size")
+        step = _OF_A_STEP + _FLOAT * N_MASK + (memory if recipe.learner.recurrent else 0)
+        n_steps = given["n_steps"]
+        what = f"{source}: [hyperparameters]: a rollout of n_steps = {n_steps} on envs = {recipe.envs}"
+        check_bytes(n_steps * recipe.envs * step, what)
+    else:
+        for name in ("buffer_size", "batch_size"):
+            rows = max(given[name], recipe.envs)
+            check_bytes(rows * _OF_A_TRANSITION, f"{source}: [hyperparameters]: {name} = {given[name]} transitions")
+    check_bytes(weights(recipe) * _OF_A_WEIGHT, f"{source}: [network]: {_described(recipe)}, while it learns,")
+
+
+def weights(recipe: Numbers) -> int:
+    """Weights of the recipe's networks, at least."""
+    widths = [N_OBS]
+    count = 0
+    if recipe.learner.recurrent:
+        hidden = given_network(recipe, "lstm_hidden_size")
+        for layer in range(given_network(recipe, "n_lstm_layers")):
+            count += 4 * hidden * (hidden + (N_OBS if layer == 0 else hidden))
+        widths = [hidden]
+    widths += recipe.network.get("hidden", [])
+    count += sum(ins * outs + outs for ins, outs in pairwise(widths))
+    return count * _NETWORKS
+
+
+def given_network(recipe: Numbers, name: str) -> int:
+    """A number of [network], or stable-baselines3's own."""
+    value = recipe.network.get(name, _DEFAULTS[name])
+    return int(value)
+
+
+def _described(recipe: Numbers) -> str:
+    names = ("hidden", "lstm_hidden_size", "n_lstm_layers")
+    return ", ".join(f"{name} = {recipe.network[name]}" for name in names if name in recipe.network) or "the network"
+
+
+def check_options(recipe: Numbers, source: str) -> None:
+    """Raise `UserError` for options that the learner would refuse in an assertion once it learns, or never."""
+    numbers, where = recipe.hyperparameters, f"{source}: [hyperparameters]"
+    device = numbers.get("device", "cpu")
+    if device not in ("auto", "cpu", "cuda") and not (device.startswith("cuda:") and device[5:].isdecimal()):
+        raise UserError(f"{where}: device is {device!r}; allowed: cpu, auto, cuda or cuda:N")
+    frequency = numbers.get("train_freq", 1)
+    if not isinstance(frequency, list):
+        return
+    if (
+        len(frequency) != 2
+        or isinstance(frequency[0], bool)
+        or not isinstance(frequency[0], int)
+        or not 1 <= frequency[0] <= 10**9
+        or frequency[1] not in ("step", "episode")
+    ):
+        raise UserError(f'{where}: train_freq is {frequency}; allowed: a whole number from 1, or [number, "step"]')
+    if frequency[1] == "episode" and recipe.envs != 1:
+        raise UserError(
+            f'{where}: train_freq is {frequency} with envs = {recipe.envs}; allowed: [number, "step"], or envs = 1'
+        )

@@ -1,0 +1,182 @@
+"""Replay results: the same model, scenarios and policies must give the same numbers, to the bit."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from tiergym import files
+from tiergym.env.model_hash import model_hash
+from tiergym.errors import UserError, shown
+from tiergym.lab.compare import OnEpisodes, base_name, compare
+from tiergym.lab.leaderboard import SCHEMA, OnCell, leaderboard
+from tiergym.lab.results import comparison_json
+from tiergym.lab.rungs import REFERENCE
+from tiergym.lab.suite_comparison import Progress, compare_suites, load_members
+from tiergym.policy.base import digest_of
+from tiergym.policy.load import load_policy
+from tiergym.specs import Scenario, list_scenarios, load_scenario, load_suite, override, scenario_digest, suite_digest
+from tiergym.specs.families import is_family
+from tiergym.trust import check_inside
+
+NOT_REPLAYED = "decision_us"
+"""A time, the only number of a row that depends on the machine it was measured on."""
+
+
+def verify(
+    path: Path,
+    rows: Sequence[str] | None,
+    on_cell: OnCell = lambda policy, scenario: None,
+    trust: bool = False,
+) -> dict[str, list[str]]:
+    """Evaluate policies of a result's file anew, of a leaderboard, a comparison or a matrix; per policy the suites and
+    scenarios in which a number differs.
+
+    `rows`: names of policies, all by default. `trust`: whether Python code may run that the file names and that is not
+    shipped. Raises `UserError` where the file is none, or is of another model, suite, scenario or policy than those
+    that are there.
+    """
+    document = files.read_json(path)
+    try:
+        known = document["policies"] if "rows" in document else document["agents"]
+        asked = list(known) if rows is None else list(rows)
+        unknown = [name for name in asked if name not in known]
+        if unknown:
+            raise UserError(f"{path}: has no policy '{unknown[0]}'; allowed: {', '.join(known)}")
+        _equal(path, "schema", document["schema"], SCHEMA)
+        _equal(path, "model", document["model"], model_hash())
+        _count(path, "episodes", document["episodes"], 1)
+        _count(path, "seed", document["seed"], 0)
+        suites = _replay_suites if "suites" in document else _replay_comparisons
+        replay = _replay_board if "rows" in document else suites
+        return replay(path, document, asked, trust, on_cell)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not a file of results ({type(error).__name__}: {error})") from error
+
+
+def _replay_board(
+    path: Path, document: Mapping[str, Any], asked: Sequence[str], trust: bool, on_cell: OnCell
+) -> dict[str, list[str]]:
+    known, against = document["policies"], document["against"]
+    for name, suite in document["suites"].items():
+        _equal(path, f"suites.{name}.digest", suite["digest"], suite_digest(load_suite(suite["spec"]).load()))
+    for name, runs in known.items():
+        check_inside(name, f"{path}: one of the policies")
+        if not runs:
+            raise UserError(f"{path}: policies.{name} is empty; allowed: at least one run of it")
+        for number, run in enumerate(runs):
+            policy = load_policy(str(run["spec"]), "" if trust else str(path))
+            _equal(path, f"policies.{name}[{number}].digest", run["digest"], digest_of(policy))
+    _has(path, (document["rows"][suite] for suite in document["suites"]), asked)
+    spelled = {name: [run["spec"] for run in known[name]] for name in {*asked, REFERENCE, against}}
+    suites = [load_suite(suite["spec"]) for suite in document["suites"].values()]
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        board = leaderboard(suites, spelled, out, document["episodes"], document["seed"], against, on_cell).document()
+    return {
+        name: [suite for suite, now in board["rows"].items() if _differ(document["rows"][suite][name], now[name])]
+        for name in asked
+    }
+
+
+def _replay_suites(
+    path: Path, document: Mapping[str, Any], asked: Sequence[str], trust: bool, on_cell: OnCell
+) -> dict[str, list[str]]:
+    """Names of scenarios, and of suites whose rows differ."""
+    suites, changes = [load_suite(about["spec"]) for about in document["suites"].values()], document["changes"]
+    members = load_members(suites, changes, str(path))
+    for suite, (name, about) in zip(suites, document["suites"].items(), strict=True):
+        _equal(path, f"suites.{name}.digest", about["digest"], suite_digest(suite.load()))
+        for scenario in members[suite.name]:
+            said = document["scenarios"][scenario.name]["digest"]
+            _equal(path, f"{scenario.name}.digest", said, scenario_digest(scenario))
+    _has(path, (entry["policies"] for entry in document["scenarios"].values()), asked)
+    _has(path, (about["rows"] for about in document["suites"].values()), asked)
+    _equal(path, "against", document["against"], REFERENCE)
+    policies = {name: [load_policy(str(name), "" if trust else str(path))] for name in {*asked, REFERENCE}}
+    for name, (policy,) in policies.items():
+        _equal(path, f"agents.{name}", document["agents"][name], [digest_of(policy)])
+    episodes, seed = document["episodes"], document["seed"]
+    now = compare_suites(suites, members, policies, changes, episodes, seed, _telling(on_cell)).document()
+    return {
+        name: [
+            *(
+                title
+                for title, entry in document["scenarios"].items()
+                if entry["policies"][name] != now["scenarios"][title]["policies"][name]
+            ),
+            *(
+                suite
+                for suite, about in document["suites"].items()
+                if _differ(about["rows"][name], now["suites"][suite]["rows"][name])
+            ),
+        ]
+        for name in asked
+    }
+
+
+def _has(path: Path, tables: Iterable[Mapping[str, Any]], names: Sequence[str]) -> None:
+    """Raise `UserError` where one of the tables lacks one of the policies, before any episode is run."""
+    for table in tables:
+        for name in names:
+            if not isinstance(table.get(name), dict):
+                raise UserError(f"{path}: has no results of '{name}' in one of its tables; allowed: a whole file")
+
+
+def _telling(on_cell: OnCell) -> Progress:
+    def progress(scenario: str) -> AbstractContextManager[OnEpisodes | None]:
+        on_cell("all policies", scenario)
+        return nullcontext()
+
+    return progress
+
+
+def _replay_comparisons(
+    path: Path, document: Mapping[str, Any], asked: Sequence[str], trust: bool, on_cell: OnCell
+) -> dict[str, list[str]]:
+    entries = document["scenarios"] if "scenarios" in document else {document["scenario"]: document}
+    _has(path, (entry["policies"] for entry in entries.values()), asked)
+    policies = {name: [load_policy(str(name), "" if trust else str(path))] for name in asked}
+    for name, (policy,) in policies.items():
+        _equal(path, f"agents.{name}", document["agents"][name], [digest_of(policy)])
+    differing: dict[str, list[str]] = {name: [] for name in asked}
+    for title, entry in entries.items():
+        loaded = _scenario(path, base_name(title, entry["variant"]))
+        scenario = override(loaded, entry["changes"]) if entry["changes"] else loaded
+        _equal(path, f"{title}.digest", entry["digest"], scenario_digest(scenario))
+        for name, runs in policies.items():
+            on_cell(name, title)
+            replayed = comparison_json(compare({name: runs}, scenario, document["episodes"], document["seed"]))
+            if replayed["policies"][name] != entry["policies"][name]:
+                differing[name].append(title)
+    return differing
+
+
+def _scenario(path: Path, name: str) -> Scenario:
+    """Of a result: a shipped one, a family, or one of a file that lies beside the result."""
+    check_inside(name, f"{path}: one of the scenarios")
+    own = path.parent / f"{name}.toml"
+    if name in list_scenarios() or is_family(name):
+        return load_scenario(name)
+    if not files.is_file(own):
+        raise UserError(f"{path}: scenario {shown(name)} is not shipped; allowed: with its file {own}")
+    return load_scenario(own)
+
+
+def _count(path: Path, what: str, said: object, least: int) -> None:
+    if type(said) is not int or said < least:
+        raise UserError(f"{path}: {what} is {shown(said)}; allowed: a whole number from {least}")
+
+
+def _equal(path: Path, what: str, said: object, found: object) -> None:
+    if said != found:
+        raise UserError(f"{path}: {what} is {said!r}; allowed: {found!r}, which is here now")
+
+
+def _differ(said: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    return {key: value for key, value in said.items() if key != NOT_REPLAYED} != {
+        key: value for key, value in now.items() if key != NOT_REPLAYED
+    }
