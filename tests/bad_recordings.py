@@ -71,6 +71,19 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda run: edit_meta(run, page_size="4k"),
         r"field 'page_size' is '4k'; expected a whole number",
     ),
+    "a page of no bytes": (
+        lambda run: edit_meta(run, page_size=0),
+        r"field 'page_size' is 0; expected a number from 512",
+    ),
+    "a machine without CPUs": (lambda run: edit_meta(run, smp=0), r"field 'smp' is 0; expected a number from 1"),
+    "a count below 0": (
+        lambda run: set_cell(run / "samples.csv", 5, "n0.nr_free_pages", "-1"),
+        r"samples\.csv: line 5, column 'n0\.nr_free_pages': -1; expected a count from 0",
+    ),
+    "a clock that stands still": (
+        lambda run: edit_lines(run / "samples.csv", lambda lines: [*lines[:7], lines[6], *lines[7:]]),
+        r"samples\.csv: line 8, column 't_s': 1\.\d+ after 1\.\d+; time must increase",
+    ),
     "no whole number of CPUs": (lambda run: edit_meta(run, smp=2.5), r"field 'smp' is 2\.5; expected a whole number"),
     "constants that are a list": (
         lambda run: edit_meta(run, constant_values=[1]),

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tiergym.env.actions import from_modes
 from tiergym.env.machines import Machines
 from tiergym.sim import names as n
 from tiergym.sim.layout import REGION_SIZES
-from tiergym.sim.units import LEAF_SPAN_PAGES, PAGES_PER_MIB
+from tiergym.sim.units import LEAF_SPAN_PAGES, PAGES_PER_MIB, STRUCT_PAGES_PER_PAGE
 from tiergym.specs import Scenario
 from tiergym.specs.reading import SCALARS, complete_sections
 from tiergym.specs.scenario import size_of_blocks
@@ -157,14 +158,14 @@ class Lab:
 
 
 def assert_books_balance(records: NDArray[np.void]) -> None:
-    """Every page of every zone is free, on a per-CPU list, or in exactly one class, and nothing is negative."""
-    for field in ("managed_pages", "free_pages", "pcp_pages", "used_pages", "swap_free_pages", "block_unmovable",
-                  "wmark_pages", "boost_pages", "writeback_pages"):  # fmt: skip
+    """Every page of every zone is free, on a per-CPU list, reserved, or in exactly one class; nothing is negative."""
+    for field in ("managed_pages", "free_pages", "pcp_pages", "reserved_pages", "used_pages", "swap_free_pages",
+                  "block_unmovable", "wmark_pages", "boost_pages", "writeback_pages"):  # fmt: skip
         assert (records[field] >= 0).all(), field
     for field in ("pages", "leaf", "upper", "out_pages", "out_premature", "swap_cached"):
         assert (records["region"][field] >= 0).all(), field
     used = records["used_pages"]
-    total = records["free_pages"] + records["pcp_pages"] + used.sum(axis=1)
+    total = records["free_pages"] + records["pcp_pages"] + records["reserved_pages"] + used.sum(axis=1)
     np.testing.assert_array_equal(total, records["managed_pages"])
     anon = (records["region"]["kind"] == n.KIND_ANON)[..., None]
     pages = records["region"]["pages"]
@@ -182,16 +183,19 @@ def assert_books_balance(records: NDArray[np.void]) -> None:
     swap = (records["swap_mib"] * PAGES_PER_MIB).astype(np.int64)
     np.testing.assert_array_equal(records["swap_free_pages"] + swapped, swap)
     assert (records["region"]["out_premature"] <= records["region"]["out_pages"]).all()
-    online = records["block_state"] >= n.BLOCK_NORMAL
-    counted = records["blocks_changed"] == 0
-    for field, inside in (
-        ("blocks_offline", np.isin(records["block_state"], (n.BLOCK_ADDED, n.BLOCK_OFFLINE))),
-        ("blocks_normal", records["block_state"] == n.BLOCK_NORMAL),
-        ("blocks_movable", records["block_state"] == n.BLOCK_MOVABLE),
-        ("blocks_pinned", (records["block_state"] == n.BLOCK_NORMAL) & (records["block_unmovable"] > 0)),
-    ):
-        np.testing.assert_array_equal(records[field][counted], inside.sum(axis=1)[counted], field)
-    usable = np.where(online, records["block_pages"][:, None] - records["block_memmap"], 0)
+    online, own = records["block_state"] >= n.BLOCK_NORMAL, records["block_own_memmap"] == 1
+    for state in range(1, n.N_BLOCK_STATES):
+        there = (records["block_state"] == state).sum(axis=1)
+        np.testing.assert_array_equal(records["blocks_in_state"][:, state], there, n.BLOCK_STATES[state])
+    np.testing.assert_array_equal(records["blocks_in_state"].sum(axis=1), records["blocks"])
+    np.testing.assert_array_equal(records["blocks_pinned"], (records["block_unmovable"] > 0).sum(axis=1))
+    np.testing.assert_array_equal(records["blocks_own_memmap"], (online & own).sum(axis=1))
+    block_pages, each = records["block_pages"][:, None], np.arange(records["block_state"].shape[1])
+    has_room = (records["block_state"] == n.BLOCK_NORMAL) & (records["block_unmovable"] < block_pages)
+    assert not (has_room & (each < records["pin_from"][:, None])).any()
+    pinned = (each >= records["pinned_from"][:, None]) & (each < records["pinned_end"][:, None])
+    assert not (~pinned & (records["block_unmovable"] > 0)).any()
+    usable = np.where(online, block_pages - own * (block_pages // STRUCT_PAGES_PER_PAGE), 0)
     for zone, state in ((n.SLOW_NORMAL, n.BLOCK_NORMAL), (n.SLOW_MOVABLE, n.BLOCK_MOVABLE)):
         in_zone = (usable * (records["block_state"] == state)).sum(axis=1)
         np.testing.assert_array_equal(in_zone, records["managed_pages"][:, zone])
@@ -253,6 +257,15 @@ def random_pool(count):
         "period_s": either(0, 4),
         "turnover_hz": either(0, 1, 50),
     }
+
+
+RANDOM_MACHINES: dict[str, Any] = {
+    "block_mib": st.sampled_from([128, 256]),
+    "dram_mib": st.sampled_from([256.0, 700.0, 3000.0]),
+    "slow_blocks": st.sampled_from([[0, 1, 2], [3, 8], [1, 20], [0]]),
+    "dt_s": st.sampled_from([0.05, 0.25, 1.0]),
+}
+"""Strategies for the arguments of `random_scenario`."""
 
 
 def random_scenario(block_mib: int, dram_mib: float, slow_blocks: list[int], dt_s: float):

@@ -13,6 +13,11 @@ from tests.command_line import Cli, Done, call
 from tests.short_runs import short_scenario, write_short_scenario
 from tiergym import specs
 
+# Tables are as wide and as plain as a test says, whatever terminal or CI the suite runs in; children inherit it.
+for _name in ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "PY_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+    os.environ.pop(_name, None)
+os.environ.pop("GITHUB_ACTIONS", None)  # typer takes it for a terminal
+
 os.environ.setdefault("MPLBACKEND", "Agg")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported, which only tests do
@@ -22,6 +27,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 settings.register_profile("suite", derandomize=True, deadline=None, database=None)
 settings.register_profile("explore", deadline=None, print_blob=True)
 settings.load_profile("suite")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _state_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The key that seals checkpoints is not made in the user's own folder."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
 
 
 @pytest.fixture(scope="module")

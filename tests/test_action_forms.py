@@ -10,8 +10,10 @@ from tiergym.env import actions, static_actions
 from tiergym.env.action_forms import FORMS, BaselineForm, BoxForm, MultiDiscreteForm, action_form
 from tiergym.errors import UserError
 from tiergym.sim import names as n
+from tiergym.sim.empty_tables import TABLES_PER_S
 from tiergym.sim.headroom import HEADROOM_SHARE
 from tiergym.sim.migrate import BUDGET_PAGES_PER_S, CALM_S
+from tiergym.sim.reserve import RESERVE_SHARE
 
 KERNEL_CLASSES = ("pt_leaf", "pt_upper", "kstack", "slab_unreclaim", "slab_reclaim", "kernel_other")
 IDLE = {"migrate.pt_leaf": "idle", "migrate.slab": "idle", "migrate.kstack": "idle", "migrate.budget": "medium"}
@@ -27,7 +29,10 @@ BASELINES = {
     "radiant": {"place.pt_upper": "restrict", "migrate.pt_leaf": "with_data", "migrate.budget": "medium"},
     "migrate": MIGRATE,
     "migrate_kswapd": IDLE | {"migrate.room": "kswapd"},
-    "exchange": IDLE | {"migrate.room": "exchange"},
+    "exchange_idle": IDLE | {"migrate.room": "exchange"},
+    "reserve": {"reserve.pt": "large"},
+    "proportional": {"limit.kernel": "proportional"},
+    "pt_reclaim": {"reclaim.pt_empty": "scan"},
     "migrate_headroom": MIGRATE | {"headroom": "medium"},
     "metadata_slow": {"memmap": "on_memory", "place.slab_reclaim": "prefer_slow"},
 }
@@ -53,6 +58,9 @@ BASELINES = {
             "migrate.room",
             {"free": n.ROOM_FREE, "kswapd": n.ROOM_KSWAPD, "exchange": n.ROOM_EXCHANGE},
         ),
+        (n.A_LIMIT_KERNEL, "limit.kernel", {"off": n.LIMIT_OFF, "proportional": n.LIMIT_PROPORTIONAL}),
+        (n.A_RESERVE_PT, "reserve.pt", {"off": n.RESERVE_OFF, "small": n.RESERVE_SMALL, "large": n.RESERVE_LARGE}),
+        (n.A_RECLAIM_PT_EMPTY, "reclaim.pt_empty", {"release": n.EMPTY_TABLES_RELEASE, "scan": n.EMPTY_TABLES_SCAN}),
         (n.A_HEADROOM, "headroom", {"off": 0, "small": 1, "medium": 2, "large": 3}),
         (n.A_ZONE, "zone", {"normal": n.ZONE_NORMAL, "movable": n.ZONE_MOVABLE, "auto_movable": n.ZONE_AUTO_MOVABLE}),
         (n.A_MEMMAP, "memmap", {"dram": n.MEMMAP_DRAM, "on_memory": n.MEMMAP_ON_MEMORY}),
@@ -78,7 +86,7 @@ def test_every_mode_has_its_mechanism_and_the_default_is_first():
 def test_every_mode_has_its_plausibility_and_the_default_is_available():
     for entry in actions.ENTRIES:
         assert len(entry.plausibility) == len(entry.modes)
-        assert set(entry.plausibility) <= set(actions.PLAUSIBILITIES)
+        assert set(entry.plausibility) <= set(n.PLAUSIBILITIES)
         assert entry.plausibility[entry.default] == "available"
 
 
@@ -91,7 +99,7 @@ def test_every_mode_has_its_plausibility_and_the_default_is_available():
         ("radiant", "proposed"),
         ("metadata_slow", "proposed"),
         ("soft", "counterfactual"),
-        ("exchange", "counterfactual"),
+        ("exchange_idle", "counterfactual"),
     ],
 )
 def test_a_baseline_is_as_plausible_as_its_least_plausible_mode(baseline, word):
@@ -108,6 +116,9 @@ def test_mechanisms_give_the_models_numbers():
         assert text.startswith(f"{pages_per_s:.0f} pages per second")
     for text, share in list(zip(mechanism("headroom"), HEADROOM_SHARE, strict=True))[1:]:
         assert text.endswith(f" {100 * share:g} % of DRAM")
+    for text, share in list(zip(mechanism("reserve.pt"), RESERVE_SHARE, strict=True))[1:]:
+        assert f" {100 * share:g} % of " in text
+    assert f" {TABLES_PER_S:.0f} tables per second" in mechanism("reclaim.pt_empty")[1]
     assert CALM_S == 0.5 and "half a second" in mechanism("migrate.slab")[1]
 
 

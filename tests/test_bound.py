@@ -2,21 +2,29 @@
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from tests.builders import scenario
+from tests.builders import random_scenario, scenario
 from tests.command_line import Cli
+from tests.exact_plans import FORGOTTEN, solve
 from tiergym.env import actions as act
+from tiergym.env.machines import Machines
 from tiergym.errors import UserError
-from tiergym.lab.bound import Arena, bound
-from tiergym.lab.evaluate import evaluate
+from tiergym.lab.bound import Arena, bound, varying
+from tiergym.lab.evaluate import evaluate, evaluation_seeds
 from tiergym.policy.load import load_policy
 from tiergym.policy.plan import PlanPolicy, load_plan, write_plan
-from tiergym.specs import load_scenario
+from tiergym.sim import names as n
+from tiergym.specs import Scenario, load_scenario
+from tiergym.specs.table import build_table
 
 TINY: dict[str, Any] = {"dram_mib": 256, "slow_mib": 512, "horizon_s": 4.0}
 """16 ticks in which data fills DRAM before hot tables are asked for."""
@@ -27,8 +35,24 @@ REGIONS = [
 ]  # fmt: skip
 
 
-def tiny() -> Any:
+def tiny() -> Scenario:
     return scenario(regions=REGIONS, **TINY)
+
+
+def passing(**changes: Any) -> Scenario:
+    """What fills DRAM leaves after half of the episode: tables born before it lie on CXL, and room comes for them."""
+    regions = [REGIONS[0] | {"hold_s": 1, "shrink_s": 0.25}, REGIONS[1]]
+    return scenario(regions=regions, **(TINY | changes))
+
+
+def early() -> Scenario:
+    """Early tables are cold, later ones hot, and data fills DRAM in between: no constant serves both."""
+    regions = [
+        {"kind": "anon", "mib": 100, "density": 1 / 4, "grow_s": 1.5, "tlb_misses_per_page_s": 0.1, "access_hz": 0.01},
+        {"kind": "anon", "mib": 200, "grow_s": 1.5, "access_hz": 0.01},
+        REGIONS[1] | {"start_s": 2, "grow_s": 1.5, "tlb_misses_per_page_s": 5000},
+    ]
+    return scenario(regions=regions, **TINY)
 
 
 def test_the_search_finds_the_best_of_all_constants() -> None:
@@ -44,6 +68,117 @@ def test_the_search_finds_the_best_of_all_constants() -> None:
     found = bound(tiny(), 2, 0, pieces=2, rounds=8)
     assert found.constant_return >= best - 1e-9
     assert found.plan_return >= found.constant_return >= max(found.statics.values())
+
+
+def combinations(allowed: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """All actions of these modes, int64 (actions, N_ACTIONS)."""
+    modes = [np.flatnonzero(entry) for entry in np.split(allowed, act.OFFSETS[1:])]
+    return np.array(list(itertools.product(*modes)), np.int64)
+
+
+FOUR = {"place.pt_leaf": (), "place.pt_upper": ("restrict",), "migrate.pt_leaf": ("idle",), "zone": ("movable",)}
+"""Four entries with 32 actions."""
+
+
+TWO = {"place.pt_leaf": ("restrict",), "zone": ("movable",)}
+
+
+@pytest.mark.parametrize(
+    ("machine", "pieces", "entries"),
+    [
+        (tiny(), 8, FOUR),
+        (tiny(), 16, TWO | {"place.pt_leaf": ("restrict", "prefer_slow"), "migrate.pt_leaf": ("idle",)}),
+        (early(), 4, FOUR),
+        (early(), 16, TWO),
+        (passing(), 4, FOUR),
+        (passing(), 16, TWO),
+        (passing(), 8, {"place.pt_leaf": ("prefer_slow",), "migrate.pt_leaf": (), "migrate.budget": ("high",)}),
+        (passing(), 8, {"limit.kernel": (), "reclaim.pt_empty": ("scan",), "place.pt_leaf": ("restrict",)}),
+        (passing(demotion="on"), 4, {"reserve.pt": (), "headroom": ("large",), "migrate.room": ("exchange",)}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_search_finds_the_optimum_of_tiny_instances(
+    machine: Scenario, pieces: int, entries: dict[str, tuple[str, ...]], seed: int
+) -> None:
+    """Of up to 12 to the power of 16 plans, but for rounding what the dynamic program says."""
+    allowed = varying(entries)
+    exact = solve(machine, seed, Arena(machine, 1, seed).edges(pieces), combinations(allowed))
+    found = bound(machine, 1, seed, pieces, rounds=12, allowed=allowed)
+    assert found.plan_return == pytest.approx(exact.best, abs=1e-12)
+    assert exact.best <= found.relaxed_return <= 0
+    assert allowed[act.OFFSETS + found.plan.actions].all()
+
+
+@pytest.mark.parametrize("machine", [tiny(), early(), passing()])
+@pytest.mark.parametrize("pieces", [4, 5])
+def test_the_dynamic_program_gives_the_best_of_the_plans_spelled_out(machine: Scenario, pieces: int) -> None:
+    """And a plan that has it: the states that it lets go of are those that cannot do better."""
+    actions, arena = combinations(varying(TWO)), Arena(machine, 1, 0)
+    returns = arena.returns(np.array(list(itertools.product(actions, repeat=pieces))), by_tick=True)
+    exact = solve(machine, 0, arena.edges(pieces), actions)
+    assert exact.best == pytest.approx(returns.max(), abs=1e-12)
+    assert arena.returns(exact.plan[None], by_tick=True)[0] == pytest.approx(exact.best, abs=1e-12)
+    assert exact.states[-1] < len(actions) ** (pieces - 1), "states have met"
+
+
+def test_instances_need_a_plan() -> None:
+    """More than any constant gets."""
+    actions, arena = combinations(varying(TWO)), Arena(early(), 1, 0)
+    best = solve(early(), 0, arena.edges(16), actions).best
+    assert best > arena.returns(actions[:, None], by_tick=True).max() + 0.1
+
+
+def test_what_the_dynamic_program_forgets_has_no_future() -> None:
+    """Machines that differ in nothing else go on alike, to the bit."""
+    machines = Machines([passing(demotion="on")], 2)
+    machines.reset(np.repeat(evaluation_seeds(0, 1), 2))
+    rng = np.random.default_rng(0)
+    for _ in range(15):
+        machines.step(np.repeat(rng.integers(0, act.NVEC)[None], 2, axis=0))
+        assert machines.reward[0] == machines.reward[1]
+        for name in FORGOTTEN:
+            there = machines.records[name][1:]
+            there[...] = rng.integers(0, 2, there.shape)
+    kept = [name for name in machines.records.dtype.names or () if name not in FORGOTTEN]
+    machines.step(np.tile(act.DEFAULT, (2, 1)))
+    assert machines.reward[0] == machines.reward[1]
+    assert all((machines.records[name][0] == machines.records[name][1]).all() for name in kept)
+
+
+def test_modes_may_be_chosen_that_vary_and_the_defaults() -> None:
+    allowed = varying({"place.pt_leaf": ("restrict",), "zone": ()})
+    named = [act.MASK_NAMES[i] for i in np.flatnonzero(allowed) if i not in act.OFFSETS]
+    assert named == ["place.pt_leaf=restrict", "zone=movable", "zone=auto_movable"]
+    assert allowed[act.OFFSETS].all()
+    with pytest.raises(UserError, match=r"place\.heap"):
+        varying({"place.heap": ()})
+    with pytest.raises(UserError, match="nowhere"):
+        varying({"zone": ("nowhere",)})
+    with pytest.raises(ValueError, match="default of every entry"):
+        bound(tiny(), 1, 0, allowed=np.zeros(act.N_MASK, np.bool_))
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    plausibility=st.sampled_from(n.PLAUSIBILITIES),
+    pieces=st.integers(1, 3),
+    entries=st.sets(st.sampled_from(act.NAMES), min_size=1),
+)
+def test_a_plan_is_never_below_the_best_constant_nor_that_below_the_rules(
+    seed: int, plausibility: str, pieces: int, entries: set[str]
+) -> None:
+    """On random machines: what was known before takes part in the search."""
+    machine = random_scenario(128, 256.0, [1, 2], 0.25)
+    machine.sections["episode"]["horizon_s"] = 2.0
+    machine = replace(machine, table=build_table(machine.sections, machine.regions))
+    allowed = varying(dict.fromkeys(entries, ()))
+    found = bound(machine, 4, seed, pieces, rounds=2, plausibility=plausibility, allowed=allowed)
+    assert found.plan_return >= found.constant_return - 1e-12
+    assert found.constant_return >= max(found.statics.values()) - 1e-12
+    possible = allowed & act.at_least(plausibility)
+    assert possible[act.OFFSETS + found.plan.actions].all() and possible[act.OFFSETS + found.constant].all()
 
 
 def test_a_plan_wins_where_one_action_cannot() -> None:
@@ -105,8 +240,36 @@ def test_a_file_that_is_not_json_is_refused(tmp_path: Path) -> None:
 def test_bound_prints_what_is_to_be_won_and_writes_the_plan(cli: Cli, short_toml: Path, tmp_path: Path) -> None:
     done = cli("bound", "--scenario", short_toml, "--episodes", 2, "--rounds", 1, "--pieces", 2, "--out", "plan.json")
     assert done.code == 0, done.err
-    assert "best constant" in done.out and "plan of 2 pieces" in done.out
+    assert "best constant" in done.out and "plan of 2 pieces" in done.out and "relaxed" in done.out
     replayed = cli("evaluate", "plan.json", "--scenario", short_toml, "--episodes", 2)
     assert replayed.code == 0, replayed.err
+    few = cli("bound", "--scenario", short_toml, "--episodes", 2, "--rounds", 1, "--plausibility", "available",
+              "--vary", "zone", "--vary", "headroom=large", "--out", "few.json")  # fmt: skip
+    assert few.code == 0, few.err
+    named = {f"{name}={mode}" for piece in json.loads((tmp_path / "few.json").read_text())["pieces"]
+             for name, mode in piece["modes"].items()}  # fmt: skip
+    assert named <= {"zone=movable", "zone=auto_movable", "headroom=large"} and "restrict" not in few.out
+    unknown = cli("bound", "--scenario", short_toml, "--vary", "zone=elsewhere")
+    assert unknown.code == 2 and "--vary" in unknown.err and "elsewhere" in unknown.err
     wrong = cli("bound", "--scenario", short_toml, "--out", "plan.txt")
     assert wrong.code == 2 and "ends in .json" in wrong.err
+
+
+def test_bounds_of_a_suite_are_a_row_and_a_plan_each(cli: Cli, short_toml: Path, tmp_path: Path) -> None:
+    (tmp_path / "longer.toml").write_text(short_toml.read_text().replace("horizon_s = 2", "horizon_s = 3"))
+    (tmp_path / "mine.toml").write_text(f'scenarios = ["{short_toml.name}", "longer.toml"]\n')
+    few = ("--suite", "mine.toml", "--episodes", 2, "--rounds", 1, "--pieces", 2)
+    done = cli("bound", *few, "--out", "plans", "--json", "bounds.json")
+    assert done.code == 0, done.err
+    found = json.loads((tmp_path / "bounds.json").read_text())
+    assert list(found["scenarios"]) == ["short", "longer"] and all(name in done.out for name in found["scenarios"])
+    for name in found["scenarios"]:
+        replayed = cli("evaluate", f"plans/{name}.json", "--scenario", f"{name}.toml", "--episodes", 2)
+        assert replayed.code == 0, replayed.err
+    for words, says in (
+        ((*few, "--scenario", "short.toml"), "--suite and --scenario were both given"),
+        ((*few, "--out", "plans.json"), "name a folder"),
+        (("--suite", "nope"), "unknown suite"),
+    ):
+        refused = cli("bound", *words)
+        assert refused.code == 2 and says in refused.err, refused.err

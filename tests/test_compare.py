@@ -50,10 +50,10 @@ def test_evaluation_seeds_are_no_training_seeds():
 def test_each_episode_is_the_one_its_machine_makes_alone(varied: specs.Scenario):
     seeds = evaluation_seeds(3, EPISODES)
     policy = load_policy("restrict")
-    together, _ = run_episodes(policy, varied, seeds)
+    together, _ = run_episodes(policy, [varied], seeds)
     assert len(set(together.ticks.tolist())) > 1, "the machines must finish at different times"
     for i in range(EPISODES):
-        alone, _ = run_episodes(policy, varied, seeds[i : i + 1])
+        alone, _ = run_episodes(policy, [varied], seeds[i : i + 1])
         for name, values in metrics.per_episode(together).items():
             assert values[i] == metrics.per_episode(alone)[name][0], name
 
@@ -66,7 +66,7 @@ def test_a_policy_scores_the_same_in_any_company(varied: specs.Scenario, compari
 
 
 def test_metrics_agree_with_each_other(varied: specs.Scenario, comparison: Comparison):
-    totals, _ = run_episodes(load_policy("online"), varied, evaluation_seeds(3, EPISODES))
+    totals, _ = run_episodes(load_policy("online"), [varied], evaluation_seeds(3, EPISODES))
     values = {name: array[0] for name, array in comparison.values["online"].items()}
     lost = sum(values[f"lost_{cause}"] for cause in n.CAUSES)
     terms = sum(values[f"term_{term}"] for term in n.TERMS)
@@ -91,7 +91,8 @@ def test_json_has_the_documented_keys(tmp_path: Path, comparison: Comparison):
     path = tmp_path / "new" / "results.json"
     results.write_json(path, results.comparison_json(comparison))
     document = json.loads(path.read_text())
-    assert list(document) == ["schema", "scenario", "variant", "changes", "seed", "episodes", "policies"]
+    about = ["schema", "model", "scenario", "digest", "variant", "changes", "seed", "episodes", "agents"]
+    assert list(document) == [*about, "policies", "modes"]
     assert (document["schema"], document["scenario"], document["seed"]) == (1, "llama-1to2", 3)
     assert document["changes"] == {
         "episode.horizon_s": {"uniform": [2, 6]},

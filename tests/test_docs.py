@@ -6,6 +6,7 @@ A comment on the line before a block says what is special about it:
     <!-- small: A -> B -->      A is replaced by B, so that the test takes seconds
     <!-- slow -->               takes minutes, or changes the checkout: only its commands and options are checked
     <!-- checkout -->           runs in the root of the checkout, which it leaves as it is
+    <!-- needs: A B -->         runs where these modules, which no extra brings, are installed
 
 The other blocks of one page run in order, in one empty folder.
 """
@@ -58,7 +59,15 @@ def blocks(text: str) -> list[Block]:
     return found
 
 
+def is_module(name: str) -> bool:
+    parts = name.split(".")
+    packages = [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
+    return all(importlib.util.find_spec(package) is not None for package in packages)
+
+
 def is_run(block: Block) -> bool:
+    if block.what == "needs" and not all(map(is_module, block.rest.split())):
+        return False
     return block.language in EXECUTED and block.what not in ("slow", "file")
 
 
@@ -105,7 +114,7 @@ def test_every_block_is_understood() -> None:
         text = page.read_text()
         assert text.count("```") == 2 * len(blocks(text)), page
         for block in blocks(text):
-            assert block.what in ("", "file", "small", "slow", "checkout"), (page, block.line)
+            assert block.what in ("", "file", "small", "slow", "checkout", "needs"), (page, block.line)
             assert block.what == "file" or block.language in EXECUTED, (page, block.line)
 
 
@@ -113,12 +122,6 @@ def commands(text: str) -> list[list[str]]:
     """The words of every `tiergym`, `make` or `python` line."""
     lines = [shlex.split(line, comments=True) for line in text.splitlines()]
     return [words for words in lines if words and words[0] in ("tiergym", "make", "python")]
-
-
-def is_module(name: str) -> bool:
-    parts = name.split(".")
-    packages = [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
-    return all(importlib.util.find_spec(package) is not None for package in packages)
 
 
 def check_command(words: list[str]) -> None:
@@ -191,7 +194,8 @@ def test_sizes_are_those_of_the_code(page: Path) -> None:
 
 
 def test_reference_pages_are_what_the_code_makes() -> None:
-    committed = {path.name: path.read_text() for path in (ROOT / "docs" / "reference").iterdir()}
+    folder = ROOT / "docs" / "reference"
+    committed = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*.md")}
     assert committed == {name: make() for name, make in reference.PAGES.items()}, (
         "run: python -m tiergym.lab.reference docs/reference"
     )
@@ -200,7 +204,8 @@ def test_reference_pages_are_what_the_code_makes() -> None:
 def test_reference_is_written_by_its_command(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tiergym.lab.reference", str(tmp_path / "new")]
     subprocess.run(command, check=True, cwd=tmp_path, capture_output=True)
-    assert {path.name for path in (tmp_path / "new").iterdir()} == set(reference.PAGES)
+    written = {path.relative_to(tmp_path / "new").as_posix() for path in (tmp_path / "new").rglob("*.md")}
+    assert written == set(reference.PAGES)
 
 
 def resolve(name: str) -> Any:

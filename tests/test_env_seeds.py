@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+import tiergym
 from tests.short_runs import SCENARIO, TICKS, random_modes, rollout
 from tiergym import specs
 from tiergym.env import actions
@@ -162,6 +163,84 @@ def test_options_that_mean_nothing_are_refused_before_anything_happens(options, 
         envs.reset(options=options)
     for chosen in random_modes(3, 2):
         np.testing.assert_array_equal(envs.step(chosen)[0], undisturbed.step(chosen)[0])
+
+
+@pytest.fixture
+def suite(tmp_path):
+    """A suite of three short scenarios, with horizons of 4, 6 and 8 ticks."""
+    for ticks in (4, 6, 8):
+        text = specs.scenario_toml(specs.override(specs.load_scenario(SCENARIO), {"episode.horizon_s": ticks * 0.25}))
+        (tmp_path / f"ticks{ticks}.toml").write_text(text)
+    path = tmp_path / "mine.toml"
+    path.write_text('description = "d"\nscenarios = ["ticks4.toml", "ticks6.toml", "ticks8.toml"]\n')
+    return path
+
+
+def test_the_seed_of_every_episode_draws_a_scenario_of_the_suite(suite):
+    env, envs = PlacementEnv(suite=suite), PlacementVectorEnv(4, suite=suite)
+    envs.reset(seed=2)
+    assert envs.scenario_names == ("ticks8", "ticks4", "ticks6", "ticks8")
+    idle = np.zeros((4, n.N_ACTIONS), dtype=np.int64)
+    for seed in range(2, 6):
+        obs, _ = env.reset(seed=seed)
+        assert env.scenario_name == f"ticks{(4, 6, 8)[seed % 3]}"
+        alone = PlacementEnv(f"{suite.parent / env.scenario_name}.toml")
+        alone.reset(seed=seed)
+        over = 0
+        for _ in range(int(env.scenario_name[-1])):
+            assert not over
+            obs, _, _, over, _ = env.step(idle[0])
+            np.testing.assert_array_equal(alone.step(idle[0])[0], obs)
+        assert over
+
+
+def test_the_next_episode_of_a_machine_draws_anew_and_reset_goes_on_as_autoreset_does(suite):
+    envs, single = PlacementVectorEnv(2, suite=suite), PlacementEnv(suite=suite)
+    obs, _ = envs.reset(seed=0)
+    first, _ = single.reset(seed=0)
+    idle, names = np.zeros((2, n.N_ACTIONS), dtype=np.int64), []
+    for _ in range(12):
+        over = False
+        while not over:
+            np.testing.assert_array_equal(obs[0], first)
+            first, _, _, over, _ = single.step(idle[0])
+            obs, _, _, truncated, _ = envs.step(idle)
+            assert truncated[0] == over
+        first, _ = single.reset()
+        obs, _, _, _, _ = envs.step(idle)
+        names.append(single.scenario_name)
+        assert envs.scenario_names[0] == single.scenario_name
+    assert set(names) == {"ticks4", "ticks6", "ticks8"}
+
+
+def test_what_a_suite_excludes_is_refused(suite):
+    for make in (PlacementEnv, lambda *args, **kwargs: PlacementVectorEnv(2, *args, **kwargs)):
+        with pytest.raises(UserError, match=r"scenario is 'sparse-1to2' and suite is '.*'; allowed: one of them"):
+            make("sparse-1to2", suite=suite)
+        with pytest.raises(UserError, match="did you mean 'train'"):
+            make(suite="trian")
+    envs = PlacementVectorEnv(2, suite=suite)
+    envs.reset(seed=0)
+    with pytest.raises(UserError, match="are drawn; allowed: with a reset of every machine"):
+        envs.reset(options={"scenario": SCENARIO, "reset_mask": np.array([True, False])})
+    envs.reset(options={"scenario": SCENARIO})
+    assert envs.scenario_names == (SCENARIO, SCENARIO)
+
+
+def test_suites_are_registered_on_request():
+    ids = tiergym.register_envs()
+    assert ids == (tiergym.ENV_ID, *(f"tiergym/Placement-{suite}-v3" for suite in specs.list_suites()))
+    assert tiergym.register_envs() == ids
+    env: Any = gymnasium.make("tiergym/Placement-tuning-v3")
+    names = specs.load_suite("tuning").scenarios
+    for seed, name in enumerate(names):
+        env.reset(seed=seed)
+        assert env.unwrapped.scenario_name == name
+    envs: Any = gymnasium.make_vec("tiergym/Placement-tuning-v3", num_envs=3)
+    envs.reset(seed=0)
+    assert envs.scenario_names == tuple(names[i % len(names)] for i in range(3))
+    with pytest.raises(UserError, match="allowed: one of them"):
+        gymnasium.make("tiergym/Placement-tuning-v3", scenario="sparse-1to2")
 
 
 def test_a_copied_machine_goes_on_like_the_original():

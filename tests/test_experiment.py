@@ -13,12 +13,13 @@ from tests.short_runs import write_short_scenario
 from tiergym import specs
 from tiergym.errors import UserError
 from tiergym.files import read_toml
-from tiergym.lab import experiment_run, plots
+from tiergym.lab import experiment_run, experiment_training, plots
 from tiergym.lab.compare import Comparison, compare
 from tiergym.lab.experiment import list_experiments, load_experiment
 from tiergym.lab.experiment_run import resume_experiment, run_experiment
+from tiergym.lab.ladder_run import NOT_A_RULE
 from tiergym.lab.recipe import load_recipe
-from tiergym.policy.load import list_policies, load_policy
+from tiergym.policy.load import list_policies
 from tiergym.sim.releases import RELEASES
 
 QUIET = Console(quiet=True)
@@ -27,6 +28,9 @@ RECIPE = """
 algorithm = "ppo"
 envs = 8
 steps = 64
+[evaluation]
+episodes = 1
+pictures = false
 [hyperparameters]
 n_steps = 8
 batch_size = 64
@@ -63,14 +67,13 @@ def test_shipped_experiments_name_what_exists():
             specs.load_scenario(scenario)
         for agent in experiment.agents:
             load_recipe(agent).resized(None, experiment.steps)
-        for policy in experiment.policies:
-            load_policy(policy)
+        assert list(experiment.load_policies()) == list(experiment.policies)
 
 
-def test_the_main_job_compares_ppo_on_the_llama_scenario_with_every_baseline():
-    main = load_experiment("main")
-    assert (main.scenarios, main.agents) == (("llama-1to2",), ("ppo",))
-    assert {"online", "online_movable", "restrict", "migrate", "random"} <= set(main.policies)
+def test_ppo_on_the_llama_scenario_is_compared_with_every_baseline():
+    llama = load_experiment("llama")
+    assert (llama.scenarios, llama.agents) == (("llama-1to2",), ("ppo",))
+    assert set(llama.policies) == set(list_policies())
 
 
 def test_one_training_is_one_run_directory(folder: Path):
@@ -185,7 +188,7 @@ def test_trainings_that_are_done_are_not_done_again(folder: Path, monkeypatch: p
     out = run_experiment(experiment, folder / "out", QUIET)
     before = (out / "results.json").read_text()
     (out / "results.parquet").unlink()
-    monkeypatch.setattr(experiment_run, "train", None)
+    monkeypatch.setattr(experiment_training, "train", None)
     resume_experiment(out, QUIET)
     assert (out / "results.json").read_text() == before
 
@@ -194,11 +197,11 @@ def test_an_experiment_does_not_go_on_with_another_simulator_or_scenario(folder:
     made_by = interrupted / "made_by.json"
     here = made_by.read_text()
     made_by.write_text(here.replace(json.loads(here)["simulator"], "0" * 16))
-    with pytest.raises(UserError, match="the simulator or a scenario has changed"):
+    with pytest.raises(UserError, match="the simulator, a scenario or a suite has changed"):
         resume_experiment(interrupted, QUIET)
     made_by.write_text(here)
     (folder / "short.toml").write_text((folder / "short.toml").read_text().replace("horizon_s = 2", "horizon_s = 3"))
-    with pytest.raises(UserError, match="the simulator or a scenario has changed"):
+    with pytest.raises(UserError, match="the simulator, a scenario or a suite has changed"):
         resume_experiment(interrupted, QUIET)
 
 
@@ -228,7 +231,7 @@ def test_the_experiment_of_releases_has_every_rule_on_every_release():
     kernels = load_experiment("kernels")
     assert tuple(kernels.variants) == RELEASES
     assert [changes["kernel.release"] for changes in kernels.variants.values()] == list(RELEASES)
-    assert set(kernels.policies) == set(list_policies()) - {"random"}
+    assert set(kernels.policies) == set(list_policies()) - set(NOT_A_RULE)
 
 
 def test_what_varies_cannot_be_set(folder: Path):

@@ -20,7 +20,7 @@ from tiergym.env.observations import LAYOUT_VERSION, N_OBS
 from tiergym.errors import UserError
 from tiergym.lab import learner
 from tiergym.lab.recipe import Recipe, list_recipes, load_recipe, make_recipe
-from tiergym.policy.export_onnx import BoxModes, export_onnx
+from tiergym.policy.export_onnx import BoxModes, export_module, export_onnx
 from tiergym.policy.load import load_policy
 from tiergym.policy.onnx_layout import METADATA_KEY, current_layout, layout_json
 from tiergym.policy.onnx_policy import OnnxPolicy
@@ -232,15 +232,15 @@ def _no_metadata(model: onnx.ModelProto) -> None:
         ),
         (
             with_layout(actions=current_layout()["actions"][:-1]),
-            r"actions\[13\] is None, in this .*memmap",
+            r"actions\[16\] is None, in this .*memmap",
         ),
         (
             with_layout(
-                layout_version=1,
-                actions=[entry for entry in current_layout()["actions"] if entry["name"] != "migrate.room"],
-                observations=[name for name in current_layout()["observations"] if name != "last.migrate.room"],
+                layout_version=3,
+                actions=[entry for entry in current_layout()["actions"] if entry["name"] != "limit.kernel"],
+                observations=[name for name in current_layout()["observations"] if name != "last.limit.kernel"],
             ),
-            r"actions\[10\] is .*'headroom'.*, in this tiergym it is .*'migrate.room'.* train it again",
+            r"actions\[12\] is .*'reclaim.pt_empty'.*, in this tiergym it is .*'limit.kernel'.* train it again",
         ),
         (with_layout(actions="none"), "actions is 'none'"),
         (_custom_operator, "is of domain 'com.example'; allowed: standard ONNX operators"),
@@ -294,3 +294,65 @@ def test_a_model_of_another_environment_is_not_exported(tmp_path):
 
 def test_layout_is_plain_json():
     assert json.loads(layout_json()) == current_layout()
+
+
+class Logits(th.nn.Module):
+    """A stranger's network: logits of all modes."""
+
+    def __init__(self, width: int = act.N_MASK) -> None:
+        super().__init__()
+        self.layers = th.nn.Sequential(th.nn.Linear(N_OBS, 16), th.nn.Dropout(0.5), th.nn.Linear(16, width))
+
+    def forward(self, obs: th.Tensor) -> th.Tensor:
+        out: th.Tensor = self.layers(obs)
+        return out
+
+
+def test_a_module_of_ones_own_takes_its_best_allowed_modes(tmp_path):
+    th.manual_seed(0)
+    module = Logits()
+    export_module(module, tmp_path / "mine.onnx")
+    assert module.training and load_policy(tmp_path / "mine.onnx").name == "mine"
+    obs, masks = random_observations(200), random_masks(200)
+    with th.no_grad():
+        logits = module.eval()(th.tensor(obs)).numpy()
+    logits[~masks] = -np.inf
+    best = [logits[:, at : at + count].argmax(axis=1) for at, count in zip(act.OFFSETS, act.NVEC, strict=True)]
+    assert np.array_equal(OnnxPolicy(tmp_path / "mine.onnx")(obs, masks), np.stack(best, axis=1))
+
+
+def test_a_module_may_return_actions_and_a_masked_one_becomes_the_default(tmp_path):
+    class Restrict(th.nn.Module):
+        def forward(self, obs: th.Tensor) -> th.Tensor:
+            first = th.tensor([1] + [0] * (len(act.ENTRIES) - 1))
+            return 2 * first * (obs[:, :1] > 0.5).long()
+
+    export_module(Restrict(), tmp_path / "mine.onnx")
+    obs, masks = random_observations(50), random_masks(50)
+    actions = OnnxPolicy(tmp_path / "mine.onnx")(obs, masks)
+    assert np.array_equal(actions[:, 0], np.where((obs[:, 0] > 0.5) & masks[:, 2], 2, 0))
+    assert not actions[:, 1:].any() and actions[:, 0].any()
+
+
+class Untraceable(th.nn.Module):
+    def forward(self, obs: th.Tensor) -> th.Tensor:
+        return th.linalg.svdvals(obs.T @ obs)[:1].expand(len(obs), act.N_MASK) * 1.0
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (
+            Logits(width=50),
+            rf"Logits returns torch.float32 \(2, 50\) for 2 observations; allowed: logits, float \(2, {act.N_MASK}\)",
+        ),
+        (th.nn.Linear(3, 49), rf"Linear failed on observations \(2, {N_OBS}\)"),
+        (th.nn.LSTM(N_OBS, act.N_MASK), "LSTM returns tuple; allowed: one tensor"),
+        (Untraceable(), "Untraceable cannot be exported as ONNX"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_module_that_is_no_policy_is_not_exported(tmp_path, module, message):
+    with pytest.raises(UserError, match=message):
+        export_module(module, tmp_path / "mine.onnx")
+    assert not list(tmp_path.iterdir())

@@ -62,6 +62,27 @@ def test_state_of_a_small_machine_does_not_pay_for_large_ones() -> None:
     assert tick_bytes(16, 16, BLOCK_SIZES[1]) == tick_bytes(16, 16), "but for blocks nobody uses, a tick sees the same"
 
 
+def test_ticks_see_no_block_that_holds_no_kernel_page(tmp_path: Path) -> None:
+    """Whatever stands in the columns of the others, machines that fill 6 TiB while page tables pin block after block
+    go on alike."""
+    machine = load(tmp_path, 1024, 8192, 6000)
+    plain, spoiled = Lab(machine).ticks(20), Lab(machine).ticks(20)
+    unseen = slice(64, None)
+    spoiled.m["block_state"][unseen] = n.BLOCK_ABSENT
+    spoiled.m["block_unmovable"][unseen] = 7
+    spoiled.m["block_own_memmap"][unseen] = 1
+    pinned = int(plain.m["blocks_pinned"])
+    for _ in range(200):
+        for lab in (plain, spoiled):
+            lab.ticks(1)
+        assert (plain.machines.obs == spoiled.machines.obs).all()
+    assert pinned < plain.m["blocks_pinned"] < unseen.start
+    fields = plain.machines.records.dtype.fields
+    assert fields is not None
+    head = fields["block_state"][1]
+    assert plain.m.tobytes()[:head] == spoiled.m.tobytes()[:head]
+
+
 def kills_at_gib(lab: Lab) -> float:
     """Memory touched when the first process is killed; infinite if none is."""
     for _ in range(300):

@@ -62,7 +62,7 @@ def test_what_every_tick_uses_lies_at_the_head() -> None:
     apart = ("region_seldom", "process_seldom")
     state = {f"region_{field}" for field, _ in SELDOM_STATE}
     inner = {name.replace("seldom", field) for name in apart for field in dtype[name].base.names or ()} - state
-    assert behind - {*apart, "block_state", "block_unmovable", "block_memmap"} | inner == SELDOM
+    assert behind - {*apart, "block_state", "block_own_memmap", "block_unmovable"} | inner == SELDOM
     assert tick_bytes(16, 4) == fields["region"][1] + 4 * REGION.itemsize == head - 12 * REGION.itemsize
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from tests.command_line import Cli
 from tests.test_marks_report import EXPLAINED, REPORTS
+from tiergym.recordings import proc_files
 
 ZONEINFO = """\
 Node {node}, zone   {zone}
@@ -61,3 +62,18 @@ def test_a_file_without_zones_is_refused(cli: Cli, tmp_path: Path, text: str | N
         path.write_text(text)
     done = cli("validate", "marks", path)
     assert done.code == 2 and "report.txt" in done.err and "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("damage", ["2[9", "", "-", "--5", "9" * 5000, "٣", "1;2", "0x10"])
+def test_a_damaged_number_leaves_its_line_out_and_raises_nothing(damage: str) -> None:
+    """In every file of /proc and /sys that is read, wherever a number stands."""
+    zone = (
+        f"Node 0, zone Normal\n  per-node stats\n  nr_dirty {damage}\n  pages free {damage}\n  managed {damage}\n"
+        f"  protection: ({damage}, 3)\n  count: {damage}\n  pagesets\n  cpu: 0\n  count: {damage}\n  high: 7\n"
+    )
+    assert set(proc_files.zoneinfo(zone)) <= {"z0.Normal.pcp_count", "z0.Normal.pcp_high", "z0.Normal.cpu"}
+    assert proc_files.counters(f"pgfault {damage}\npgmajfault 7", "v.")["v.pgmajfault"] == 7
+    assert proc_files.buddyinfo(f"Node 0, zone Normal 1 {damage} x") == {}
+    assert proc_files.pressure(f"some avg10=0 total={damage}x", "p.") == {}
+    slabs = f"a\nb\ndentry {damage} 2 3 4 {damage}a : tunables 0 : slabdata {damage} 1 0"
+    assert proc_files.slabinfo(slabs) == {}

@@ -32,6 +32,9 @@ FAMILIES = (
     ("MIGRATE_OBJECTS_", n.OBJECT_MIGRATIONS),
     ("BUDGET_", n.MIGRATION_BUDGETS),
     ("ROOM_", n.MIGRATION_ROOMS),
+    ("RESERVE_", n.TABLE_RESERVES),
+    ("LIMIT_", n.KERNEL_LIMITS),
+    ("EMPTY_TABLES_", n.EMPTY_TABLES),
     ("HEADROOM_", n.HEADROOMS),
     ("ZONE_", n.ONLINE_ZONES),
     ("MEMMAP_", n.MEMMAPS),
@@ -47,8 +50,8 @@ FAMILIES = (
 )
 """Prefix of the constants, and the names that they index. Without a prefix, the names alone tell them apart."""
 FIRSTS = {"FIRST_SLOW_ZONE": n.SLOW_NORMAL, "FIRST_KERNEL_CLASS": n.PT_LEAF}
-NO_CONSTANTS = {"DRAM_CURVES"}
-"""Names that code only counts through."""
+NO_CONSTANTS = {"DRAM_CURVES", "PLAUSIBILITIES"}
+"""Names that code only counts through, or compares by their order."""
 MODES = {
     **{name: n.PLACEMENT_MODES for name in n.ACTIONS if name.startswith("place.")},
     "migrate.pt_leaf": n.TABLE_MIGRATIONS,
@@ -56,6 +59,9 @@ MODES = {
     "migrate.kstack": n.OBJECT_MIGRATIONS,
     "migrate.budget": n.MIGRATION_BUDGETS,
     "migrate.room": n.MIGRATION_ROOMS,
+    "reserve.pt": n.TABLE_RESERVES,
+    "limit.kernel": n.KERNEL_LIMITS,
+    "reclaim.pt_empty": n.EMPTY_TABLES,
     "headroom": n.HEADROOMS,
     "zone": n.ONLINE_ZONES,
     "memmap": n.MEMMAPS,

@@ -89,8 +89,11 @@ def of_state() -> Iterator[Shown]:
         yield Shown(f"last.{name}", {("action", entry): 1}, 1 / (NVEC[entry] - 1))
     for pool, count in (("threads", 5000), ("files", 1_000_000), ("sockets", 100_000)):
         yield Shown(pool, {("pool_now", n.POOLS.index(pool)): count}, 0.5)
-    for state in ("offline", "normal", "movable", "pinned"):
-        yield Shown(f"blocks.{state}", {f"blocks_{state}": 2}, 0.25)
+    states = {"offline": (n.BLOCK_ADDED, n.BLOCK_OFFLINE), "normal": (n.BLOCK_NORMAL,), "movable": (n.BLOCK_MOVABLE,)}
+    for name, counted in states.items():
+        blocks: Fields = {("blocks_in_state", state): 2 / len(counted) for state in counted}
+        yield Shown(f"blocks.{name}", blocks, 0.25)
+    yield Shown("blocks.pinned", {"blocks_pinned": 2}, 0.25)
     yield Shown("swap_free", {"swap_free_pages": 256}, 0.25)
     yield Shown("calm", {"calm_s": 4}, 0.5)
     yield Shown("config.slow_share", {("managed_pages", n.SLOW_MOVABLE): 14000}, 0.75, {"free.slow_movable"})

@@ -17,6 +17,10 @@ from tests.places import ROOT
 from tiergym import paths
 from tiergym.errors import suggest
 
+HEAVY = {"torch", "numba", "stable_baselines3", "sb3_contrib", "onnx", "onnxruntime", "matplotlib", "pyarrow"}
+HEAVY |= {"rich", "typer", "tensorboard", "pandas", "scipy", "pydantic"}
+"""Packages that take a tenth of a second and more to import."""
+
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Path:
@@ -39,14 +43,41 @@ def python(code: str, cwd: Path, **environment: str) -> str:
 
 def test_import_loads_nothing_heavy(elsewhere: Path) -> None:
     loaded = set(json.loads(python("import tiergym, sys, json; print(json.dumps(list(sys.modules)))", elsewhere)))
-    heavy = {"torch", "numba", "stable_baselines3", "sb3_contrib", "onnx", "onnxruntime", "matplotlib", "pyarrow"}
-    heavy |= {"rich", "typer", "tensorboard", "pandas", "scipy", "pydantic"}
-    assert heavy & loaded == set()
+    assert HEAVY & loaded == set()
     ours = {name for name in loaded if name.split(".")[0] == "tiergym"}
     assert ours == {"tiergym"}
 
 
-@pytest.mark.parametrize("name", ["tiergym:tiergym/Placement-v1", "tiergym/Placement-v1"])
+def test_help_of_every_command_loads_nothing_heavy(elsewhere: Path) -> None:
+    """Help is there at once: what a command needs, beyond what `import tiergym` needs, is loaded when it runs."""
+    code = """
+        import json, sys
+        import typer
+        from tiergym.__main__ import main
+        from tiergym.cli.app import app
+
+        def calls(command, words):
+            yield words
+            for name, child in getattr(command, "commands", {}).items():
+                yield from calls(child, [*words, name])
+
+        asked = list(calls(typer.main.get_command(app), []))
+        for words in asked:
+            sys.argv = ["tiergym", *words, "--help"]
+            try:
+                main()
+            except SystemExit as stop:
+                assert not stop.code, words
+        print("\\n" + json.dumps([len(asked), list(sys.modules)]))
+    """
+    asked, loaded = json.loads(python(code, elsewhere).splitlines()[-1])
+    assert asked > 25
+    assert (HEAVY - {"rich", "typer", "pydantic"}) & set(loaded) == set()  # typer loads the last
+    ours = {name for name in loaded if name.startswith("tiergym.") and name.count(".") == 1}
+    assert ours & {"tiergym.lab", "tiergym.env", "tiergym.bench", "tiergym.validation", "tiergym.kernel_lab"} == set()
+
+
+@pytest.mark.parametrize("name", ["tiergym:tiergym/Placement-v3", "tiergym/Placement-v3"])
 def test_registration_from_any_folder(elsewhere: Path, name: str) -> None:
     code = f"""
         import gymnasium
@@ -56,12 +87,12 @@ def test_registration_from_any_folder(elsewhere: Path, name: str) -> None:
         observation, _ = env.reset(seed=1)
         print(type(env.unwrapped).__module__, env.spec.id, env.spec.max_episode_steps, observation.shape)
         envs = gymnasium.make_vec(
-            "tiergym:tiergym/Placement-v1", num_envs=3, vectorization_mode="vector_entry_point", scenario="llama-1to2"
+            "tiergym:tiergym/Placement-v3", num_envs=3, vectorization_mode="vector_entry_point", scenario="llama-1to2"
         )
         print(type(envs.unwrapped).__module__, envs.num_envs)
     """
     first, second = python(code, elsewhere).splitlines()
-    assert re.fullmatch(r"tiergym\.env\.placement_env tiergym/Placement-v1 None \(\d+,\)", first)
+    assert re.fullmatch(r"tiergym\.env\.placement_env tiergym/Placement-v3 None \(\d+,\)", first)
     assert second == "tiergym.env.vector_env 3"
 
 
@@ -110,4 +141,4 @@ def test_suggest_names_the_nearest_and_all() -> None:
     assert suggest("llma", ["llama", "graph"], "workload") == (
         "unknown workload 'llma'; did you mean 'llama'? (known: graph, llama)"
     )
-    assert suggest("xyz", ["llama"]) == "unknown name 'xyz'; (known: llama)"
+    assert suggest("xyz", ["llama"]) == "unknown name 'xyz' (known: llama)"

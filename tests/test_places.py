@@ -16,9 +16,9 @@ import pytest
 from tests import test_observations
 from tests.builders import Lab, scenario
 from tests.places import ROOT
-from tiergym.env import actions, observations, render
+from tiergym.env import actions, observations, palette, render
 from tiergym.env.engine import reward_of
-from tiergym.lab import metrics, plots
+from tiergym.lab import metrics
 from tiergym.sim import account, cost
 from tiergym.sim import names as n
 from tiergym.sim import parameters as p
@@ -163,6 +163,7 @@ PLACES: dict[str, tuple[Collection[str], dict[str, Found]]] = {
             "tiergym/validation/replay.py:MEMBERS": lambda: replayed() & set(KERNEL_CLASSES),
             "tiergym/env/observations.py:_entries": lambda: cut(observations.NAMES, "on_slow."),
             "tiergym/env/render.py:_LETTERS": lambda: lettered() & set(KERNEL_CLASSES),
+            "tiergym/env/palette.py:CLASS_COLOURS": lambda: set(palette.CLASS_COLOURS) & set(KERNEL_CLASSES),
             "tiergym/lab/metrics.py:METRICS": lambda: cut(metrics.NAMES, "slow_", "_pages") - {"kernel"},
         },
     ),
@@ -187,8 +188,7 @@ PLACES: dict[str, tuple[Collection[str], dict[str, Found]]] = {
         {
             "tiergym/sim": lambda: used_by_the_model("LOST_", n.CAUSES),
             "tiergym/sim/account.py:CAUSE_TERMS": lambda: account.CAUSE_TERMS,
-            "tiergym/lab/plots.py:CAUSE_STYLES": lambda: plots.CAUSE_STYLES,
-            "tiergym/env/render.py:_COLOURS": lambda: n.CAUSES[: len(render._COLOURS) - 1],  # the first is for work
+            "tiergym/env/palette.py:CAUSE_COLOURS": lambda: palette.CAUSE_COLOURS,
             "tiergym/lab/metrics.py:METRICS": lambda: cut(metrics.NAMES, "lost_"),
             "docs/reference/metrics.md": lambda: in_page("docs/reference/metrics.md", r"^\| `lost_(\w+)` \|"),
         },

@@ -5,13 +5,17 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
 
+from tests.makefile import recipe
 from tests.places import ROOT
 from tiergym import __version__
 
@@ -37,13 +41,6 @@ HOSTS = {"gymnasium.farama.org", "stable-baselines3.readthedocs.io", "semver.org
 """Other projects' pages. This one has no address of its own that could be named."""
 
 
-def recipe(target: str) -> list[str]:
-    """The commands of a target of the Makefile, without the folder of its environment."""
-    match = re.search(rf"(?m)^{target}:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text())
-    assert match is not None, target
-    return [line.strip().removeprefix("$(BIN)/") for line in match[1].splitlines()]
-
-
 def test_hooks_are_what_make_checks_and_fetch_nothing() -> None:
     assert [repo["repo"] for repo in HOOKS] == ["local"]
     hooks: list[dict[str, Any]] = HOOKS[0]["hooks"]
@@ -66,10 +63,12 @@ def test_hooks_run_green(tmp_path: Path) -> None:
     assert len(re.findall(r"(?m)\.Passed$", done.stdout)) == len(HOOKS[0]["hooks"]), done.stdout
 
 
-def test_the_workflow_does_what_ci_run_does() -> None:
+def test_the_workflow_does_what_ci_run_does_and_looks_up_vulnerabilities() -> None:
+    """The latter needs data that a machine without a network has not."""
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
     steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
-    assert [step["run"] for step in steps if "run" in step] == [".ci/run"]
+    assert [step["run"] for step in steps if "run" in step] == [".ci/run", "make audit"]
+    assert re.search(r"(?m)^audit: setup\n.*\n.*pip_audit -r constraints\.txt", (ROOT / "Makefile").read_text())
     assert [step["uses"].split("@")[0] for step in steps if "uses" in step] == ["actions/checkout"]
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
@@ -101,3 +100,31 @@ def test_changelog_citation_and_package_agree_on_the_release() -> None:
 def test_no_host_is_named_that_is_not_known_to_be_there(name: str) -> None:
     addresses = re.findall(r"https?://[^\s)\"'>]+", (ROOT / name).read_text())
     assert {urlsplit(address).hostname for address in addresses} <= HOSTS
+
+
+def versions(file: str) -> dict[str, str]:
+    """The exact versions of a file of constraints, by name in small letters."""
+    found = re.findall(r"(?m)^([\w.-]+)==(\S+)$", (ROOT / file).read_text())
+    return {name.lower().replace("_", "-"): version for name, version in found}
+
+
+def test_tested_versions_are_the_lowest_that_are_allowed_and_newer_ones_within() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    oldest, newest = versions("constraints-oldest.txt"), versions("constraints.txt")
+    core = [Requirement(line) for line in project["dependencies"]]
+    parts = [Requirement(line) for lines in project["optional-dependencies"].values() for line in lines]
+    assert {each.name for each in core} <= set(oldest)
+    for asked in core + parts:
+        if asked.name == "tiergym":
+            continue
+        for bound in asked.specifier:
+            if bound.operator == ">=" and asked.name in oldest:
+                assert Version(oldest[asked.name]) == Version(bound.version), asked
+        if asked.name in newest:
+            assert newest[asked.name] in asked.specifier, asked
+
+
+def test_the_interpreters_named_begin_with_the_lowest_allowed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = [line.rpartition(" ")[2] for line in project["classifiers"] if "Python :: 3." in line]
+    assert project["requires-python"] == f">={named[0]}" and named == sorted(named, key=Version)

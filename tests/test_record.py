@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from tiergym.recordings import proc_files
 from tiergym.recordings.format import Recording, read_recording
 from tiergym.recordings.machine_facts import machine_facts
 from tiergym.recordings.process_tree import Process, descendants, read_processes, requests
+from tiergym.recordings.recorder import record
 from tiergym.recordings.samples import Samples
 from tiergym.recordings.sampling import Machine, Sampler
 from tiergym.sim.units import PAGES_PER_MIB
@@ -268,6 +270,16 @@ def test_the_whole_machine_for_a_time(tmp_path: Path):
     (folder,) = (tmp_path / "recordings").iterdir()
     assert folder.name.startswith("machine-")
     assert 0.5 <= read_recording(folder).t_s[-1] < 2 and peak(read_recording(folder), "w.procs") >= 1
+
+
+def test_a_thread_records_as_well(tmp_path: Path):
+    """As a notebook's or a server's does: only the main thread may handle signals."""
+    before = signal.getsignal(signal.SIGTERM)
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(record, tmp_path / "here", [sys.executable, "-c", "raise SystemExit(4)"], hz=20).result()
+    assert done.status == 4 and done.samples >= 2
+    assert read_recording(tmp_path / "here").meta["completed"] is True
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_accessed_bits_on_request(tmp_path: Path):

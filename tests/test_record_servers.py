@@ -8,7 +8,7 @@ import pytest
 
 from tests.made_recordings import grown, made
 from tests.test_record import fake_machine
-from tiergym.cli.record_commands import _fold
+from tiergym.cli.record_commands import fold_of
 from tiergym.errors import UserError
 from tiergym.recordings.machine_facts import machine_facts
 from tiergym.recordings.preflight import check_machine
@@ -106,13 +106,13 @@ def test_the_recorder_says_before_it_starts_that_three_nodes_are_no_two_tiers(tm
 def test_nodes_that_do_not_fold_are_refused(tmp_path: Path, fast: str | None, slow: str, words: list[str]) -> None:
     machine = server(tmp_path)
     with pytest.raises(UserError) as error:
-        check_machine(machine, _fold(fast, slow))
+        check_machine(machine, fold_of(fast, slow))
     assert all(word in str(error.value) for word in words)
 
 
 def test_lists_of_nodes() -> None:
     assert parse_nodes("0,2-4,2", "--fast") == (0, 2, 3, 4)
-    assert _fold(None, None) is None and _fold("0", None) == Fold((0,), ())
+    assert fold_of(None, None) is None and fold_of("0", None) == Fold((0,), ())
 
 
 @pytest.mark.parametrize(

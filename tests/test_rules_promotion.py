@@ -96,6 +96,75 @@ def test_cold_pages_are_not_hot_enough():
         assert lab.total("pgpromote_candidate") == pytest.approx(400 * PAGES_PER_MIB * -math.expm1(-hz), rel=0.05)
 
 
+PGHOT: dict[str, Any] = {"promote_accesses": 2}
+FULL = PASSING_HOG | {"hold_s": 1000, "mib": 1100, "access_hz": 0}
+
+
+def test_pghot_promotes_at_the_second_hint_fault():
+    """pghot counts a page's hint faults: those of the first pass make none hot, those of the second nearly all."""
+    lab = Lab(scenario(regions=[FULL, on_slow()], scan_period_s=1000, scan_mib_per_s=1, **PGHOT)).ticks(20)
+    lab.machines.records["numa_balancing"] = n.NUMA_BALANCING.index("tiering")
+    candidates = []
+    for _ in range(2):
+        before = lab.total("pgpromote_candidate")
+        lab.machines.records["process"]["scan_s"] = 1000.0
+        lab.ticks(4)
+        candidates.append(lab.total("pgpromote_candidate") - before)
+    pages = 400 * PAGES_PER_MIB
+    assert candidates[0] == 0
+    assert candidates[1] > 0.7 * pages  # but for those forgotten meanwhile
+
+
+@pytest.mark.parametrize("sweep_s", [1, 4, 16])
+def test_pghot_counts_faults_within_a_window_only(sweep_s):
+    """Each second a pass marks q of the pages, of which d = exp(-1/4) are remembered from the pass before
+    (promote_window_s is 4): p = q d / (1 - (1 - q) d) of first faults have a second that counts, after which their page
+    counts anew. So p / (1 + p) of all faults are seconds."""
+    kernel = TIERING | PGHOT | {"scan_mib_per_s": 400 / sweep_s}
+    lab = Lab(scenario(regions=[FULL, on_slow(access_hz=100)], **kernel)).ticks(200)
+    before = lab.total("numa_hint_faults"), lab.total("pgpromote_candidate")
+    lab.ticks(400)
+    faults = lab.total("numa_hint_faults") - before[0]
+    share = (lab.total("pgpromote_candidate") - before[1]) / faults
+    marked, remembered = faults / 100 / (400 * PAGES_PER_MIB), math.exp(-1 / 4)
+    chance = marked * remembered / (1 - (1 - marked) * remembered)
+    assert share == pytest.approx(chance / (1 + chance), rel=0.02)
+    marks = lab.m["region_seldom"][1]
+    assert 0 <= marks["seen_once"] + marks["marked_once"] <= lab.region_on(1, n.SLOW)
+
+
+def test_pghot_knows_no_latency_and_no_plenty():
+    """Pages of 1 reference a second are no candidates by a threshold of 10 ms, and are by count; and one fault is not
+    enough, however much of DRAM is free (pgdat_free_space_enough is a rule of the latency)."""
+    slow_pages: dict[str, Any] = {"regions": [FULL, on_slow(access_hz=1)], "hot_threshold_ms": 10}
+    by_latency = Lab(scenario(**slow_pages, **TIERING)).ticks(100)
+    by_count = Lab(scenario(**slow_pages, **TIERING, **PGHOT)).ticks(100)
+    assert by_count.total("pgpromote_candidate") > 10 * by_latency.total("pgpromote_candidate")
+    rare = TIERING | PGHOT | {"promote_window_s": 0.01}
+    roomy = Lab(scenario(regions=[PASSING_HOG, on_slow()], dram_mib=8192, **rare)).ticks(100)
+    assert roomy.total("pgpromote_candidate") <= 0.02 * roomy.total("numa_hint_faults")
+
+
+def test_pghot_moves_pages_in_batches():
+    """kmigrated pays for a page of a batch, promotion at the fault for a page alone."""
+    lost = {}
+    for name, kernel in (("alone", {}), ("batch", PGHOT)):
+        lab = Lab(scenario(regions=[PASSING_HOG, on_slow()], hint_fault_us=0, **TIERING, **kernel)).ticks(100)
+        lost[name] = lab.seconds_lost("migration") / lab.total("pgpromote_success")
+    assert lost["batch"] == pytest.approx(lost["alone"] * 1.2 / 5.0, rel=0.05)
+
+
+def test_pghot_changes_only_tiering_mode():
+    """Modes off and normal are what they are without it."""
+    for mode in ("off", "normal"):
+        kernel: dict[str, Any] = {"numa_balancing": mode, "scan_mib_per_s": 1000}
+        with_it, without = (
+            Lab(scenario(regions=[PASSING_HOG, on_slow()], **kernel, **pghot)).ticks(60) for pghot in (PGHOT, {})
+        )
+        assert (with_it.machines.records["free_pages"] == without.machines.records["free_pages"]).all()
+        assert with_it.total("pgpromote_success") == without.total("pgpromote_success")
+
+
 def test_a_marked_page_is_not_marked_again_before_its_fault():
     """change_pte_range leaves a page alone that is PROT_NONE already: one of 0.05 references a second has a hint fault
     every 21 s, however often the scan passes by."""

@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
 import tiergym
 from tests.short_runs import SCENARIO, TICKS, random_modes
-from tiergym.env import actions
+from tiergym.env import actions, frames
 from tiergym.env.action_forms import FORMS
 from tiergym.env.placement_env import PlacementEnv
 from tiergym.env.sb3_vec import PlacementSB3VecEnv
@@ -96,7 +96,7 @@ def test_training_is_reproducible(short):
 
 
 def test_the_adapter_is_the_vector_environment(short):
-    adapter, envs = PlacementSB3VecEnv(short, 3, 5), PlacementVectorEnv(3, short)
+    adapter, envs = PlacementSB3VecEnv(short, 3, 5), PlacementVectorEnv(3, short, autoreset_mode="SameStep")
     np.testing.assert_array_equal(adapter.reset(), envs.reset(seed=5)[0])
     total = np.zeros(3)
     for step, chosen in enumerate(random_modes(3, 2 * TICKS + 1), start=1):
@@ -312,7 +312,7 @@ def test_pictures_are_tiled(short):
     adapter = PlacementSB3VecEnv(short, 2, 0, render_mode="rgb_array")
     adapter.reset()
     picture = adapter.render()
-    assert picture is not None and picture.shape == (480 * 2, 800, 3)
+    assert picture is not None and picture.shape == (frames.HEIGHT * 2, frames.WIDTH, 3)
     texts = PlacementSB3VecEnv(short, 2, 0, render_mode="ansi")
     texts.reset()
     assert [text.startswith("tick 0 of 8") for text in texts.env_method("render")] == [True, True]

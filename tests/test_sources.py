@@ -29,6 +29,8 @@ VENUE = re.compile(r"\b(?:ASPLOS|ISMM|MICRO|OSDI|SIGMETRICS)[' ]|\blinux-mm\b")
 """Where facts are published: who names a paper cites what it says."""
 SECTION = re.compile(r"\bmodel\.md\)?,?\s+section\s+(\d+)")
 RUN = re.compile(r"\b(?:[a-z]|[nu]_k61|k61)_[a-z0-9_]+_(?:on|mov)(?:__r\d)?\b")
+ENVIRONMENT = re.compile(r"tiergym/Placement(-[a-z-]+)?-v\d")
+"""Ids of environments, which look like files."""
 PATH = re.compile(rf"(?<![\w/.-])((?:docs|{'|'.join(FOLDERS)})/[\w./*-]*[\w*])(?::(\w+))?")
 """A path of the repository, with or without stars, and what is defined in it after a colon."""
 ROOM = re.compile(rf"`((?:{'|'.join(FLOORS)})/[\w./]*\w)(?::(\w+))?`")
@@ -53,7 +55,7 @@ def problems(text: str) -> list[str]:
 
 def missing(text: str) -> list[str]:
     """Files of the repository, and names in them, that `text` names and that are not there."""
-    named = set(PATH.findall(text)) - {("tiergym/Placement-v0", ""), ("tiergym/Placement-v1", "")}
+    named = {(path, thing) for path, thing in PATH.findall(text) if not ENVIRONMENT.fullmatch(path)}
     named |= {(f"tiergym/{path}", thing) for path, thing in ROOM.findall(text)}
     return [f"{path} {thing}".strip() for path, thing in named if not defined(path, thing)]
 

@@ -1,95 +1,49 @@
 """Training: recipes, run directories, seeds, interruption and resumption, the numbers that are logged."""
 
 import csv
+import io
 import json
 import os
+import re
 import shutil
 import signal
-from itertools import pairwise
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch as th
+from rich.console import Console
 from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.envs import IdentityEnvMultiDiscrete
-from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.vec_env import DummyVecEnv
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
-from tests.short_runs import random_modes, random_observations
+from tests.short_runs import random_observations
+from tests.tiny_training import SCENARIO, same, small, tiny_scenario, weights
 from tiergym import specs
 from tiergym.bench import time_to_score
 from tiergym.env import actions as act
 from tiergym.errors import UserError
 from tiergym.files import read_toml
-from tiergym.lab import callbacks, checkpoint, learner, run_dir
+from tiergym.lab import callbacks, checkpoint, evaluations, learner, learner_state, run_dir
 from tiergym.lab.algorithms import ALGORITHMS
 from tiergym.lab.export import export_run
 from tiergym.lab.recipe import Recipe, list_recipes, load_recipe, make_recipe
+from tiergym.lab.tensorboard_log import DETERMINISTIC, EXPLORING, THROUGHPUT
 from tiergym.lab.train import TrainingInterruptedError, train
-from tiergym.lab.training_env import STARTS, TrainingVecEnv
 from tiergym.policy.load import load_policy
 from tiergym.policy.sb3_policy import FusedActorCriticPolicy
 from tiergym.sim import names as n
 
-HORIZON_TICKS = 12
-SCENARIO = """
-description = "Twice the size of DRAM is touched in two seconds."
-[machine]
-dram_mib = 4096
-slow_mib = 8192
-block_mib = 128
-cpus = 4
-[episode]
-horizon_s = 3
-[[workload.regions]]
-name = "heap"
-mib = { uniform = [6000, 7000] }
-grow_s = 2
-misses_per_page_s = 200
-tlb_misses_per_page_s = 20
-[workload.pools.threads]
-count = 2000
-"""
-SMALL: dict[str, Any] = {"n_steps": 8, "batch_size": 16, "n_epochs": 2}
-OFF: dict[str, Any] = {"learning_starts": 16, "buffer_size": 64, "batch_size": 16, "train_freq": 2, "gradient_steps": 1}
-NUMBERS = {
-    "ppo": SMALL,
-    "maskable_ppo": SMALL,
-    "recurrent_ppo": SMALL,
-    "a2c": {"n_steps": 8},
-    "dqn": {**OFF, "target_update_interval": 8},
-    "sac": OFF,
-    "td3": OFF,
-}
-
 
 @pytest.fixture(scope="module")
 def scenario(tmp_path_factory) -> specs.Scenario:
-    path = tmp_path_factory.mktemp("scenario") / "tiny.toml"
-    path.write_text(SCENARIO)
-    return specs.load_scenario(path)
-
-
-def small(name: str, steps: int = 96) -> Recipe:
-    """A shipped recipe with four machines, small networks and rollouts of 32 steps."""
-    document = load_recipe(name).document()
-    document |= {"envs": 4, "steps": steps, "checkpoint_steps": 64}
-    document["hyperparameters"] |= NUMBERS[name]
-    document["network"] |= {"hidden": [8]}
-    return make_recipe(name, document, name)
-
-
-def weights(run: Path) -> dict[str, th.Tensor]:
-    _, params, _ = load_from_zip_file(checkpoint.latest(run) / "model.zip", load_data=False)
-    policy: Any = params["policy"]
-    return dict(policy)
-
-
-def same(a: dict[str, th.Tensor], b: dict[str, th.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(th.equal(a[key], b[key]) for key in a)
+    return tiny_scenario(tmp_path_factory.mktemp("scenario"))
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +87,8 @@ def test_a_run_directory_says_what_was_done(finished):
     assert versions["layout"]["actions"][0]["name"] == "place.pt_leaf"
     assert run_dir.read(finished).recipe == small("ppo")
     assert (specs.load_scenario(finished / "scenarios" / "tiny.toml").table == tiny_table(finished)).all()
-    assert [path.name for path in sorted((finished / "checkpoints").iterdir())] == ["000000000064", "000000000096"]
-    assert (finished / "policy.onnx").is_file()
+    assert [path.name for path in sorted((finished / "checkpoints").iterdir())][-2:] == ["000000000064", "000000000096"]
+    assert (finished / "policy.onnx").is_file() and (finished / "best.onnx").is_file()
     assert not list(finished.rglob(".*"))
 
 
@@ -153,7 +107,7 @@ def test_the_run_of_a_name_lies_in_runs(scenario, tmp_path, monkeypatch):
 def test_tensorboard_and_csv_get_every_rollout(finished):
     events = EventAccumulator(str(finished)).Reload()
     scalars = events.Tags()["scalars"]
-    assert {"rollout/throughput", "rollout/return", "time/steps_per_second", "train/loss"} <= set(scalars)
+    assert {"rollout/throughput", "Return/exploring", "time/steps_per_second", "train/loss"} <= set(scalars)
     assert {f"reward_terms/{name}" for name in n.TERMS} <= set(scalars)
     assert {"vmstat/oom_kill", "vmstat/kswapd_wakeups_fast", "vmstat/pgmigrate_pt"} <= set(scalars)
     assert {f"kernel_pages_on_slow/{name}" for name in n.CLASSES[n.FIRST_KERNEL_CLASS :]} <= set(scalars)
@@ -162,14 +116,25 @@ def test_tensorboard_and_csv_get_every_rollout(finished):
     for i, throughput in enumerate(events.Scalars("rollout/throughput")):
         lost = sum(events.Scalars(f"lost/{name}")[i].value for name in n.CAUSES)
         assert lost == pytest.approx(1 - throughput.value, abs=1e-4)
-        for offset, width in zip(act.OFFSETS, act.NVEC, strict=True):
-            names = act.MASK_NAMES[offset : offset + width]
-            assert sum(events.Scalars(f"modes/{name}")[i].value for name in names) == pytest.approx(1)
+        for group in ("modes", "modes_in_effect"):
+            for offset, width in zip(act.OFFSETS, act.NVEC, strict=True):
+                names = act.MASK_NAMES[offset : offset + width]
+                assert sum(events.Scalars(f"{group}/{name}")[i].value for name in names) == pytest.approx(1)
     texts = events.Tags()["tensors"]
     assert {"config/text_summary", "versions/text_summary"} <= set(texts)
     rows = list(csv.DictReader((finished / "progress.csv").open()))
     assert [row["rollout/throughput"] != "" for row in rows].count(True) == 3
     assert "config" not in rows[0]
+
+
+def test_what_the_learner_records_waits_for_a_record(scenario, tmp_path, monkeypatch):
+    """DQN records its exploration in every step; here it has 40 rollouts of 8 steps, and 10 records."""
+    monkeypatch.setattr(callbacks, "LOGS", 10)
+    recipe = replace(small("dqn", steps=320), evaluation={"every_steps": 0})
+    run = train(recipe, scenario, out=tmp_path / "run", progress=False)
+    rows = [row for row in csv.DictReader((run / "progress.csv").open()) if any(row.values())]
+    assert len(rows) == 10
+    assert all(row["rollout/throughput"] and row["rollout/exploration_rate"] for row in rows)
 
 
 def test_the_same_seed_gives_the_same_weights(scenario, tmp_path, finished):
@@ -195,7 +160,7 @@ def interrupted(recipe: Recipe, scenario: specs.Scenario, out: Path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("name", "sig"), [("ppo", signal.SIGINT), ("recurrent_ppo", signal.SIGTERM), ("dqn", signal.SIGTERM)]
+    ("name", "sig"), list(zip(list_recipes(), cycle([signal.SIGINT, signal.SIGTERM]), strict=False))
 )
 def test_an_interrupted_run_resumes_as_if_it_had_never_stopped(scenario, tmp_path, monkeypatch, name, sig):
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
@@ -213,6 +178,46 @@ def test_an_interrupted_run_resumes_as_if_it_had_never_stopped(scenario, tmp_pat
     assert same(weights(parts), weights(whole))
     assert (parts / "policy.onnx").read_bytes() == (whole / "policy.onnx").read_bytes()
     assert len(list(parts.glob("progress*.csv"))) == 2
+    assert evaluations.read(parts) == evaluations.read(whole) != []
+
+
+def test_a_thread_trains_the_same_weights(scenario, tmp_path, finished):
+    """Python hands signals to the main thread alone, and a notebook or a server trains in another."""
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(train, small("ppo"), scenario, seed=7, out=tmp_path / "run", progress=False).result()
+    assert same(weights(run), weights(finished))
+
+
+class Stop(BaseCallback):
+    """Ends training `after` some steps, by False or by an error; counts what it sees."""
+
+    def __init__(self, after: int, error: Exception | None = None) -> None:
+        super().__init__()
+        self.after, self.error = after, error
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps < self.after:
+            return True
+        if self.error is not None:
+            raise self.error
+        return False
+
+
+def test_a_callback_ends_training_early_and_the_run_is_exported(scenario, tmp_path):
+    stop = Stop(after=80)
+    run = train(small("ppo"), scenario, seed=7, out=tmp_path / "run", progress=False, callbacks=[stop])
+    assert stop.num_timesteps == 80
+    assert load_policy(run).name == "run"
+    assert checkpoint.steps(checkpoint.latest(run)) == 64
+    assert train(resume=run, progress=False) == run
+    assert checkpoint.steps(checkpoint.latest(run)) == 96
+
+
+def test_an_error_of_a_callback_passes_through(scenario, tmp_path):
+    stop = Stop(after=40, error=LookupError("pruned"))
+    with pytest.raises(LookupError, match="pruned"):
+        train(small("ppo"), scenario, out=tmp_path / "run", progress=False, callbacks=[stop])
+    assert not (tmp_path / "run" / "policy.onnx").exists()
 
 
 def test_a_run_on_a_changed_simulator_resumes_with_new_episodes(scenario, tmp_path, monkeypatch, capsys):
@@ -265,10 +270,10 @@ def _cut(name: str) -> Any:
         (_edit("config.toml", "hidden = [8]", "hidden = [9]"), "not a checkpoint of this recipe"),
         (_edit("versions.json", '"free.dma"', '"free.other"'), "observations or actions are not those"),
         (lambda run: shutil.rmtree(run / "checkpoints"), "no checkpoint"),
-        (_cut("model.zip"), "not a checkpoint of this recipe"),
+        (_cut("learner.safetensors"), "learner.safetensors: another digest"),
         (_cut("state.json"), "missing or damaged"),
-        (_cut("random_state.npz"), "missing or damaged"),
-        (_cut("machines.npz"), "missing or damaged"),
+        (_cut("random_state.safetensors"), "missing or damaged"),
+        (_cut("machines.safetensors"), "missing or damaged"),
     ],
 )
 def test_a_run_that_cannot_go_on_is_refused(finished, tmp_path, damage, message):
@@ -279,12 +284,62 @@ def test_a_run_that_cannot_go_on_is_refused(finished, tmp_path, damage, message)
         train(resume=run, progress=False)
 
 
+def test_a_checkpoint_of_an_earlier_version_is_refused_in_one_line(finished, tmp_path):
+    run = tmp_path / "copy"
+    shutil.copytree(finished, run)
+    newest = checkpoint.latest(run)
+    for path in newest.iterdir():
+        path.unlink()
+    (newest / "model.zip").write_bytes(b"PK")
+    (newest / "state.json").write_text("{}")
+    for work in (lambda: train(resume=run, progress=False), lambda: export_run(run)):
+        with pytest.raises(UserError, match=r"model.zip: a checkpoint of an earlier tiergym.*train it anew") as caught:
+            work()
+        assert "\n" not in str(caught.value)
+
+
+def test_all_that_is_learned_is_in_a_checkpoint(scenario, tmp_path):
+    """SAC's temperature lies in no module."""
+    run = train(small("sac"), scenario, out=tmp_path / "run", progress=False)
+    kept = weights(run)
+    assert {name for name in kept if "/" not in name} == {"log_ent_coef"}
+    assert kept["log_ent_coef"] != 0 and kept["ent_coef_optimizer/0/step"] > 0
+    kinds = {name.split("/")[0] for name in kept}
+    assert kinds == {"policy", "actor.optimizer", "critic.optimizer", "ent_coef_optimizer", "log_ent_coef"}
+
+
+def test_a_learner_s_state_fits_one_recipe_alone(scenario):
+    def built(**changes: Any) -> Any:
+        document = small("sac").document()
+        document["hyperparameters"] |= changes
+        return learner.build(make_recipe("sac", document, "sac"), 0)
+
+    arrays, numbers = learner_state.take(built())
+    learner_state.put(built(), arrays, numbers)
+    name = next(name for name in arrays if name.startswith("policy/"))
+    for wrong, message in (
+        ({**arrays, name: arrays[name][..., :1]}, "allowed: float32"),
+        ({**arrays, name: arrays[name].astype(np.float64)}, "is float64"),
+        ({**arrays, "policy/more": np.zeros(1)}, "unknown tensor policy/more"),
+        ({**arrays, "actor.optimizer/0/hooks": np.zeros(1)}, "unknown tensor actor.optimizer/0/hooks"),
+        ({**arrays, "actor.optimizer/0/step": np.zeros((), np.float32)}, "allowed: exp_avg, exp_avg_sq, step"),
+        ({key: array for key, array in arrays.items() if key != "log_ent_coef"}, "no tensor log_ent_coef"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            learner_state.put(built(), wrong, numbers)
+    with pytest.raises(ValueError, match="no tensor ent_coef_tensor"):
+        learner_state.put(built(ent_coef=0.1), arrays, numbers)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({}, "needs an agent and a scenario"),
         ({"recipe": "ppo"}, "needs an agent and a scenario"),
         ({"recipe": "ppo", "resume": "x"}, "the run has its own agent"),
+        ({"start_from": "y", "resume": "x"}, "the run has its own agent"),
+        ({"until_converged": True, "resume": "x"}, "allowed: --until-converged with --steps"),
+        ({"recipe": "ppo", "scenario": "llama-1to2", "start_from": "no/such/run"}, "no config.toml"),
         ({"resume": "no/such/run"}, "no config.toml"),
         ({"recipe": "pppo", "scenario": "llama-1to2"}, "did you mean 'ppo'"),
         ({"recipe": "restrict", "scenario": "llama-1to2"}, "is a fixed policy, there is nothing to train"),
@@ -330,6 +385,12 @@ def test_other_machines_keep_the_rollout():
         ({"hold_ticks": 0}, "hold_ticks is 0; allowed: a whole number from 1"),
         ({"algorithm": "recurrent_ppo", "hold_ticks": 8}, "recurrent_ppo allows: 1"),
         ({"threads": True}, "threads is True; allowed: a whole number"),
+        ({"evaluation": {"every": 10}}, "did you mean 'every_steps'"),
+        ({"evaluation": {"every_steps": -1}}, "every_steps is -1; allowed: a whole number from 0"),
+        ({"evaluation": {"episodes": 0}}, "episodes is 0; allowed: a whole number from 1 to 1000"),
+        ({"evaluation": {"episodes": True}}, "episodes is True; allowed: a whole number"),
+        ({"evaluation": {"until_converged": 1}}, "until_converged is 1; allowed: true or false"),
+        ({"evaluation": {"every_steps": 0, "until_converged": True}}, "nothing is evaluated"),
         ({"hyperparameters": {"gama": 0.9}}, "did you mean 'gamma'"),
         ({"hyperparameters": {"gamma": 1.5}}, "gamma is 1.5; allowed: 0 to 1"),
         ({"hyperparameters": {"gamma": "high"}}, "gamma is 'high'; allowed: a number"),
@@ -340,7 +401,7 @@ def test_other_machines_keep_the_rollout():
         ({"hyperparameters": {"batch_size": 5000}}, "batch_size is 5000; allowed: a divisor of the rollout's"),
         ({"hyperparameters": {"normalize_advantage": 1}}, "allowed: true or false"),
         ({"hyperparameters": {"tensorboard_log": "x"}}, "unknown argument of PPO 'tensorboard_log'"),
-        ({"hyperparameters": {"device": "abacus"}}, "PPO refuses it"),
+        ({"hyperparameters": {"device": "abacus"}}, "device is 'abacus'; allowed: cpu, auto, cuda"),
         ({"network": {"hiden": [3]}}, "did you mean 'hidden'"),
         ({"network": {"hidden": [0]}}, "hidden is"),
         ({"network": {"activation": "tan"}}, "did you mean 'tanh'"),
@@ -370,73 +431,35 @@ def test_toml_text_keeps_awkward_texts(tmp_path):
     assert read_toml(tmp_path / "x.toml") == document
 
 
-def test_machines_start_staggered_and_end_one_by_one(scenario):
-    env = TrainingVecEnv([scenario], 6)
-    env.seed(1)
-    obs = env.reset()
-    records = env._episodes.machines.records
-    assert list(records["tick"]) == [0, 2, 4, 6, 8, 10] and (records["ticks"] == HORIZON_TICKS).all()
-    assert ((obs >= 0) & (obs <= 1)).all() and len(np.unique(records["key"])) == 6
-    ends = []
-    for _ in range(HORIZON_TICKS):
-        _, _, dones, infos = env.step(np.zeros((6, n.N_ACTIONS), dtype=np.int64))
-        ends.append(list(np.flatnonzero(dones)))
-        assert all(infos[i]["episode"]["l"] == HORIZON_TICKS for i in ends[-1])
-    assert ends == [[], [5], [], [4], [], [3], [], [2], [], [1], [], [0]]
-    env.seed(1)
-    assert (env.reset() == obs).all()
-
-    many = TrainingVecEnv([scenario], 3 * STARTS)
-    many.reset()
-    _, machines = np.unique(many._episodes.machines.records["tick"], return_counts=True)
-    assert machines.sum() == 3 * STARTS and (machines % 3 == 0).all()
-
-
-def test_the_batched_bootstrap_is_sb3s(scenario, one_torch_thread):
-    """Same machines, same network: SB3 asks it once per finished machine, we ask once for all of them."""
-    recipe = make_recipe("x", {**small("ppo").document(), "envs": 8}, "x")
-    returns = []
-    for batched in (True, False):
-        env = TrainingVecEnv([scenario], 8)
-        model: Any = learner.build(recipe, 0, env)
-        env.seed(5)
-        if batched:
-            env.gamma, env.values = model.gamma, learner.values_of(model)
-        model.learn(64)
-        returns.append(model.rollout_buffer.returns.copy())
-    assert np.allclose(returns[0], returns[1], atol=1e-4)
-    assert np.ptp(returns[0]) > 0.1
-
-
-def test_the_machines_state_restores_their_future(scenario):
-    env = TrainingVecEnv([scenario], 4)
-    env.seed(2)
-    env.reset()
-    actions = random_modes(4, 20)
-    state = env.state()
-    futures = []
-    for _ in range(2):
-        futures.append([env.step(action)[:3] for action in actions])
-        obs = env.restore(state)
-        assert (obs == state["obs"]).all()
-    for (obs, rewards, dones), (obs2, rewards2, dones2) in zip(*futures, strict=True):
-        assert (obs == obs2).all() and (rewards == rewards2).all() and (dones == dones2).all()
-    other = TrainingVecEnv([scenario], 5)
-    with pytest.raises(UserError, match="machines' state"):
-        other.restore(state)
-
-
 def test_progress_is_told_where_there_is_no_terminal(scenario, tmp_path, capsys):
     train(small("ppo"), scenario, out=tmp_path / "run")
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3 and lines[-1].startswith("ppo on tiny: 96 of 96 steps") and "throughput" in lines[-1]
 
 
+@pytest.mark.parametrize(
+    "what", ["maskable_ppo on llama-1to2", "recurrent_ppo on kvstore-1to2, llama-1to2, sparse-1to2"]
+)
+def test_a_bar_fits_into_80_columns(monkeypatch, what):
+    out = io.StringIO()
+    terminal = Console(width=80, force_terminal=True, file=out, color_system=None)
+    monkeypatch.setattr(callbacks, "console", lambda stderr: terminal)
+    metrics = callbacks.MetricsCallback(10**6)
+    metrics.latest = {THROUGHPUT: 0.9, EXPLORING: -130.5, DETERMINISTIC: -117.25, "time/steps_per_second": 12345.0}
+    bar = callbacks.ProgressCallback(what, 10**6, metrics)
+    bar.num_timesteps = 10**5
+    bar._on_training_start()
+    bar._on_rollout_end()
+    bar.stop()
+    line = next(line for line in re.split(r"[\r\n]", out.getvalue()) if "return" in line)
+    assert "10% 12.3k/s, return -117.25" in line and "…" not in line
+
+
 def test_only_the_newest_checkpoint_keeps_what_is_large(scenario, tmp_path):
     run = train(small("dqn", steps=200), scenario, out=tmp_path / "run", progress=False)
     found = sorted((run / "checkpoints").iterdir())
     assert len(found) > 2
-    large = [(path / "replay_buffer.npz").exists() and (path / "machines.npz").exists() for path in found]
+    large = [(path / checkpoint.REPLAY).exists() and (path / checkpoint.MACHINES).exists() for path in found]
     assert large == [False] * (len(found) - 1) + [True]
     assert all(earlier.name < later.name for earlier, later in pairwise(found))
 

@@ -1,0 +1,109 @@
+"""Python rules that exit, fail late, or go on writing into what they returned: one line with the rule and the tick."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.command_line import Cli
+from tests.refusals import assert_refused
+from tests.short_runs import short_scenario
+from tiergym.env.actions import N_MASK
+from tiergym.env.observations import N_OBS
+from tiergym.errors import UserError
+from tiergym.lab.evaluate import evaluate
+from tiergym.policy.load import load_policy
+from tiergym.sim.names import N_ACTIONS
+
+RULE = """
+import sys
+import numpy as np
+from tiergym.sim.names import N_ACTIONS
+
+class Rule:
+    tick = 0
+
+    def __call__(self, obs, masks):
+        self.tick += 1
+        actions = np.zeros((len(obs), N_ACTIONS), np.int64)
+        if self.tick > 3:  # the first call is a trial
+            {}
+        return actions
+"""
+LATE = {
+    "exits": ("sys.exit(0)", "failed in tick 2: SystemExit: 0"),
+    "exits with a text": ("sys.exit('bye')", "failed in tick 2: SystemExit: bye"),
+    "raises": ("1 / 0", "failed in tick 2: ZeroDivisionError: division by zero"),
+    "recurses": ("self(obs, masks)", "failed in tick 2: RecursionError: "),
+    "takes all memory": ("np.zeros(1 << 60)", "failed in tick 2: "),
+    "forgets machines": ("actions = actions[1:]", "actions have shape (0, "),
+    "forgets entries": ("actions = actions[:, 1:]", "actions have shape (1, "),
+    "returns numbers": ("actions = actions + 0.5", "actions are float64; allowed: integers"),
+    "returns nothing": ("return None", "actions have shape (); allowed: "),
+    "returns lists of lists": ("return [[1], [1, 2]]", "actions are no array: "),
+    "returns a generator": ("return (a for a in actions)", "actions have shape (); allowed: "),
+    "returns modes that there are not": ("actions[:] = 99", "is 99 on machine 0; allowed: 0 to "),
+}
+
+
+@pytest.mark.parametrize("case", LATE)
+def test_a_rule_that_fails_late_is_named_with_its_tick(case: str, cli: Cli, tmp_path: Path) -> None:
+    line, part = LATE[case]
+    (tmp_path / "late.py").write_text(RULE.format(line))
+    done = cli("evaluate", "late.py", "--episodes", 1, "--set", "episode.horizon_s=2")
+    assert_refused(done, "policy 'late'", part)
+    assert "in tick 2" in done.err
+
+
+BEGIN = {
+    "exits when imported": ("import sys\nsys.exit(3)", "begin.py cannot be imported: SystemExit: 3"),
+    "exits when made": (
+        "class Rule:\n  def __init__(self): exit()\n  def __call__(self, o, m): 0",
+        "Rule() failed: SystemExit",
+    ),
+    "exits when asked": (
+        "class Rule:\n  def __call__(self, o, m): raise SystemExit",
+        "failed on a blank observation: SystemExit",
+    ),
+    "fails in its reset": (
+        "class Rule:\n  def reset(self, n, seed): raise OSError('x')\n  def __call__(self, o, m): 0",
+        "policy 'begin' failed in its reset: OSError: x",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BEGIN)
+def test_a_rule_that_ends_the_process_does_not(case: str, cli: Cli, tmp_path: Path) -> None:
+    text, part = BEGIN[case]
+    (tmp_path / "begin.py").write_text(text)
+    assert_refused(cli("evaluate", "begin.py", "--episodes", 1), part)
+
+
+def test_ticks_are_counted_from_the_last_reset() -> None:
+    calls = []
+
+    def rule(obs, masks):
+        calls.append(len(obs))
+        return np.full((len(obs), N_ACTIONS), 0 if len(calls) < 6 else -1)
+
+    policy = load_policy(rule)
+    policy.reset(1, 0)
+    policy(np.zeros((1, N_OBS), np.float32), np.ones((1, N_MASK), np.bool_))
+    with pytest.raises(UserError, match=r"in tick 3$"):
+        evaluate(policy, short_scenario(), 1, 0)
+
+
+def test_what_a_rule_returned_and_changes_later_changes_nothing() -> None:
+    kept: list[np.ndarray] = []
+
+    class Rule:
+        def __call__(self, obs, masks):
+            kept.append(np.zeros((len(obs), N_ACTIONS), np.int64))
+            return kept[-1][:]
+
+    policy = load_policy(Rule())
+    obs, masks = np.zeros((1, N_OBS), np.float32), np.ones((1, N_MASK), np.bool_)
+    given = policy(obs, masks)
+    kept[-1][:] = 99
+    assert (given == 0).all()
+    assert evaluate(policy, short_scenario(), 1, 0).values["return"].shape == (1,)
