@@ -127,6 +127,14 @@ def train(
             "--from", metavar="RUN|FILE.zip", help="Begin with the networks of another run or of an archive of SB3."
         ),
     ] = None,
+    imitate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Begin with networks that do as the plans in DIR, of every scenario one, as ladder keeps in "
+            "OUT/PLAUSIBILITY/plans.",
+        ),
+    ] = None,
     resume: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Continue a run to its own step count; a finished one with --steps MORE."),
@@ -178,6 +186,7 @@ def train(
             out=out,
             resume=resume,
             start_from=start_from,
+            imitate=imitate,
             until_converged=until_converged,
             trust=trust,
         )

@@ -33,9 +33,10 @@ class ConvergedError(Exception):
 
 
 class EvaluationCallback(BaseCallback):
-    """Evaluates every so many steps and at the end; raises `ConvergedError` where the recipe wants to stop early.
+    """Evaluates every so many steps and at the end, and before the first if `at_start`.
 
-    Goes before `MetricsCallback`, which writes what is recorded. Checkpoints of the best come besides the regular ones.
+    Raises `ConvergedError` where the recipe wants to stop early. Goes before `MetricsCallback`, which writes what is
+    recorded. Checkpoints of the best come besides the regular ones.
     """
 
     def __init__(
@@ -46,10 +47,12 @@ class EvaluationCallback(BaseCallback):
         metrics: MetricsCallback,
         env: TrainingVecEnv,
         start: int,
+        at_start: bool = False,
     ) -> None:
         super().__init__()
         self.run, self.recipe, self.settings = run, recipe, recipe.evaluating
         self.held_back, self.metrics, self.env = held_back, metrics, env
+        self._at_start = at_start
         self.found = [each for each in evaluations.read(run) if each.steps <= start]
         self._pictures = self.settings.pictures and "matplotlib" not in missing("lab")
 
@@ -59,7 +62,8 @@ class EvaluationCallback(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         last = self.found[-1].steps if self.found else 0
-        if self.num_timesteps // self.settings.every_steps > last // self.settings.every_steps:
+        first = self._at_start and not self.found
+        if first or self.num_timesteps // self.settings.every_steps > last // self.settings.every_steps:
             self._evaluate()
             if self.is_over:
                 raise ConvergedError

@@ -23,6 +23,7 @@ from tiergym.lab.evaluation_settings import UNTIL_CONVERGED
 from tiergym.lab.export import BEST, BEST_EXPORTED, export_checkpoint, find
 from tiergym.lab.extending import differences, extended
 from tiergym.lab.held_back import HeldBack
+from tiergym.lab.imitation import ImitationCallback, read_plans
 from tiergym.lab.locking import locked
 from tiergym.lab.recipe import OOM_PER_HOUR, Recipe, load_recipe
 from tiergym.lab.reward_scales import RETURN, reward_scales
@@ -59,6 +60,7 @@ def train(
     out: str | Path | None = None,
     resume: str | Path | None = None,
     start_from: str | Path | None = None,
+    imitate: str | Path | None = None,
     until_converged: bool = False,
     progress: bool = True,
     callbacks: Sequence[BaseCallback] = (),
@@ -79,6 +81,7 @@ def train(
         resume: continue this run to its own step count, or for `steps` more, from its newest checkpoint. Of the rest
             only `until_converged` may be given, with `steps`.
         start_from: begin with the networks of this run, or of an archive of stable-baselines3 where `trust` is given.
+        imitate: begin with networks that do what the plans in this folder do (`tiergym.lab.imitation`).
         until_converged: stop early (`tiergym.lab.evaluations` says when), whatever the recipe says.
         progress: show it on stderr.
         callbacks: called while it learns, after the run's own, with all that stable-baselines3 gives callbacks.
@@ -96,7 +99,7 @@ def train(
     for package in ("tensorboard", "onnx"):  # what torch needs for its events, and the export at the very end
         require(package)
     if resume is not None:
-        if (recipe, scenario, envs, out, start_from, seed) != (None, None, None, None, None, 0):
+        if (recipe, scenario, envs, out, start_from, imitate, seed) != (None, None, None, None, None, None, 0):
             raise UserError(f"--resume {resume}: the run has its own agent, scenario, seed, envs, weights and folder")
         if until_converged and steps is None:
             raise UserError(
@@ -116,8 +119,12 @@ def train(
     names = tuple(entry.name for entry in scenarios)
     if len(set(names)) != len(names) or not 1 <= len(names) <= found.envs:
         raise UserError(f"scenarios are {', '.join(names) or 'none'}; allowed: 1 to {found.envs} of different names")
+    if start_from is not None and imitate is not None:
+        raise UserError("--from and --imitate were both given; allowed: one, for both say what the networks begin with")
     weights = None if start_from is None else read_weights(Path(start_from), found, trust)
-    config = RunConfig(seed, names, found, "" if weights is None else f"{weights.source}, sha256 {weights.sha256}")
+    plans = None if imitate is None else read_plans(Path(imitate), scenarios, found)
+    begun = f"{weights.source}, sha256 {weights.sha256}" if weights is not None else plans.source if plans else ""
+    config = RunConfig(seed, names, found, begun)
     with _torch_threads(found.threads):
         if weights is not None:
             put_weights(learner.build(found, seed % (1 << 32)), weights, found)  # refused before there are machines
@@ -127,7 +134,8 @@ def train(
             if weights is not None:
                 put_weights(model, weights, found)
             run_dir.create(run, config, scenarios)
-            return _learn(run, config, env, model, progress, callbacks)
+            imitation = None if plans is None else ImitationCallback(run, plans, scenarios, found, seed, env)
+            return _learn(run, config, env, model, progress, callbacks, imitation)
 
 
 def _resume(
@@ -200,12 +208,13 @@ def _learn(
     model: BaseAlgorithm,
     progress: bool,
     callbacks: Sequence[BaseCallback],
+    imitation: ImitationCallback | None = None,
 ) -> Path:
     recipe = config.recipe
     start = model.num_timesteps
     metrics = MetricsCallback(recipe.steps)
     checkpoints = CheckpointCallback(run, recipe.checkpoint_steps, env)
-    evaluation = _evaluation(run, config, env, metrics, start)
+    evaluation = _evaluation(run, config, env, metrics, start, at_start=imitation is not None)
     bar = ProgressCallback(f"{recipe.name} on {_shortened(config.scenarios)}", recipe.steps, metrics)
     model.set_logger(make_logger(run, config, start))
     learn: Any = model.learn  # the base class wants a log interval; the metrics callback logs instead
@@ -217,8 +226,11 @@ def _learn(
                     own.insert(0, evaluation)
                 if recipe.constraint:
                     own.insert(0, ConstraintCallback(recipe.constraint[OOM_PER_HOUR]))
+                if imitation is not None:
+                    own.insert(0, imitation)
+                anew = start == 0 and model._last_obs is None  # else machines of a checkpoint go on
                 try:
-                    learn(recipe.steps - start, [*own, *callbacks], log_interval=None, reset_num_timesteps=start == 0)
+                    learn(recipe.steps - start, [*own, *callbacks], log_interval=None, reset_num_timesteps=anew)
                 except ConvergedError:
                     checkpoints.save()
                     bar.stop()
@@ -241,16 +253,16 @@ def _learn(
 
 
 def _evaluation(
-    run: Path, config: RunConfig, env: TrainingVecEnv, metrics: MetricsCallback, start: int
+    run: Path, config: RunConfig, env: TrainingVecEnv, metrics: MetricsCallback, start: int, at_start: bool
 ) -> EvaluationCallback | None:
-    """What evaluates the policy meanwhile; None where the recipe wants none."""
+    """What evaluates the policy meanwhile, and before it if `at_start`; None where the recipe wants none."""
     recipe = config.recipe
     if not recipe.evaluating.every_steps:
         return None
     scenarios = run_dir.load_scenarios(run, config)
     scales = np.ones(len(scenarios)) if env.scales is None else env.scales
     held_back = HeldBack(scenarios, recipe.evaluating.episodes, config.seed, scales)
-    return EvaluationCallback(run, recipe, held_back, metrics, env, start)
+    return EvaluationCallback(run, recipe, held_back, metrics, env, start, at_start)
 
 
 def _converged(run: Path, config: RunConfig, steps: int) -> str:

@@ -55,9 +55,14 @@ class PlanPolicy:
 
     def __call__(self, obs: NDArray[np.float32], masks: NDArray[np.bool_]) -> NDArray[np.int64]:
         """The action of the tick, (N, N_ACTIONS) int64; a mode that is masked becomes the default there."""
-        piece = min(int(np.searchsorted(self.ticks.cumsum(), self.tick, side="right")), len(self.ticks) - 1)
+        action = self.at(self.tick)
         self.tick += 1
-        return np.tile(self.actions[piece], (len(obs), 1))
+        return np.tile(action, (len(obs), 1))
+
+    def at(self, tick: int) -> NDArray[np.int64]:
+        """The action in force at a tick of the episode, int64 (N_ACTIONS,)."""
+        piece = min(int(np.searchsorted(self.ticks.cumsum(), tick, side="right")), len(self.ticks) - 1)
+        return self.actions[piece]
 
     def check_horizon(self, ticks: int) -> None:
         """Raise `UserError` where the episodes have another length."""
