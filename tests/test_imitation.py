@@ -11,7 +11,7 @@ from tiergym import specs
 from tiergym.env.actions import ENTRIES, N_MASK
 from tiergym.errors import UserError
 from tiergym.files import read_toml
-from tiergym.lab import checkpoint, evaluations
+from tiergym.lab import checkpoint, evaluations, imitation
 from tiergym.lab.imitation import discounted, read_plans, visit
 from tiergym.lab.train import TrainingInterruptedError, train
 from tiergym.policy.load import load_policy
@@ -31,6 +31,12 @@ def kernel_to_slow(recipe_steps=32):
 
 
 @pytest.fixture
+def quickly(monkeypatch):
+    """Few updates, where it does not matter how well a network imitates."""
+    monkeypatch.setattr(imitation, "UPDATES", 10)
+
+
+@pytest.fixture
 def scenario(tmp_path):
     return tiny_scenario(tmp_path)
 
@@ -41,7 +47,9 @@ def two(tmp_path, scenario):
     with_demotion = specs.override(scenario, {"kernel.demotion": "on"}, "other")
     other = replace(with_demotion, name="other")
     write_plan(tmp_path / "plans", "tiny", {"zone": "movable"})
-    write_plan(tmp_path / "plans", "other", {"headroom": "large"}, {"headroom": "large", "place.slab_reclaim": "prefer_fast"})
+    write_plan(
+        tmp_path / "plans", "other", {"headroom": "large"}, {"headroom": "large", "place.slab_reclaim": "prefer_fast"}
+    )
     return [scenario, other]
 
 
@@ -59,14 +67,14 @@ def test_the_network_does_what_each_scenario_s_plan_does(tmp_path, two, capsys):
     assert read_toml(run / "config.toml")["started_from"].startswith(f"plans of {tmp_path / 'plans'}, sha256 ")
 
 
-def test_it_is_a_checkpoint_of_its_own_and_the_first_evaluation(tmp_path, two):
+def test_it_is_a_checkpoint_of_its_own_and_the_first_evaluation(tmp_path, two, quickly):
     run = train(small("ppo"), two, imitate=tmp_path / "plans", out=tmp_path / "run", progress=False)
     assert checkpoint.steps(checkpoint.after(run, 0)) == 0
     assert evaluations.read(run)[0].steps == 0
 
 
 @pytest.mark.parametrize("name", ["ppo", "a2c", "maskable_ppo"])
-def test_the_same_seed_gives_the_same_weights_and_an_interruption_changes_nothing(tmp_path, two, name):
+def test_the_same_seed_gives_the_same_weights_and_an_interruption_changes_nothing(tmp_path, two, name, quickly):
     def run(out, **options):
         return train(small(name), two, imitate=tmp_path / "plans", out=tmp_path / out, progress=False, **options)
 

@@ -51,9 +51,9 @@ def tiny_scenario(folder: Path) -> specs.Scenario:
 
 
 def small(name: str, steps: int = 96) -> Recipe:
-    """A shipped recipe with four machines, small networks and rollouts of 32 steps."""
+    """A shipped recipe with four machines, small networks and rollouts of 32 steps, without plans of other machines."""
     document = load_recipe(name).document()
-    document |= {"envs": 4, "steps": steps, "checkpoint_steps": 64}
+    document |= {"envs": 4, "steps": steps, "checkpoint_steps": 64, "imitate": ""}
     document["evaluation"] = {"episodes": 2, "pictures": False}
     document["hyperparameters"] |= NUMBERS[document["algorithm"]]
     document["network"] |= {"hidden": [8]}

@@ -23,10 +23,11 @@ import torch as th
 from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 
+from tiergym import paths
 from tiergym.env.machines import Machines
 from tiergym.errors import UserError
 from tiergym.lab import checkpoint, learner
-from tiergym.lab.recipe import Recipe
+from tiergym.lab.recipe import Recipe, check_imitates
 from tiergym.lab.tensor_files import digest
 from tiergym.lab.training_env import TrainingVecEnv
 from tiergym.policy.export_onnx import make_actor
@@ -37,11 +38,11 @@ if TYPE_CHECKING:
     from tiergym.policy.base import Policy
     from tiergym.specs import Scenario
 
-ROUNDS = 3
-MACHINES = 4
+ROUNDS = 6
+MACHINES = 8
 """Of every scenario and round."""
-EPOCHS, BATCH, RATE = 10, 1024, 1e-3
-"""Of the fit after each round: passes over all states so far, states of an update, learning rate of Adam."""
+UPDATES, BATCH, RATE = 600, 1024, 1e-3
+"""Of the fit after each round: updates, states of each, drawn from all states so far, and the learning rate of Adam."""
 FUTURE = 4
 """An episode is cut off at its horizon; the critic learns that it goes on as in the last fourth of it."""
 IMITATION_STREAM = 0x696D6974
@@ -68,18 +69,19 @@ class States:
     values: Floats
 
 
+def folder_of(name: str) -> Path:
+    """A recipe's folder of plans: the one in `agents/`, where no other has that name."""
+    shipped = paths.agents_dir() / name
+    return shipped if shipped.is_dir() and not Path(name).is_dir() else Path(name)
+
+
 def read_plans(folder: Path, scenarios: Sequence[Scenario], recipe: Recipe) -> Plans:
     """The plans NAME.json of a folder, as `tiergym ladder` keeps them in OUT/PLAUSIBILITY/plans.
 
     Raises `UserError` where one is missing, none, or of episodes of another length, and for a learner that does not
     choose the mode of every entry or has a memory.
     """
-    learns = recipe.learner
-    if not learns.on_policy or learns.recurrent or recipe.action_form != "multidiscrete":
-        raise UserError(
-            f"--imitate {folder}: recipe '{recipe.name}' is {recipe.algorithm} on {recipe.action_form}; allowed: ppo, "
-            "a2c and maskable_ppo on multidiscrete, since a plan names the mode of every entry"
-        )
+    check_imitates(recipe, f"--imitate {folder}")
     machines = Machines(scenarios, len(scenarios))
     machines.reset(np.arange(len(scenarios), dtype=np.uint64))
     plans, all_of_them = [], sha256()
@@ -87,7 +89,7 @@ def read_plans(folder: Path, scenarios: Sequence[Scenario], recipe: Recipe) -> P
         path = folder / f"{scenario.name}.json"
         if not path.is_file():
             raise UserError(
-                f"--imitate {folder}: no {path.name}; allowed: a folder with a plan for each scenario, as tiergym "
+                f"{folder}: no {path.name}; allowed: a folder with a plan for each scenario, as tiergym "
                 "ladder keeps in OUT/PLAUSIBILITY/plans"
             )
         plan = load_plan(path)
@@ -116,7 +118,8 @@ def visit(
     if driver is not None:
         driver.reset(len(seeds), 0)
     running = np.ones(len(seeds), np.bool_)
-    obs, wanted, rewards, ran = [], [], [], []
+    obs: list[Floats] = []
+    wanted, rewards, ran = [], [], []
     while running.any():
         planned = np.stack([plan.at(len(obs) * hold_ticks) for plan in plans])[which]
         obs.append(machines.obs.copy())
@@ -199,14 +202,13 @@ def fit(policy: Any, found: Sequence[States], critic_weight: float, rng: np.rand
     obs, wanted, values = (th.as_tensor(array, device=policy.device) for array in arrays.values())
     optimiser = th.optim.Adam(policy.parameters(), RATE)
     policy.set_training_mode(True)
-    for _ in range(EPOCHS):
-        order = th.as_tensor(rng.permutation(len(obs)))
-        for some in order.split(BATCH):
-            predicted, log_likelihood, _ = policy.evaluate_actions(obs[some], wanted[some])
-            loss = -log_likelihood.mean() + critic_weight * th.nn.functional.mse_loss(predicted.flatten(), values[some])
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+    for _ in range(UPDATES):
+        some = th.as_tensor(rng.integers(len(obs), size=min(BATCH, len(obs))))
+        predicted, log_likelihood, _ = policy.evaluate_actions(obs[some], wanted[some])
+        error = th.nn.functional.mse_loss(predicted.flatten(), values[some])
+        optimiser.zero_grad()
+        (critic_weight * error - log_likelihood.mean()).backward()
+        optimiser.step()
     policy.set_training_mode(False)
     with th.no_grad():
         chosen = policy.get_distribution(obs).mode()

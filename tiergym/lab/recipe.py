@@ -9,6 +9,7 @@
     steps = 2_000_000              # decisions of all machines together
     checkpoint_steps = 500_000
     threads = 1                    # of torch; results depend on it, and two can be slower than one
+    imitate = "plans/train"        # a folder of plans to begin with (tiergym.lab.imitation), of agents/ or by its path
     reward = "saved"               # or "return", the default: as the environment gives it; saved: over what stock
                                    # Linux loses per tick on that scenario, so that on a suite all count alike
     [constraint]
@@ -45,6 +46,7 @@ from tiergym.lab.hyperparameters import check_arguments
 from tiergym.lab.reward_scales import RETURN, REWARDS
 from tiergym.lab.sizes import check_options, check_sizes
 from tiergym.policy.load import list_policies
+from tiergym.trust import check_inside
 
 OOM_PER_HOUR = "oom_per_hour"
 """The constraint of a recipe: premature OOM kills."""
@@ -71,6 +73,7 @@ _KINDS: dict[str, tuple[type, str]] = {
     "action_form": (str, "a text"),
     "baselines": (list, "a list of names or TOML files"),
     **{name: (int, f"a whole number from 1 to {most}") for name, most in _MOST.items()},
+    "imitate": (str, "a text"),
     "reward": (str, "one of " + ", ".join(REWARDS)),
     "constraint": (dict, "a table with oom_per_hour, a number from 0"),
     "evaluation": (dict, "a table"),
@@ -94,6 +97,7 @@ class Recipe:
     steps: int = 1_000_000
     checkpoint_steps: int = 500_000
     threads: int = 1
+    imitate: str = ""
     reward: str = RETURN
     constraint: Mapping[str, float] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
@@ -185,11 +189,23 @@ def make_recipe(name: str, document: Mapping[str, Any], source: str) -> Recipe:
         raise UserError(f"{source}: {suggest(document['algorithm'], ALGORITHMS, 'algorithm')}")
     learner = ALGORITHMS[document["algorithm"]]
     recipe = Recipe(name, **{"policy": learner.policies[0], **document})
+    if recipe.imitate:
+        check_inside(recipe.imitate, f"{source}: imitate")
+        check_imitates(recipe, f"{source}: imitate '{recipe.imitate}'")
     _check_reward(recipe, source)
     check_evaluation(recipe.evaluation, source)
     _check_form(recipe, source)
     _check_numbers(recipe, source)
     return recipe
+
+
+def check_imitates(recipe: Recipe, source: str) -> None:
+    """Raise `UserError` for a learner that does not choose the mode of every entry, as a plan does, or has a memory."""
+    if not recipe.learner.on_policy or recipe.learner.recurrent or recipe.action_form != "multidiscrete":
+        raise UserError(
+            f"{source}: recipe '{recipe.name}' is {recipe.algorithm} on {recipe.action_form}; allowed: ppo, a2c and "
+            "maskable_ppo on multidiscrete, since a plan names the mode of every entry"
+        )
 
 
 def _check_reward(recipe: Recipe, source: str) -> None:

@@ -23,7 +23,7 @@ from tiergym.lab.evaluation_settings import UNTIL_CONVERGED
 from tiergym.lab.export import BEST, BEST_EXPORTED, export_checkpoint, find
 from tiergym.lab.extending import differences, extended
 from tiergym.lab.held_back import HeldBack
-from tiergym.lab.imitation import ImitationCallback, read_plans
+from tiergym.lab.imitation import ImitationCallback, folder_of, read_plans
 from tiergym.lab.locking import locked
 from tiergym.lab.recipe import OOM_PER_HOUR, Recipe, load_recipe
 from tiergym.lab.reward_scales import RETURN, reward_scales
@@ -80,8 +80,10 @@ def train(
         out: the run directory; default `runs/<recipe>-<scenario>-<seed>-<time>`.
         resume: continue this run to its own step count, or for `steps` more, from its newest checkpoint. Of the rest
             only `until_converged` may be given, with `steps`.
-        start_from: begin with the networks of this run, or of an archive of stable-baselines3 where `trust` is given.
-        imitate: begin with networks that do what the plans in this folder do (`tiergym.lab.imitation`).
+        start_from: begin with the networks of this run, or of an archive of stable-baselines3 where `trust` is given,
+            whatever the recipe would imitate.
+        imitate: begin with networks that do what the plans in this folder do (`tiergym.lab.imitation`), instead of
+            those of the recipe's folder.
         until_converged: stop early (`tiergym.lab.evaluations` says when), whatever the recipe says.
         progress: show it on stderr.
         callbacks: called while it learns, after the run's own, with all that stable-baselines3 gives callbacks.
@@ -122,6 +124,8 @@ def train(
     if start_from is not None and imitate is not None:
         raise UserError("--from and --imitate were both given; allowed: one, for both say what the networks begin with")
     weights = None if start_from is None else read_weights(Path(start_from), found, trust)
+    if imitate is None and start_from is None and found.imitate:
+        imitate = folder_of(found.imitate)
     plans = None if imitate is None else read_plans(Path(imitate), scenarios, found)
     begun = f"{weights.source}, sha256 {weights.sha256}" if weights is not None else plans.source if plans else ""
     config = RunConfig(seed, names, found, begun)
