@@ -5,9 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from time import monotonic, sleep
 
 import pyarrow.parquet as pq
 import pytest
@@ -19,7 +22,7 @@ from tests.short_runs import write_short_scenario
 from tests.tiny_training import small, tiny_scenario
 from tiergym import specs
 from tiergym.errors import UserError
-from tiergym.lab import run_dir
+from tiergym.lab import checkpoint, run_dir
 from tiergym.lab.engines import LOCAL, PROCESSES, RAY, Engine
 from tiergym.lab.kept import Cell, is_number, keep_all
 from tiergym.lab.ladder import Search, ladder
@@ -188,6 +191,71 @@ def test_an_experiment_is_the_same_to_the_bit(engine: Engine, tmp_path: Path, cl
     assert here == there
     weights = [(tmp_path / out / "tiny-short-1-0/policy.onnx").read_bytes() for out in ("here", "there")]
     assert weights[0] == weights[1]
+
+
+def children(pid: int) -> set[int]:
+    """Spawned workers of a process, without the tracker of multiprocessing's resources."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == pid and b"spawn_main" in (stat.parent / "cmdline").read_bytes():
+                found.add(int(stat.parent.name))
+    return found
+
+
+def alive(pids: set[int]) -> set[int]:
+    return {pid for pid in pids if Path(f"/proc/{pid}").exists()}
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 120.0) -> bool:
+    end = monotonic() + seconds
+    while not what() and monotonic() < end:
+        sleep(0.1)
+    return what()
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_workers_stop_with_the_one_who_asked_and_their_trainings_are_saved(
+    sent: signal.Signals, tmp_path: Path
+) -> None:
+    """The signal reaches the command alone, as `kill PID` does; nobody goes on learning into its folder."""
+    endless = replace(small("ppo"), steps=10_000_000, checkpoint_steps=2048)
+    (tmp_path / "tiny.toml").write_text(run_dir.toml_text(endless.document()))
+    scenarios = [path.name for path in short_scenarios(tmp_path, 2)]
+    (tmp_path / "mine.toml").write_text(
+        f'description = "Mine."\nagents = ["tiny.toml"]\npolicies = ["online"]\nscenarios = {json.dumps(scenarios)}'
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "tiergym",
+        "run",
+        "mine.toml",
+        "--out",
+        "out",
+        "--engine",
+        PROCESSES,
+        "--workers",
+        "2",
+    ]
+    runs = [tmp_path / "out" / f"tiny-short-{n}-0" for n in range(2)]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as asker:
+        try:
+            assert wait_for(lambda: all(checkpoint.exists(run) for run in runs)), asker.poll()
+            workers = children(asker.pid)
+            assert len(workers) == 2
+            saved = [checkpoint.steps(checkpoint.latest(run)) for run in runs]
+            asker.send_signal(sent)
+            assert wait_for(lambda: asker.poll() is not None) and wait_for(lambda: not alive(workers))
+        finally:
+            asker.kill()
+        told = asker.stderr.read() if asker.stderr is not None else ""
+    assert asker.returncode == (130 if sent == signal.SIGINT else -sent)
+    assert "Traceback" not in told, told
+    for run, before in zip(runs, saved, strict=True):
+        assert checkpoint.steps(checkpoint.latest(run)) > before  # of the moment at which it was told to stop
+    assert not [path for run in runs for path in run.rglob(".*") if path.is_dir()], "half a checkpoint"
 
 
 SPACE = {"x": Parameter("x", 0.5, 0.0, 1.0), "n": Parameter("n", 3, 1, 9)}

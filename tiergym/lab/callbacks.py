@@ -180,7 +180,7 @@ class StoppedError(Exception):
 
 
 class StopRequest(BaseCallback):
-    """Raises `StoppedError` before the next rollout once SIGINT (Ctrl-C) or SIGTERM arrives; a second one kills.
+    """Raises `StoppedError` before the next rollout once SIGINT (Ctrl-C) or SIGTERM arrives; the same once more kills.
 
     A context manager: the signals' old handlers come back with its end. Python delivers signals to the main thread
     only; elsewhere the request comes from whoever sets `requested`.
@@ -201,9 +201,10 @@ class StopRequest(BaseCallback):
             signal.signal(sig, handler)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
+        if not self.requested:  # a worker gets Ctrl-C from the terminal, and is told to stop by the one who asked
+            print("stopping after this rollout; once more: at once, without a checkpoint", file=sys.stderr, flush=True)
         self.requested = True
-        print("stopping after this rollout; once more: at once, without a checkpoint", file=sys.stderr, flush=True)
-        self.__exit__()
+        signal.signal(number, self._old[signal.Signals(number)])
 
     def _on_rollout_start(self) -> None:
         if self.requested:

@@ -8,12 +8,15 @@ nothing with it but the cell that it was at, which another one does again.
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +96,43 @@ class Engine:
                 ray.shutdown()
 
 
+_at_work = threading.Event()
+"""Whether this worker is at a cell."""
+
+
+def _stop_when_told(asker: Connection) -> None:
+    """In a worker, before its first cell: stop once the other end of `asker` is closed, if only by the asker's death.
+
+    A training saves a checkpoint, as after a SIGTERM; any other cell ends at once.
+    """
+
+    def watch() -> None:
+        with suppress(EOFError, OSError):
+            asker.recv_bytes()
+        if _at_work.is_set():
+            os.kill(os.getpid(), signal.SIGTERM)
+        elif _is_orphan():
+            os._exit(1)  # else it would wait for a next cell for ever
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _is_orphan() -> bool:
+    parent = parent_process()
+    return parent is not None and not parent.is_alive()
+
+
+def _in_worker(function: Function, arguments: Arguments, folder: str) -> Any:
+    """`_alone`, and the end of the worker with it where nobody is left to take the result."""
+    _at_work.set()
+    try:
+        return _alone(function, arguments, folder)
+    finally:
+        _at_work.clear()
+        if _is_orphan():
+            os._exit(1)
+
+
 def _alone(function: Function, arguments: Arguments, folder: str) -> Any:
     """The function in a worker, in the working directory of the one who asked, where the worker's machine has it.
 
@@ -108,10 +148,16 @@ def _alone(function: Function, arguments: Arguments, folder: str) -> Any:
 
 def _in_processes(function: Function, cells: Sequence[Arguments], workers: int) -> Iterator[tuple[int, Any]]:
     left, tried = set(range(len(cells))), dict.fromkeys(range(len(cells)), 0)
+    # Spawned: a forked child would have its parent's locks of numba and torch, held by threads that it has not.
+    context, folder = get_context("spawn"), str(Path.cwd())
     while left:
-        # Spawned: a forked child would have its parent's locks of numba and torch, held by threads that it has not.
-        with ProcessPoolExecutor(min(workers, len(left)), get_context("spawn")) as pool:
-            running = {pool.submit(_alone, function, cells[index], str(Path.cwd())): index for index in sorted(left)}
+        theirs, ours = context.Pipe(duplex=False)
+        with (
+            theirs,
+            ours,
+            ProcessPoolExecutor(min(workers, len(left)), context, _stop_when_told, (theirs,)) as pool,
+        ):
+            running = {pool.submit(_in_worker, function, cells[index], folder): index for index in sorted(left)}
             try:
                 while running:
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -125,6 +171,9 @@ def _in_processes(function: Function, cells: Sequence[Arguments], workers: int) 
                     tried[index] += 1
                     if tried[index] == TRIES:
                         raise UserError(_died(TRIES)) from None
+            except BaseException:
+                ours.close()  # of what is left, nobody will take a result
+                raise
             finally:
                 for future in running:
                     future.cancel()
