@@ -107,6 +107,18 @@ def test_a_cell_of_another_model_is_never_counted(suite: Path, tmp_path: Path) -
         leaderboard([load_suite(suite)], spelled("online"), tmp_path / "out", 4, 0, "online")
 
 
+@pytest.mark.parametrize("value", [-1e308, 1e16, float("inf"), True, None])
+def test_a_cell_has_numbers_that_a_result_can_have(value: object, suite: Path, tmp_path: Path) -> None:
+    """-1e308 over what stock Linux loses is no number any more; so nothing is made of it."""
+    leaderboard([load_suite(suite)], spelled("online"), tmp_path / "out", 1, 0, "online")
+    path = tmp_path / "out/online/short.json"
+    cell = json.loads(path.read_text())
+    cell["result"]["return"] = [value]
+    path.write_text(json.dumps(cell))
+    with pytest.raises(UserError, match="allowed: what was written here"):
+        leaderboard([load_suite(suite)], spelled("online"), tmp_path / "out", 1, 0, "online")
+
+
 # Commands
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,8 @@ from tiergym import files
 from tiergym.errors import UserError, shown
 from tiergym.lab.engines import Arguments, Engine, Function
 
+MOST = 1e15
+"""Of any number in a result."""
 Form = Callable[[Any], bool]
 """Whether a value that was read is what a result is made of."""
 OnKept = Callable[[int, bool], None]
@@ -86,8 +87,8 @@ def _read(cell: Cell) -> Any:
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether it is a number that a result can have, `MOST` at most in magnitude: what is made of such is finite."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -MOST <= value <= MOST
 
 
 def numbers(count: int) -> Form:
