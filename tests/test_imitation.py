@@ -53,8 +53,9 @@ def two(tmp_path, scenario):
     return [scenario, other]
 
 
-def test_the_network_does_what_each_scenario_s_plan_does(tmp_path, two, capsys):
+def test_the_network_does_what_each_scenario_s_plan_does(tmp_path, two, capsys, monkeypatch):
     """What it learned is in the export: on machines that it never saw it chooses as the plan of their scenario."""
+    monkeypatch.setattr(imitation, "UPDATES", 1000)
     run = train(kernel_to_slow(), two, imitate=tmp_path / "plans", out=tmp_path / "run", progress=False)
     assert "imitated 2 plans" in capsys.readouterr().err
     policy = load_policy(run)
