@@ -208,7 +208,7 @@ def alive(pids: set[int]) -> set[int]:
     return {pid for pid in pids if Path(f"/proc/{pid}").exists()}
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 120.0) -> bool:
+def wait_for(what: Callable[[], bool], seconds: float = 600.0) -> bool:
     end = monotonic() + seconds
     while not what() and monotonic() < end:
         sleep(0.1)
