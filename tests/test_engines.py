@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from tiergym.lab.kept import Cell, is_number, keep_all
 from tiergym.lab.ladder import Search, ladder
 from tiergym.lab.leaderboard import leaderboard
 from tiergym.lab.rungs import Rung
+from tiergym.lab.train import TrainingInterruptedError
 from tiergym.lab.tuning import Search as TuningSearch
 from tiergym.lab.tuning import Trial, TuningInterruptedError, search
 from tiergym.policy.rule_parameters import Parameter
@@ -256,6 +258,12 @@ def test_workers_stop_with_the_one_who_asked_and_their_trainings_are_saved(
     for run, before in zip(runs, saved, strict=True):
         assert checkpoint.steps(checkpoint.latest(run)) > before  # of the moment at which it was told to stop
     assert not [path for run in runs for path in run.rglob(".*") if path.is_dir()], "half a checkpoint"
+
+
+def test_an_interruption_travels_from_a_worker() -> None:
+    """One that could not be read would break the pool, which kills the workers that are about to save."""
+    told = pickle.loads(pickle.dumps(TrainingInterruptedError(Path("run"), 32, 64)))
+    assert (told.run, told.steps, str(told)) == (Path("run"), 32, str(TrainingInterruptedError(Path("run"), 32, 64)))
 
 
 SPACE = {"x": Parameter("x", 0.5, 0.0, 1.0), "n": Parameter("n", 3, 1, 9)}

@@ -48,6 +48,11 @@ class TrainingInterruptedError(KeyboardInterrupt):
         super().__init__(f"stopped at {steps} of {total} steps; continue with: tiergym train --resume {run}")
         self.run = run
         self.steps = steps
+        self.total = total
+
+    def __reduce__(self) -> tuple[type["TrainingInterruptedError"], tuple[Path, int, int]]:
+        """As its arguments: one that cannot be read from a worker breaks the pool, and kills the other workers."""
+        return type(self), (self.run, self.steps, self.total)
 
 
 def train(
