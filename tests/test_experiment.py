@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
@@ -181,6 +182,41 @@ def test_an_interrupted_experiment_goes_on_and_counts_nothing_twice(
     compared.clear()
     resume_experiment(interrupted, QUIET)
     assert compared == []
+
+
+@pytest.mark.parametrize(
+    ("column", "spoilt", "told"),
+    [
+        ("scenario", pa.array([b"\xc9"]).cast(pa.string(), safe=False), "no text or JSON in it: 'utf-8' codec"),
+        ("policy", pa.array([1]), "column 'policy' has no texts"),
+        ("scenario", pa.array([["a"]]), "column 'scenario' has no texts"),
+        ("throughput", pa.array(["x"]), "column 'throughput' has no numbers"),
+        ("machine_seed", pa.array([None]), "column 'machine_seed' has no numbers"),
+    ],
+)
+def test_results_that_hold_no_texts_or_numbers_are_refused(
+    folder: Path, column: str, spoilt: pa.Array, told: str
+) -> None:
+    out = run_experiment(load_experiment(write(folder)), folder / "out", QUIET)
+    (out / "results.json").unlink()
+    table = pq.read_table(out / "results.parquet")
+    index = table.column_names.index(column)
+    column_of_it = pa.chunked_array([pa.concat_arrays([spoilt] * table.num_rows)])
+    pq.write_table(table.set_column(index, column, column_of_it), out / "results.parquet")
+    with pytest.raises(UserError, match=told):
+        resume_experiment(out, QUIET)
+
+
+@pytest.mark.parametrize(
+    "metadata", [b"{", b"\xff", b"[" * 100_000, b"[1]"], ids=["half", "no text", "nested", "a list"]
+)
+def test_results_with_damaged_digests_of_agents_are_refused(folder: Path, metadata: bytes) -> None:
+    out = run_experiment(load_experiment(write(folder)), folder / "out", QUIET)
+    (out / "results.json").unlink()
+    table = pq.read_table(out / "results.parquet")
+    pq.write_table(table.replace_schema_metadata({"tiergym.agents": metadata}), out / "results.parquet")
+    with pytest.raises(UserError, match="no text or JSON in it"):
+        resume_experiment(out, QUIET)
 
 
 def test_trainings_that_are_done_are_not_done_again(folder: Path, monkeypatch: pytest.MonkeyPatch):

@@ -179,12 +179,21 @@ def read_parquet(path: Path, scenario: Scenario, policies: Sequence[str], episod
     arrow, parquet = require("pyarrow"), require("pyarrow.parquet")
     try:
         table = parquet.read_table(path)
-    except (arrow.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not a Parquet file: {error}") from error
-    columns = table.to_pydict()
+        columns = table.to_pydict()
+        agents = json.loads((table.schema.metadata or {}).get(AGENTS.encode(), b"{}"))
+        if not isinstance(agents, dict):
+            raise ValueError(f"{AGENTS} is no object")
+    except (arrow.ArrowException, OSError, ValueError, RecursionError) as error:  # no UTF-8 is a ValueError
+        raise UserError(f"{path}: not a Parquet file, or no text or JSON in it: {error}") from error
     lacking = [name for name in (*_KEYS, *NAMES, *COLUMNS) if name not in columns]
     if lacking:
         raise UserError(f"{path}: no column {lacking[0]!r}; allowed: what an experiment wrote")
+    for name in ("policy", "scenario", "changes"):
+        if not all(isinstance(value, str) for value in columns[name]):
+            raise UserError(f"{path}: column {name!r} has no texts; allowed: what an experiment wrote")
+    for name in ("machine_seed", *NAMES, *COLUMNS):
+        if np.array(columns[name]).dtype.kind not in "iuf":
+            raise UserError(f"{path}: column {name!r} has no numbers; allowed: what an experiment wrote")
     seeds = evaluation_seeds(seed, episodes)
     values: dict[str, dict[str, Array]] = {}
     modes: dict[str, ModeUse] = {}
@@ -199,7 +208,6 @@ def read_parquet(path: Path, scenario: Scenario, policies: Sequence[str], episod
     found = (list(values), set(columns["scenario"]), set(columns["changes"]))
     if found != (list(policies), {scenario.name}, {assignments_text(scenario.changes)}):
         raise UserError(f"{path}: has other policies or another scenario; allowed: {', '.join(policies)}")
-    agents = json.loads((table.schema.metadata or {}).get(AGENTS.encode(), b"{}"))
     about = (scenario.changes, scenario.variant, modes, scenario_digest(scenario), agents)
     return Comparison(scenario.name, seed, episodes, values, {}, *about)
 
