@@ -111,8 +111,11 @@ def _stop_when_told(asker: Connection) -> None:
             asker.recv_bytes()
         if _at_work.is_set():
             os.kill(os.getpid(), signal.SIGTERM)
-        elif _is_orphan():
-            os._exit(1)  # else it would wait for a next cell for ever
+        parent = parent_process()
+        if parent is not None:
+            parent.join()  # its pipes close one after the other when it dies
+            if not _at_work.is_set():
+                os._exit(1)  # else it would wait for a next cell for ever
 
     threading.Thread(target=watch, daemon=True).start()
 
