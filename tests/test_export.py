@@ -20,10 +20,11 @@ from tiergym.env.observations import LAYOUT_VERSION, N_OBS
 from tiergym.errors import UserError
 from tiergym.lab import learner
 from tiergym.lab.recipe import Recipe, list_recipes, load_recipe, make_recipe
-from tiergym.policy.export_onnx import BoxModes, export_module, export_onnx
+from tiergym.policy.export_onnx import BoxModes, export_actor, export_module, export_onnx
 from tiergym.policy.load import load_policy
 from tiergym.policy.onnx_layout import METADATA_KEY, current_layout, layout_json
 from tiergym.policy.onnx_policy import OnnxPolicy
+from tiergym.policy.torch_policy import TorchPolicy
 from tiergym.sim import names as n
 
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -70,7 +71,7 @@ def predicted(model: Any, recipe: Recipe, obs: np.ndarray, masks: np.ndarray) ->
     return allowed(form.to_modes(chosen, len(obs)), masks)
 
 
-@pytest.mark.parametrize("case", [*list_recipes(), *FORMS])
+@pytest.mark.parametrize("case", [*(name for name in list_recipes() if load_recipe(name).frames == 1), *FORMS])
 def test_the_file_decides_as_the_model(case, tmp_path):
     recipe = recipe_of(case)
     model = random_model(recipe)
@@ -116,6 +117,28 @@ def test_a_recurrent_policy_remembers_until_it_is_reset(tmp_path):
     assert (policy(random_observations(40), mask) != steps[0]).any()
     policy.reset(40, 0)
     assert (policy(random_observations(40), mask) == steps[0]).all()
+
+
+@pytest.mark.parametrize(("algorithm", "form"), [("ppo", "multidiscrete"), ("a2c", "box"), ("dqn", "baseline")])
+def test_a_policy_with_frames_sees_every_tick_what_it_learned_from(tmp_path, algorithm, form):
+    """Its own observation, and those of the ticks that were decisions while it learned; none before the episode."""
+    frames, hold, machines = 3, 2, 40
+    document = load_recipe(algorithm).document() | {"action_form": form, "frames": frames, "hold_ticks": hold}
+    recipe = make_recipe("framed", document, "framed")
+    model = random_model(recipe)
+    actor = learner.actor_of(model, recipe)
+    export_actor(actor, tmp_path / "policy.onnx")
+    observed = [random_observations(machines, seed=tick) for tick in range(8)]
+    before = [np.zeros_like(observed[0])] * (frames - 1) * hold
+    mask = random_masks(machines)
+    for policy in (load_policy(tmp_path / "policy.onnx"), TorchPolicy(actor, "framed")):
+        for _ in range(2):
+            policy.reset(machines, 0)
+            for tick, obs in enumerate(observed):
+                window = [*before, *observed[: tick + 1]][::-hold][:frames]
+                expected = predicted(model, recipe, np.concatenate(window, axis=1), mask)
+                assert (policy(obs, mask) == expected).all(), tick
+    assert len(np.unique(expected, axis=0)) > 1
 
 
 def test_the_box_is_cut_as_the_environment_cuts_it():

@@ -9,6 +9,7 @@ import pytest
 from tests.tiny_training import HORIZON_TICKS, same, small, tiny_scenario, weights
 from tiergym import specs
 from tiergym.env.actions import ENTRIES, N_MASK
+from tiergym.env.observations import N_OBS
 from tiergym.errors import UserError
 from tiergym.files import read_toml
 from tiergym.lab import checkpoint, evaluations, imitation
@@ -114,6 +115,25 @@ def test_a_plan_drives_the_machine_that_it_is_of(two):
         row for tick in range(0, HORIZON_TICKS, 3) for row in (first.at(tick).tolist(), halves.at(tick).tolist())
     ]
     assert states.obs.shape[0] == 8 and (states.values < 0).all()
+
+
+def test_frames_of_a_visited_state_are_those_of_the_decisions_before_it(two):
+    plan = PlanPolicy("a", "tiny", np.array([HORIZON_TICKS]), np.zeros((1, len(ENTRIES)), np.int64))
+    seeds = np.arange(2, dtype=np.uint64)
+    one, three = (visit([plan, plan], two, np.ones(2), 3, 0.9, seeds, frames=frames) for frames in (1, 3))
+    assert three.obs.shape == (8, 3 * N_OBS)
+    for decision, (now, seen) in enumerate(zip(one.obs, three.obs, strict=True)):  # of two machines in turn
+        before = [one.obs[at] if at >= 0 else np.zeros(N_OBS) for at in (decision - 2, decision - 4)]
+        assert (seen == np.concatenate([now, *before])).all()
+
+
+def test_a_network_with_frames_imitates(tmp_path, two, quickly):
+    recipe = replace(small("ppo"), frames=3)
+    runs = [
+        train(recipe, two, imitate=tmp_path / "plans", out=tmp_path / name, progress=False) for name in ("run", "again")
+    ]
+    assert same(*map(weights, runs))
+    assert evaluations.read(runs[0])[0].steps == 0
 
 
 @pytest.mark.parametrize("name", ["sac", "dqn", "recurrent_ppo"])

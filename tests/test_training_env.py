@@ -9,6 +9,7 @@ from tests.short_runs import random_modes
 from tests.tiny_training import HORIZON_TICKS, small, tiny_scenario
 from tiergym import specs
 from tiergym.env import actions as act
+from tiergym.env.observations import N_OBS
 from tiergym.errors import UserError
 from tiergym.lab import learner
 from tiergym.lab.recipe import make_recipe
@@ -77,6 +78,50 @@ def test_the_machines_state_restores_their_future(scenario):
     other = TrainingVecEnv([scenario], 5)
     with pytest.raises(UserError, match="machines' state"):
         other.restore(state)
+
+
+def test_frames_are_the_last_observations_of_the_episode_newest_first(scenario):
+    """Of machines that end at different steps; what a value is asked about after the end looks back as well."""
+    framed, plain = TrainingVecEnv([scenario], 6, frames=3, hold_ticks=2), TrainingVecEnv([scenario], 6, hold_ticks=2)
+    for env in (framed, plain):
+        env.seed(1)
+    assert framed.observation_space.shape == (3 * N_OBS,)
+    seen: Any = [[obs] for obs in plain.reset()]
+    shown: Any = framed.reset()
+    ends = 0
+    for action in [*random_modes(6, 15), None]:
+        for machine in range(6):
+            frames = [*reversed(seen[machine]), *[np.zeros(N_OBS)] * 3][:3]
+            assert (shown[machine] == np.concatenate(frames)).all()
+        if action is None:
+            break
+        shown, rewards, dones, infos = framed.step(action)
+        obs, plain_rewards, plain_dones, plain_infos = plain.step(action)
+        assert (rewards == plain_rewards).all() and (dones == plain_dones).all()
+        for machine in range(6):
+            if dones[machine]:
+                last = [plain_infos[machine]["terminal_observation"], *reversed(seen[machine]), *[np.zeros(N_OBS)] * 3]
+                assert (infos[machine]["terminal_observation"] == np.concatenate(last[:3])).all()
+                seen[machine], ends = [], ends + 1
+            seen[machine].append(obs[machine])
+    assert ends >= 6
+
+
+def test_the_state_keeps_what_was_seen(scenario):
+    env = TrainingVecEnv([scenario], 4, frames=3)
+    env.seed(2)
+    env.reset()
+    actions = random_modes(4, 20)
+    for action in actions[:3]:
+        env.step(action)
+    state = env.state()
+    futures = []
+    for _ in range(2):
+        futures.append([env.step(action)[0] for action in actions])
+        assert (env.restore(state) == state["seen"]).all()
+    assert all((first == second).all() for first, second in zip(*futures, strict=True))
+    with pytest.raises(UserError, match=r"not all in \[0, 1\]"):
+        env.restore({**state, "seen": state["seen"] - np.float32(1)})
 
 
 # What is learned from

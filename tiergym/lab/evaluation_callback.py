@@ -20,7 +20,6 @@ from tiergym.lab.held_back import HeldBack
 from tiergym.lab.recipe import Recipe
 from tiergym.lab.tensorboard_log import DETERMINISTIC, record_picture
 from tiergym.lab.training_env import TrainingVecEnv
-from tiergym.policy.export_onnx import make_actor
 from tiergym.policy.torch_policy import TorchPolicy
 
 PICTURES = "timelines"
@@ -57,8 +56,7 @@ class EvaluationCallback(BaseCallback):
         self._pictures = self.settings.pictures and "matplotlib" not in missing("lab")
 
     def _on_training_start(self) -> None:
-        actor = make_actor(self.model, learner.baseline_table(learner.form_of(self.recipe)))
-        self._policy = TorchPolicy(actor, self.recipe.name)
+        self._policy = TorchPolicy(learner.actor_of(self.model, self.recipe), self.recipe.name)
 
     def _on_rollout_start(self) -> None:
         last = self.found[-1].steps if self.found else 0

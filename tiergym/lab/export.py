@@ -5,7 +5,7 @@ from pathlib import Path
 from tiergym.errors import UserError
 from tiergym.lab import checkpoint, evaluations, learner, run_dir
 from tiergym.lab.run_dir import RunConfig
-from tiergym.policy.export_onnx import export_onnx
+from tiergym.policy.export_onnx import export_actor, export_onnx
 from tiergym.policy.load import EXPORTED
 from tiergym.policy.sb3_archive import load_archive
 
@@ -41,7 +41,7 @@ def export_checkpoint(at: Path, config: RunConfig, path: Path) -> None:
     """Write the policy of one checkpoint, `at`, as ONNX."""
     model = learner.build(config.recipe, config.seed % (1 << 32))
     checkpoint.load_weights(at, model)
-    export_onnx(model, path, learner.baseline_table(learner.form_of(config.recipe)))
+    export_actor(learner.actor_of(model, config.recipe), path)
 
 
 def find(run: Path, config: RunConfig, which: str) -> Path:

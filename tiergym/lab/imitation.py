@@ -26,11 +26,11 @@ from stable_baselines3.common.callbacks import BaseCallback
 from tiergym import paths
 from tiergym.env.machines import Machines
 from tiergym.errors import UserError
-from tiergym.lab import checkpoint, learner
+from tiergym.lab import checkpoint
 from tiergym.lab.recipe import Recipe, check_imitates
 from tiergym.lab.tensor_files import digest
 from tiergym.lab.training_env import TrainingVecEnv
-from tiergym.policy.export_onnx import make_actor
+from tiergym.policy.export_onnx import Frames, make_actor
 from tiergym.policy.plan import PlanPolicy, load_plan
 from tiergym.policy.torch_policy import TorchPolicy
 
@@ -63,8 +63,8 @@ class Plans:
 
 @dataclass(frozen=True, slots=True)
 class States:
-    """Where a driver came to: observations float32 (M, N_OBS), what the plan does there int64 (M, N_ACTIONS), and the
-    discounted rewards from there on, float32 (M,)."""
+    """Where a driver came to: observations float32 (M, frames x N_OBS), what the plan does there int64 (M, N_ACTIONS),
+    and the discounted rewards from there on, float32 (M,)."""
 
     obs: Floats
     wanted: NDArray[np.int64]
@@ -109,10 +109,12 @@ def visit(
     gamma: float,
     seeds: NDArray[np.uint64],
     driver: Policy | None = None,
+    frames: int = 1,
 ) -> States:
     """One episode of every machine of `seeds`, uint64 (N,), under its scenario's plan, or under `driver`.
 
-    `scales`, float64 (scenarios,): factors of the rewards. An action holds for `hold_ticks`.
+    `scales`, float64 (scenarios,): factors of the rewards. An action holds for `hold_ticks`. An observation is those of
+    the last `frames` decisions, the newest first, zeros before the episode.
     """
     machines = Machines(scenarios, len(seeds))
     machines.reset(seeds)
@@ -132,7 +134,9 @@ def visit(
         running &= ~machines.done
     alive = np.stack(ran)
     values = discounted(np.stack(rewards), alive, gamma)
-    return States(np.stack(obs)[alive], np.stack(wanted)[alive], values[alive].astype(np.float32))
+    padded = [np.zeros_like(obs[0])] * (frames - 1) + obs
+    seen = [np.concatenate(padded[at : at + frames][::-1], axis=1) for at in range(len(obs))]
+    return States(np.stack(seen)[alive], np.stack(wanted)[alive], values[alive].astype(np.float32))
 
 
 def discounted(rewards: NDArray[np.float64], alive: NDArray[np.bool_], gamma: float) -> NDArray[np.float64]:
@@ -169,7 +173,8 @@ class ImitationCallback(BaseCallback):
         started, numbers = monotonic(), self.recipe.hyperparameters
         gamma = numbers.get("gamma", 0.99)
         scales = np.ones(len(self.scenarios)) if self.env.scales is None else self.env.scales
-        network = TorchPolicy(make_actor(self.model, learner.baseline_table(self.env.form)), self.recipe.name)
+        # Asked once per decision, and so are the frames that it sees.
+        network = TorchPolicy(make_actor(self.model, None, Frames(self.recipe.frames)), self.recipe.name)
         rng = np.random.default_rng(self._key)
         found: list[States] = []
         for number in range(ROUNDS):
@@ -177,7 +182,7 @@ class ImitationCallback(BaseCallback):
             seeds = rng.integers(0, 1 << 63, MACHINES * len(self.scenarios), dtype=np.uint64)
             driver = network if number else None
             hold = self.recipe.hold_ticks
-            found.append(visit(self.plans, self.scenarios, scales, hold, gamma, seeds, driver))
+            found.append(visit(self.plans, self.scenarios, scales, hold, gamma, seeds, driver, self.recipe.frames))
             agreement = fit(self.model.policy, found, numbers.get("vf_coef", 0.5), rng)
         self.logger.record("imitation/agreement", agreement)
         checkpoint.save(self.run, self.model, self.env)

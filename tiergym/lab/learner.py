@@ -17,15 +17,14 @@ from tiergym.errors import UserError
 from tiergym.lab.hyperparameters import schedules
 from tiergym.lab.recipe import ACTIVATIONS, Recipe
 from tiergym.lab.training_env import Values
-
-OBSERVATION_SPACE = spaces.Box(0.0, 1.0, (N_OBS,), np.float32)
+from tiergym.policy.export_onnx import Actor, Frames, make_actor
 
 
 class SpacesOnly(gymnasium.Env[NDArray[np.float32], Any]):
     """What a model is built around that will be exported and never acts: two spaces and no machine."""
 
     def __init__(self, recipe: Recipe) -> None:
-        self.observation_space = OBSERVATION_SPACE
+        self.observation_space = spaces.Box(0.0, 1.0, (recipe.frames * N_OBS,), np.float32)
         self.action_space = form_of(recipe).space
 
 
@@ -60,6 +59,11 @@ def build(recipe: Recipe, seed: int, env: VecEnv | None = None) -> BaseAlgorithm
     except (AssertionError, ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"recipe '{recipe.name}': {learner.class_name} refuses it: {error}") from error
     return model
+
+
+def actor_of(model: BaseAlgorithm, recipe: Recipe) -> Actor:
+    """The deterministic actor of a model of the recipe, which decides every tick."""
+    return make_actor(model, baseline_table(form_of(recipe)), Frames(recipe.frames, recipe.hold_ticks))
 
 
 def values_of(model: BaseAlgorithm) -> Values:

@@ -6,6 +6,7 @@
     action_form = "multidiscrete"  # multidiscrete, box, baseline
     envs = 256                     # machines
     hold_ticks = 8                 # ticks that a choice holds while it learns; a policy in use decides every tick
+    frames = 4                     # observations that a decision sees: its own, and those of the decisions before it
     steps = 2_000_000              # decisions of all machines together
     checkpoint_steps = 500_000
     threads = 1                    # of torch; results depend on it, and two can be slower than one
@@ -44,7 +45,7 @@ from tiergym.lab.algorithms import ALGORITHMS, Algorithm
 from tiergym.lab.evaluation_settings import EvaluationSettings, check_evaluation, settings
 from tiergym.lab.hyperparameters import check_arguments
 from tiergym.lab.reward_scales import RETURN, REWARDS
-from tiergym.lab.sizes import check_options, check_sizes
+from tiergym.lab.sizes import check_frames, check_options, check_sizes
 from tiergym.policy.load import list_policies
 from tiergym.trust import check_inside
 
@@ -62,6 +63,7 @@ MAX_LAYERS, MAX_WIDTH = 100, 65536
 _MOST: dict[str, int] = {
     "envs": MAX_ENVS,
     "hold_ticks": 10**6,
+    "frames": 64,
     "steps": MAX_STEPS,
     "checkpoint_steps": MAX_STEPS,
     "threads": 256,
@@ -94,6 +96,7 @@ class Recipe:
     baselines: list[str] = field(default_factory=list)
     envs: int = 256
     hold_ticks: int = 1
+    frames: int = 1
     steps: int = 1_000_000
     checkpoint_steps: int = 500_000
     threads: int = 1
@@ -239,6 +242,7 @@ def _check_form(recipe: Recipe, source: str) -> None:
 
 
 def _check_numbers(recipe: Recipe, source: str) -> None:
+    check_frames(recipe, source)
     if recipe.learner.recurrent and recipe.hold_ticks != 1:
         raise UserError(
             f"{source}: hold_ticks is {recipe.hold_ticks}; {recipe.algorithm} allows: 1, for a memory moves on with "

@@ -12,10 +12,12 @@ from tiergym.memory import check_bytes
 
 _FLOAT = 4
 _N_ACTIONS = len(NVEC)
-_OF_A_STEP = _FLOAT * (N_OBS + _N_ACTIONS + 6)
-"""Bytes of one step in a rollout: observation, action; reward, value, advantage and the like."""
-_OF_A_TRANSITION = _FLOAT * (2 * N_OBS + _N_ACTIONS + 3)
-"""Bytes of one step in a replay buffer."""
+_OF_A_STEP = _FLOAT * (_N_ACTIONS + 6)
+"""Bytes of one step in a rollout, beside the observation: action, reward, value, advantage and the like."""
+_OF_A_TRANSITION = _FLOAT * (_N_ACTIONS + 3)
+"""Bytes of one step in a replay buffer, beside two observations."""
+MOST_REMEMBERED = 1024
+"""Ticks that a policy in use looks back, whose observations it keeps of every machine: 376 KiB each."""
 _OF_A_WEIGHT = 4 * _FLOAT
 """Bytes of one weight while it learns: itself, its gradient, and Adam's two moments."""
 _NETWORKS = 2
@@ -30,6 +32,10 @@ class Numbers(Protocol):
     @property
     def envs(self) -> int: ...
     @property
+    def hold_ticks(self) -> int: ...
+    @property
+    def frames(self) -> int: ...
+    @property
     def learner(self) -> Algorithm: ...
     @property
     def hyperparameters(self) -> Mapping[str, Any]: ...
@@ -42,20 +48,26 @@ def check_sizes(recipe: Numbers, source: str) -> None:
     given = _DEFAULTS | dict(recipe.hyperparameters)
     if recipe.learner.on_policy:
         memory = 4 * _FLOAT * given_network(recipe, "n_lstm_layers") * given_network(recipe, "lstm_hidden_size")
-        step = _OF_A_STEP + _FLOAT * N_MASK + (memory if recipe.learner.recurrent else 0)
+        step = _FLOAT * width(recipe) + _OF_A_STEP + _FLOAT * N_MASK + (memory if recipe.learner.recurrent else 0)
         n_steps = given["n_steps"]
         what = f"{source}: [hyperparameters]: a rollout of n_steps = {n_steps} on envs = {recipe.envs}"
         check_bytes(n_steps * recipe.envs * step, what)
     else:
         for name in ("buffer_size", "batch_size"):
             rows = max(given[name], recipe.envs)
-            check_bytes(rows * _OF_A_TRANSITION, f"{source}: [hyperparameters]: {name} = {given[name]} transitions")
+            transition = 2 * _FLOAT * width(recipe) + _OF_A_TRANSITION
+            check_bytes(rows * transition, f"{source}: [hyperparameters]: {name} = {given[name]} transitions")
     check_bytes(weights(recipe) * _OF_A_WEIGHT, f"{source}: [network]: {_described(recipe)}, while it learns,")
+
+
+def width(recipe: Numbers) -> int:
+    """Numbers that a decision sees."""
+    return recipe.frames * N_OBS
 
 
 def weights(recipe: Numbers) -> int:
     """Weights of the recipe's networks, at least."""
-    widths = [N_OBS]
+    widths = [width(recipe)]
     count = 0
     if recipe.learner.recurrent:
         hidden = given_network(recipe, "lstm_hidden_size")
@@ -76,6 +88,19 @@ def given_network(recipe: Numbers, name: str) -> int:
 def _described(recipe: Numbers) -> str:
     names = ("hidden", "lstm_hidden_size", "n_lstm_layers")
     return ", ".join(f"{name} = {recipe.network[name]}" for name in names if name in recipe.network) or "the network"
+
+
+def check_frames(recipe: Numbers, source: str) -> None:
+    """Raise `UserError` for frames beside a memory, and for more ticks than a policy in use can keep."""
+    if recipe.frames > 1 and recipe.learner.recurrent:
+        raise UserError(
+            f"{source}: frames is {recipe.frames}; {recipe.learner.class_name} allows: 1, since it has its own memory"
+        )
+    if (recipe.frames - 1) * recipe.hold_ticks > MOST_REMEMBERED:
+        raise UserError(
+            f"{source}: frames is {recipe.frames} with hold_ticks = {recipe.hold_ticks}; allowed: a look back of at "
+            f"most {MOST_REMEMBERED} ticks"
+        )
 
 
 def check_options(recipe: Numbers, source: str) -> None:

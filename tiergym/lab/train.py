@@ -31,7 +31,7 @@ from tiergym.lab.run_dir import RunConfig
 from tiergym.lab.tensorboard_log import make_logger
 from tiergym.lab.training_env import TrainingVecEnv
 from tiergym.lab.warm_start import put_weights, read_weights
-from tiergym.policy.export_onnx import export_onnx
+from tiergym.policy.export_onnx import export_actor
 from tiergym.policy.load import EXPORTED
 from tiergym.trust import TRUST
 
@@ -200,6 +200,7 @@ def _assemble(
         action_form=recipe.action_form,
         baselines=recipe.baselines or None,
         hold_ticks=recipe.hold_ticks,
+        frames=recipe.frames,
     )
     model = learner.build(recipe, _seed(config.seed, _LEARNER_STREAM) >> 32, env)
     if recipe.learner.on_policy and not recipe.learner.recurrent:
@@ -247,7 +248,7 @@ def _learn(
             if model.num_timesteps >= recipe.steps:  # a callback may have stopped it in the middle of a rollout
                 checkpoints.save()
             metrics.finish()
-        export_onnx(model, run / EXPORTED, learner.baseline_table(env.form))
+        export_actor(learner.actor_of(model, recipe), run / EXPORTED)
         if evaluation is not None and evaluation.found:
             export_checkpoint(find(run, config, BEST), config, run / BEST_EXPORTED)
     except StoppedError:

@@ -4,23 +4,25 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import NDArray
 
 from tiergym.env.actions import DEFAULT, OFFSETS
+from tiergym.env.observations import N_OBS
 from tiergym.env.sb3_vec import PlacementSB3VecEnv
 from tiergym.errors import UserError
 from tiergym.lab.restored import check_machines
 from tiergym.sim import names as n
 
 Values = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""Observations (K, N_OBS) to their values (K,)."""
+"""Observations (K, frames x N_OBS) to their values (K,)."""
 
 STARTS = 16
 """Moments of an episode at which the machines of a batch start, at most."""
 
 
 class TrainingVecEnv(PlacementSB3VecEnv):
-    """`PlacementSB3VecEnv` with two additions and a state that can be saved.
+    """`PlacementSB3VecEnv` with three additions and a state that can be saved.
 
     **Staggered start.** After `reset`, machines have between nothing and 15/16 of their first episode behind them,
     under untouched Linux. Machines in step would show the learner all beginnings, then all middles: a rollout is
@@ -30,6 +32,9 @@ class TrainingVecEnv(PlacementSB3VecEnv):
     reward of its last step gets `gamma * values(last observation)`, for all machines that finish at once in one
     call. SB3 asks its network once per machine, 14 % of its speed at 1024 machines and 200 ticks; the last
     observations are taken out of the infos, so that it does not add them again.
+
+    **Frames.** With `frames` above 1 an observation is those of the last decisions, the newest first, float32
+    (N, frames x N_OBS), zeros before an episode began.
 
     What is learned from may be another reward than the environment's: `scales`, float64 (scenarios,), are its factors
     (`tiergym.lab.reward_scales`), and each premature OOM kill costs `kill_price` besides, which a constraint sets
@@ -47,13 +52,21 @@ class TrainingVecEnv(PlacementSB3VecEnv):
     scales: NDArray[np.float64] | None = None
     kill_price: float = 0.0
 
+    def __init__(self, *arguments: Any, frames: int = 1, **named: Any) -> None:
+        """As `PlacementSB3VecEnv`."""
+        super().__init__(*arguments, **named)
+        self._frames = frames
+        self._seen = np.zeros((self.num_envs, frames * N_OBS), np.float32)
+        if frames > 1:
+            self.observation_space = spaces.Box(0.0, 1.0, (frames * N_OBS,), np.float32)
+
     @property
     def distinct_scenarios(self) -> tuple[str, ...]:
         """Names of the scenarios, each once."""
         return tuple(scenario.name for scenario in self._episodes.machines.scenarios)
 
     def reset(self) -> NDArray[np.float32]:
-        """Staggered machines; their observations, float32 (N, N_OBS)."""
+        """Staggered machines; their observations, float32 (N, frames x N_OBS)."""
         super().reset()
         machines = self._episodes.machines
         starts = min(self.num_envs, STARTS)
@@ -66,7 +79,15 @@ class TrainingVecEnv(PlacementSB3VecEnv):
             self._returns += machines.reward
         self._restart(behind == 0)
         self._lengths[:] = behind
-        return machines.obs.copy()
+        return self._framed(machines.obs.copy(), np.ones(self.num_envs, np.bool_))
+
+    def _framed(self, obs: NDArray[np.float32], begun: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Observations (N, N_OBS) before those that were seen, of machines that have not `begun` (N,) an episode."""
+        if self._frames == 1:
+            return obs
+        self._seen = np.concatenate([obs, self._seen[:, :-N_OBS]], axis=1)
+        self._seen[begun, N_OBS:] = 0.0
+        return self._seen.copy()
 
     def _restart(self, mask: NDArray[np.bool_]) -> None:
         if mask.any():
@@ -84,20 +105,25 @@ class TrainingVecEnv(PlacementSB3VecEnv):
         if self.kill_price:
             kills = self._episodes.machines.counters[:, n.C_OOM_KILL_PREMATURE]
             rewards -= np.float32(self.kill_price) * kills.astype(np.float32)
-        if self.values is not None and dones.any():
-            finished = np.flatnonzero(dones)
+        finished = np.flatnonzero(dones)
+        if self._frames > 1:
+            for i in finished:
+                infos[i]["terminal_observation"] = np.append(infos[i]["terminal_observation"], self._seen[i, :-N_OBS])
+        if self.values is not None and len(finished):
             last = np.stack([infos[i].pop("terminal_observation") for i in finished])
             rewards[finished] += np.float32(self.gamma) * self.values(last)
-        return obs, rewards, dones, infos
+        return self._framed(obs, dones), rewards, dones, infos
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Everything that the next steps depend on; a copy."""
         own = {"returns": self._returns.copy(), "lengths": self._lengths.copy()}
         own["kill_price"] = np.array([self.kill_price])
+        if self._frames > 1:
+            own["seen"] = self._seen.copy()
         return {**self._episodes.machines.snapshot(), **own}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        """Continue from a `state` of machines of the same scenarios; returns the observations, float32 (N, N_OBS).
+        """Continue from a `state` of machines of the same scenarios; returns the observations, (N, frames x N_OBS).
 
         Raises `UserError` where the state is of other machines, or of none that can be.
         """
@@ -110,4 +136,9 @@ class TrainingVecEnv(PlacementSB3VecEnv):
             raise UserError(f"machines' state: {error}") from error
         self._returns[:], self._lengths[:] = state["returns"], state["lengths"]
         self.kill_price = float(state["kill_price"][0])
-        return self._episodes.machines.obs.copy()
+        if self._frames == 1:
+            return machines.obs.copy()
+        if not ((state["seen"] >= 0.0) & (state["seen"] <= 1.0)).all():
+            raise UserError("machines' state: observations that were seen are not all in [0, 1]")
+        self._seen[:] = state["seen"]
+        return self._seen.copy()

@@ -175,7 +175,7 @@ def _looking(run: Path, decisions: int, machines: Arena, report: Report) -> Any:
     from stable_baselines3.common.callbacks import BaseCallback
 
     from tiergym.lab import learner, run_dir
-    from tiergym.policy.export_onnx import export_onnx
+    from tiergym.policy.export_onnx import export_actor
 
     class Looking(BaseCallback):
         def __init__(self) -> None:
@@ -187,8 +187,7 @@ def _looking(run: Path, decisions: int, machines: Arena, report: Report) -> Any:
             if self.num_timesteps * LOOKS < decisions * (len(self.scores) + 1) or self.num_timesteps >= decisions:
                 return
             path = run / "look.onnx"
-            table = learner.baseline_table(learner.form_of(run_dir.read(run).recipe))
-            export_onnx(self.model, path, table)
+            export_actor(learner.actor_of(self.model, run_dir.read(run).recipe), path)
             self.scores.append(mean_saved(list(machines.saved(load_policy(path)))))
             self.stopped = report(self.scores[-1])
 

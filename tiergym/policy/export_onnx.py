@@ -10,6 +10,7 @@ MaskablePPO policy, trained with masks, chooses its best allowed mode instead.
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -35,6 +36,14 @@ from tiergym.policy.multi_categorical import MASKED_LOGIT, PADDING_LOGIT, paddin
 from tiergym.policy.onnx_layout import METADATA_KEY, layout_json
 
 OPSET = 17
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """What a decision sees: observations of `count` decisions, the newest first, each `every_ticks` after the next."""
+
+    count: int = 1
+    every_ticks: int = 1
 
 
 class ArgmaxModes(nn.Module):
@@ -88,10 +97,12 @@ class BaselineModes(nn.Module):
 
 
 class Actor(nn.Module):
-    """The deterministic decision of a policy: `forward(obs, masks)`, and `(obs, masks, state)` if recurrent."""
+    """The deterministic decision of a policy: `forward(obs, masks)`, and `(obs, masks, state)` with a state."""
 
     offsets: th.Tensor
     default: th.Tensor
+    state_width: int = 0
+    """S of the state (N, S) that it carries from tick to tick; 0: none."""
 
     def __init__(self, policy: BasePolicy, to_modes: nn.Module) -> None:
         super().__init__()
@@ -101,7 +112,7 @@ class Actor(nn.Module):
         self.register_buffer("default", th.tensor(act.DEFAULT))
 
     def scores(self, obs: th.Tensor) -> th.Tensor:
-        """What the network says: logits, action values or mean actions."""
+        """What the network says of observations (N, frames x N_OBS): logits, action values or mean actions."""
         policy: Any = self.policy
         out: th.Tensor
         if isinstance(policy, ActorCriticPolicy | MaskableActorCriticPolicy):
@@ -132,11 +143,10 @@ class RecurrentActor(Actor):
 
     policy: RecurrentActorCriticPolicy
 
-    @property
-    def state_width(self) -> int:
-        """S of the state (N, S)."""
-        layers, _, hidden = self.policy.lstm_hidden_state_shape
-        return 2 * layers * hidden
+    def __init__(self, policy: RecurrentActorCriticPolicy, to_modes: nn.Module) -> None:
+        super().__init__(policy, to_modes)
+        layers, _, hidden = policy.lstm_hidden_state_shape
+        self.state_width = 2 * layers * hidden
 
     def forward(self, obs: th.Tensor, masks: th.Tensor, state: th.Tensor) -> tuple[th.Tensor, th.Tensor]:  # type: ignore[override]
         """Mode indices (N, N_ACTIONS) int64 and the next state."""
@@ -149,14 +159,38 @@ class RecurrentActor(Actor):
         return self.decide(scores, masks), next_state
 
 
-def make_actor(model: BaseAlgorithm, baselines: NDArray[np.int64] | Sequence[Sequence[int]] | None = None) -> Actor:
+class FramedActor(Actor):
+    """The same that looks back: state (N, S), the observations of the ticks before, the newest first.
+
+    It decides every tick, so it sees what it has learned from: its observation and those `every_ticks` apart before it.
+    """
+
+    def __init__(self, policy: BasePolicy, to_modes: nn.Module, frames: Frames) -> None:
+        super().__init__(policy, to_modes)
+        self.frames = frames
+        self.state_width = (frames.count - 1) * frames.every_ticks * N_OBS
+
+    def forward(self, obs: th.Tensor, masks: th.Tensor, state: th.Tensor) -> tuple[th.Tensor, th.Tensor]:  # type: ignore[override]
+        """Mode indices (N, N_ACTIONS) int64 and the next state."""
+        seen = th.cat([obs, state], dim=1)
+        starts = (at * self.frames.every_ticks * N_OBS for at in range(self.frames.count))
+        framed = th.cat([seen[:, start : start + N_OBS] for start in starts], dim=1)
+        return self.decide(self.scores(framed), masks), seen[:, : self.state_width]
+
+
+def make_actor(
+    model: BaseAlgorithm,
+    baselines: NDArray[np.int64] | Sequence[Sequence[int]] | None = None,
+    frames: Frames = Frames(),
+) -> Actor:
     """The exportable actor of a model; `baselines` (K, N_ACTIONS) are the rows of the `baseline` action form.
 
     Raises `UserError` for a model whose spaces are not those of the environment.
     """
     space, policy = model.action_space, model.policy
-    if model.observation_space.shape != (N_OBS,):
-        raise UserError(f"the model's observations have shape {model.observation_space.shape}; allowed: ({N_OBS},)")
+    width = frames.count * N_OBS
+    if model.observation_space.shape != (width,):
+        raise UserError(f"the model's observations have shape {model.observation_space.shape}; allowed: ({width},)")
     to_modes: nn.Module
     if baselines is not None:
         to_modes = BaselineModes(np.asarray(baselines, dtype=np.int64))
@@ -165,8 +199,14 @@ def make_actor(model: BaseAlgorithm, baselines: NDArray[np.int64] | Sequence[Seq
         to_modes = ArgmaxModes(isinstance(policy, MaskableActorCriticPolicy)) if discrete else BoxModes()
     else:
         raise UserError(f"the model's actions are {space}; allowed: the action forms multidiscrete, box and baseline")
-    kind = RecurrentActor if isinstance(policy, RecurrentActorCriticPolicy) else Actor
-    return kind(policy, to_modes).to(model.device).eval()
+    actor: Actor
+    if isinstance(policy, RecurrentActorCriticPolicy):
+        actor = RecurrentActor(policy, to_modes)
+    elif frames.count > 1:
+        actor = FramedActor(policy, to_modes, frames)
+    else:
+        actor = Actor(policy, to_modes)
+    return actor.to(model.device).eval()
 
 
 class ModuleActor(nn.Module):
@@ -194,13 +234,18 @@ def export_onnx(
     model: BaseAlgorithm, path: Path, baselines: NDArray[np.int64] | Sequence[Sequence[int]] | None = None
 ) -> None:
     """Write the model's deterministic actor as an ONNX file, atomically; see `make_actor` for the errors."""
-    actor = make_actor(model, baselines)
+    export_actor(make_actor(model, baselines), path)
+
+
+def export_actor(actor: Actor, path: Path) -> None:
+    """Write an actor as an ONNX file, atomically."""
+    device = actor.offsets.device
     example = {"obs": th.zeros(2, N_OBS), "masks": th.ones(2, act.N_MASK, dtype=th.bool)}
     outputs = ["actions"]
-    if isinstance(actor, RecurrentActor):
+    if actor.state_width:
         example["state"] = th.zeros(2, actor.state_width)
         outputs.append("next_state")
-    _write(actor, {name: tensor.to(model.device) for name, tensor in example.items()}, outputs, path)
+    _write(actor, {name: tensor.to(device) for name, tensor in example.items()}, outputs, path)
 
 
 def export_module(module: nn.Module, path: Path) -> None:

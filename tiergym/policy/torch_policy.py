@@ -7,13 +7,13 @@ import torch as th
 from numpy.typing import NDArray
 
 from tiergym.env.actions import COUNTERFACTUAL
-from tiergym.policy.export_onnx import Actor, RecurrentActor
+from tiergym.policy.export_onnx import Actor
 
 
 class TorchPolicy:
     """Decisions of an actor (`tiergym.policy.export_onnx.make_actor`), its weights as they are at each call.
 
-    A recurrent one keeps its state between calls, from `reset` on.
+    One with a state keeps it between calls, from `reset` on.
     """
 
     plausibility = COUNTERFACTUAL
@@ -22,7 +22,7 @@ class TorchPolicy:
         self.name = name
         self._actor = actor
         self._device = actor.offsets.device
-        self._width = actor.state_width if isinstance(actor, RecurrentActor) else 0
+        self._width = actor.state_width
         self._state = th.zeros(0, 0)
 
     def reset(self, num_envs: int, seed: int) -> None:
