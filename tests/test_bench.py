@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,14 @@ import pytest
 pytest.importorskip("stable_baselines3", reason="what is measured includes learning")
 
 from tests.command_line import Cli
+from tests.tiny_training import small
 from tiergym import specs
-from tiergym.bench import batch_curves, benchmark, performance_page, start_up, steps
+from tiergym.bench import batch_curves, benchmark, learner_share, performance_page, start_up, steps
+from tiergym.bench.learner_share import LearnerShare
 from tiergym.bench.peers import NotInstalledError
+from tiergym.env.actions import N_MASK
 from tiergym.env.machines import Machines
+from tiergym.env.observations import N_OBS
 
 
 def test_bench_compares_medians_the_right_way_round(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -42,6 +47,7 @@ def test_bench_compares_medians_the_right_way_round(cli: Cli, monkeypatch: pytes
     monkeypatch.setattr(benchmark, "PLAN", plan)
     monkeypatch.setattr(benchmark, "points", lambda *arguments: iter(()))
     monkeypatch.setattr(benchmark, "roofline", lambda *arguments: None)
+    monkeypatch.setattr(benchmark, "learner_share", lambda *arguments: None)
     done = cli("bench", "--repetitions", 3, "--json", "b.json")
     assert done.code == 0, done.err
     rate, time, state = json.loads((tmp_path / "b.json").read_text())["rows"]
@@ -72,6 +78,7 @@ def test_a_quick_bench_makes_a_page(cli: Cli, monkeypatch: pytest.MonkeyPatch, t
     assert cli("bench", "--quick", "--json", "b.json").code == 0
     document = json.loads((tmp_path / "b.json").read_text())
     assert document["repetitions"] == 1 and document["curves"] == [] and document["bounds"] is None
+    assert document["learner"] is None
     text = performance_page.page(document)
     assert "| engine | 2M | 2M to 2M | ticks/s | slower | 1M | 2.00 | at least 1,500,000 |" in text
     assert "envpool: no such module" in text
@@ -106,9 +113,23 @@ def test_a_quick_bench_makes_a_page(cli: Cli, monkeypatch: pytest.MonkeyPatch, t
         "final_return": [-15.0] * 3,
         "steps_per_s": [5e4] * 3,
     }
+    share = LearnerShare("ppo", 8192, env_s=0.5, acting_s=0.25, update_s=0.25, flops=2 * 10**9, roof_gflops=40.0)
+    text = performance_page.page({**document, "learner": asdict(share)}).replace("\n", " ")
+    assert "the environment takes 50%, choosing actions 25%, the update 25%" in text
+    assert "2.00 GFLOP" in text and "it would take 50 ms. It takes 250 ms: 20% of the roof" in text
     text = performance_page.page(document, [times])
     assert "| ppo | llama-1to2 | online | -36.00 | 2.0 s | 3 of 3 | 50,000 |" in text
     assert "| restrict | -16.00 | never | 0 of 3 |" in text
+
+
+def test_the_share_of_a_learner_is_of_its_own_time_and_counts_its_products(monkeypatch: pytest.MonkeyPatch):
+    recipe = small("ppo")  # one hidden layer of 8, four machines, 8 steps, two epochs
+    monkeypatch.setattr(learner_share, "load_recipe", lambda name: recipe)
+    share = learner_share.learner_share(2)
+    assert share.decisions == 32 and min(share.env_s, share.acting_s, share.update_s) > 0
+    first, last = 2 * N_OBS * 8, N_MASK * 8 + 8  # actor and critic
+    assert share.flops == 2 * 32 * (first * 4 + last * 6)
+    assert 0 < share.bound_s < share.update_s
 
 
 def test_bench_curves_split_what_they_scale():

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from tiergym.bench import batch_curves, evaluation, learning, peers, start_up, steps
 from tiergym.bench.batch_curves import SERVERS, Point, points
+from tiergym.bench.learner_share import LearnerShare, learner_share
 from tiergym.bench.peers import NotInstalledError
 from tiergym.bench.roofline import Roofline, roofline
 from tiergym.bench.steps import BATCH
@@ -72,12 +73,13 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """Everything of one run; `curves` and `bounds` are missing in a quick one."""
+    """Everything of one run; `curves`, `bounds` and `learner` are missing in a quick one."""
 
     repetitions: int
     rows: list[Row]
     curves: list[Point]
     bounds: Roofline | None
+    learner: LearnerShare | None
 
 
 _TICKS = "machine-ticks/s"
@@ -302,11 +304,13 @@ def bench(repetitions: int = 5, quick: bool = False, on_row: Callable[[str], Non
     size = float(machine_dtype(REGIONS).itemsize)
     rows.append(Row(f"state of one machine, {REGIONS} regions", "bytes", size, size, size, target="at most 16384"))
     if quick:
-        return Results(repetitions, rows, [], None)
+        return Results(repetitions, rows, [], None, None)
     threads = len(os.sched_getaffinity(0))
     curves = list(points(repetitions, threads, on_row))
+    on_row("where the time of a training goes")
+    share = learner_share(repetitions)
     on_row("bounds")
-    return Results(repetitions, rows, curves, roofline(threads))
+    return Results(repetitions, rows, curves, roofline(threads), share)
 
 
 def report(results: Results) -> Table:
@@ -340,7 +344,7 @@ def cells(row: Row) -> tuple[str, ...]:
 
 def document(results: Results) -> dict[str, Any]:
     """Everything as JSON, with the machine that it was measured on."""
-    return {"schema": 2, "machine": machine(), **asdict(results)}
+    return {"schema": 3, "machine": machine(), **asdict(results)}
 
 
 def machine() -> dict[str, Any]:

@@ -13,6 +13,8 @@ from typing import Any
 
 from tiergym.bench import benchmark
 from tiergym.bench.batch_curves import Point
+from tiergym.bench.learner_share import LearnerShare
+from tiergym.env.actions import NVEC
 from tiergym.lab.markdown import table
 from tiergym.terminal import number
 
@@ -23,6 +25,8 @@ Made by `tiergym bench --json bench.json` and `python -m tiergym.bench.performan
 than the reference, which was measured in turns with it. PufferLib's environments are not among the peers: it comes as
 source and fetches more of it while it builds, which a machine without that network cannot. For a GPU, see
 [the design note](gpu.md).
+
+What is done in a second depends on the machine, and on what else it does; ratios are what to compare with.
 """
 CURVES = """## Curves
 
@@ -42,6 +46,15 @@ the results). A large copy moves {gbps:.1f} GB/s here, which bounds batches that
 machine-ticks per second; {large} were measured at {machines:,} machines, {share:.0%} of that. Batches that fit into
 the caches are bound by instructions.
 {instructions}
+"""
+SHARES = """## Where the time of a training goes
+
+Of a rollout of {decisions:,} decisions of the recipe `{recipe}`, each held for its ticks, and the update after it,
+{total:.2f} s on one thread of torch: the environment takes {env:.0%}, choosing actions {acting:.0%}, the update
+{update:.0%}. The matrix products of an update are {gflop:.2f} GFLOP; two large matrices are multiplied at {roof:.0f}
+GFLOP/s here, so at the roof it would take {bound:.0f} ms. It takes {update_ms:.0f} ms: {share:.0%} of the roof. The rest
+is what is not a product of matrices: activations, the distribution of {entries} choices, Adam, Python around small
+tensors.
 """
 COUNTED = """callgrind counts {untouched:,.0f} of them per tick under stock Linux and {at_random:,.0f} under random
 actions, in code for any x86-64."""
@@ -66,6 +79,8 @@ def page(document: Mapping[str, Any], times: Sequence[Mapping[str, Any]] = ()) -
         parts += [CURVES, *curves(document["curves"])]
     if document["bounds"]:
         parts.append(bounds(document))
+    if document["learner"]:
+        parts.append(shares(LearnerShare(**document["learner"])))
     if times:
         parts += [LEARNING, learning(times)]
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)
@@ -118,6 +133,25 @@ def bounds(document: Mapping[str, Any]) -> str:
         machines=largest.x,
         share=rate / measured["bound_ticks_per_s"],
         instructions=COUNTED.format(**counted) if counted else measured["missing"],
+    )
+
+
+def shares(measured: LearnerShare) -> str:
+    """The shares of a training in words."""
+    total = measured.env_s + measured.acting_s + measured.update_s
+    return SHARES.format(
+        recipe=measured.recipe,
+        decisions=measured.decisions,
+        total=total,
+        env=measured.env_s / total,
+        acting=measured.acting_s / total,
+        update=measured.update_s / total,
+        gflop=1e-9 * measured.flops,
+        roof=measured.roof_gflops,
+        bound=1e3 * measured.bound_s,
+        update_ms=1e3 * measured.update_s,
+        share=measured.bound_s / measured.update_s,
+        entries=len(NVEC),
     )
 
 

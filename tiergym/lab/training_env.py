@@ -56,7 +56,7 @@ class TrainingVecEnv(PlacementSB3VecEnv):
         """As `PlacementSB3VecEnv`."""
         super().__init__(*arguments, **named)
         self._frames = frames
-        self._seen = np.zeros((self.num_envs, frames * N_OBS), np.float32)
+        self._seen: NDArray[np.float32] = np.zeros((self.num_envs, frames * N_OBS), np.float32)
         if frames > 1:
             self.observation_space = spaces.Box(0.0, 1.0, (frames * N_OBS,), np.float32)
 
