@@ -52,9 +52,9 @@ SHARES = """## Where the time of a training goes
 Of a rollout of {decisions:,} decisions of the recipe `{recipe}`, each held for its ticks, and the update after it,
 {total:.2f} s on one thread of torch: the environment takes {env:.0%}, choosing actions {acting:.0%}, the update
 {update:.0%}. The matrix products of an update are {gflop:.2f} GFLOP; two large matrices are multiplied at {roof:.0f}
-GFLOP/s here, so at the roof it would take {bound:.0f} ms. It takes {update_ms:.0f} ms: {share:.0%} of the roof. The rest
-is what is not a product of matrices: activations, the distribution of {entries} choices, Adam, Python around small
-tensors.
+GFLOP/s here, so at the roof it would take {bound:.0f} ms. It takes {update_ms:.0f} ms: {share:.0%} of the roof.
+The rest is what is not a product of matrices: activations, the distribution of {entries} choices, Adam, Python around
+small tensors.
 """
 COUNTED = """callgrind counts {untouched:,.0f} of them per tick under stock Linux and {at_random:,.0f} under random
 actions, in code for any x86-64."""

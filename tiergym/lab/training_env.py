@@ -56,7 +56,7 @@ class TrainingVecEnv(PlacementSB3VecEnv):
         """As `PlacementSB3VecEnv`."""
         super().__init__(*arguments, **named)
         self._frames = frames
-        self._seen: NDArray[np.float32] = np.zeros((self.num_envs, frames * N_OBS), np.float32)
+        self._seen = np.zeros((self.num_envs, frames * N_OBS), np.float32)
         if frames > 1:
             self.observation_space = spaces.Box(0.0, 1.0, (frames * N_OBS,), np.float32)
 
@@ -116,7 +116,7 @@ class TrainingVecEnv(PlacementSB3VecEnv):
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Everything that the next steps depend on; a copy."""
-        own = {"returns": self._returns.copy(), "lengths": self._lengths.copy()}
+        own: dict[str, NDArray[Any]] = {"returns": self._returns.copy(), "lengths": self._lengths.copy()}
         own["kill_price"] = np.array([self.kill_price])
         if self._frames > 1:
             own["seen"] = self._seen.copy()
