@@ -95,8 +95,7 @@ def test_frames_are_the_last_observations_of_the_episode_newest_first(scenario):
             assert (shown[machine] == np.concatenate(frames)).all()
         if action is None:
             break
-        infos: Any
-        plain_infos: Any
+        obs: Any
         shown, rewards, dones, infos = framed.step(action)
         obs, plain_rewards, plain_dones, plain_infos = plain.step(action)
         assert (rewards == plain_rewards).all() and (dones == plain_dones).all()
