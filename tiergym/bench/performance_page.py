@@ -64,11 +64,7 @@ LEARNING = """## Time to a score
 
 Seconds of training until the deterministic policy's mean return over the scenarios reaches a rule's (`online`: passes
 it), on evaluation seeds, evaluations not counted: the median over training seeds, and how many of them got there.
-0 s: the untrained network already does, because its modes differ from stock Linux's. Recipes named after a setting
-are `ppo` with that one changed, for 200,000 steps. Those that come to the tuned rule in at least four of five seeds do
-so in about two seconds or less, and which of them is first changes from one run of this table to the next: the
-defaults are one of them, not a measured best. The mixture is the tuning suite, as nothing trains on held-out scenarios:
-`ppo` with `steps` at 5,000,000, at most 140 s of training per seed, 8 episodes of each scenario to a score.
+0 s: the untrained network already does, because its modes differ from stock Linux's.
 """
 
 

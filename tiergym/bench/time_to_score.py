@@ -12,22 +12,19 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 import torch as th
-from numpy.typing import NDArray
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
-from tiergym.env.actions import COUNTERFACTUAL
 from tiergym.lab import learner
 from tiergym.lab.evaluate import evaluation_seeds, run_episodes
 from tiergym.lab.recipe import Recipe, load_recipe
 from tiergym.lab.training_env import TrainingVecEnv
 from tiergym.policy.base import Policy
 from tiergym.policy.load import list_policies, load_policy
+from tiergym.policy.torch_policy import TorchPolicy
 from tiergym.specs import Scenario, list_suites, load_scenario, load_suite
 
 REFERENCE = "online"
@@ -56,25 +53,6 @@ class Times:
     steps_per_s: list[float]
 
 
-class _Network:
-    """A model in training as a policy."""
-
-    name = "training"
-    plausibility = COUNTERFACTUAL
-
-    def __init__(self, model: BaseAlgorithm) -> None:
-        self._policy: Any = model.policy
-
-    def reset(self, num_envs: int, seed: int) -> None:
-        """Nothing is kept between calls."""
-
-    def __call__(self, obs: NDArray[np.float32], masks: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """The most probable actions, int64 (N, N_ACTIONS)."""
-        with th.no_grad():
-            actions = self._policy.get_distribution(th.from_numpy(obs)).get_actions(deterministic=True)
-        return np.asarray(actions.numpy(), dtype=np.int64)
-
-
 def score(policy: Policy, scenarios: Sequence[Scenario]) -> float:
     """Mean return over the scenarios, on evaluation seeds."""
     returns = []
@@ -89,15 +67,18 @@ def score(policy: Policy, scenarios: Sequence[Scenario]) -> float:
 class _Watch(BaseCallback):
     """Scores the policy before rollouts, until all rules are reached or the budget is spent."""
 
-    def __init__(self, scenarios: Sequence[Scenario], targets: Mapping[str, float], budget_s: float) -> None:
+    def __init__(
+        self, recipe: Recipe, scenarios: Sequence[Scenario], targets: Mapping[str, float], budget_s: float
+    ) -> None:
         super().__init__()
-        self.scenarios, self.targets, self.budget_s = scenarios, targets, budget_s
+        self.recipe, self.scenarios, self.targets, self.budget_s = recipe, scenarios, targets, budget_s
         self.reached: dict[str, float] = {}
         self.last = float("-inf")
         self.training_s = 0.0
         self._due_s = 0.0
 
     def _on_training_start(self) -> None:
+        self._policy = TorchPolicy(learner.actor_of(self.model, self.recipe), self.recipe.name)
         self._resumed = perf_counter()
 
     def _on_rollout_start(self) -> None:
@@ -106,7 +87,7 @@ class _Watch(BaseCallback):
         if self.training_s < self._due_s:
             return
         self._due_s = self.training_s * EVERY
-        self.last = score(_Network(self.model), self.scenarios)
+        self.last = score(self._policy, self.scenarios)
         for name, target in self.targets.items():
             if self.last >= target:
                 self.reached.setdefault(name, self.training_s)
@@ -125,13 +106,19 @@ def measure(recipe: Recipe, names: Sequence[str], seeds: int, budget_s: float) -
     targets[REFERENCE] = float(np.nextafter(targets[REFERENCE], np.inf))
     watches, rates = [], []
     for seed in range(seeds):
-        env = TrainingVecEnv(scenarios, recipe.envs, action_form=recipe.action_form, hold_ticks=recipe.hold_ticks)
+        env = TrainingVecEnv(
+            scenarios,
+            recipe.envs,
+            action_form=recipe.action_form,
+            hold_ticks=recipe.hold_ticks,
+            frames=recipe.frames,
+        )
         model = learner.build(recipe, seed, env)
         env.gamma, env.values = recipe.hyperparameters.get("gamma", 0.99), learner.values_of(model)
         env.seed(1000 + seed)
         model.set_logger(Logger(None, []))
         th.set_num_threads(recipe.threads)
-        watch = _Watch(scenarios, targets, budget_s)
+        watch = _Watch(recipe, scenarios, targets, budget_s)
         model.learn(recipe.steps, watch)
         watches.append(watch)
         rates.append(model.num_timesteps / watch.training_s)
