@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,14 @@ def square(number: int) -> int:
 
 def refuse(number: int) -> int:
     raise UserError(f"number is {number}; allowed: none")
+
+
+def refuse_some(number: int, large: bytes) -> int:
+    """Refuses one in the middle of many; what it is given fills the pipe to the workers."""
+    time.sleep(0.02)
+    if number == 20:
+        raise UserError(f"number is {number}; allowed: others")
+    return len(large)
 
 
 def die_once(number: int, marker: Path) -> int:

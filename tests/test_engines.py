@@ -79,6 +79,24 @@ def test_what_a_cell_refuses_is_refused(engine: Engine) -> None:
         list(engine.run(engine_cells.refuse, NUMBERS[:1]))
 
 
+def test_a_refusal_amid_many_cells_ends_the_program(tmp_path: Path) -> None:
+    """Not only the call: a pool that breaks over a cancelled cell keeps the interpreter from ending."""
+    program = tmp_path / "refused.py"
+    program.write_text(
+        "from tests import engine_cells\n"
+        "from tiergym.lab.engines import PROCESSES, Engine\n"
+        "if __name__ == '__main__':\n"
+        "    cells = [(number, bytes(300_000)) for number in range(200)]\n"
+        "    list(Engine(PROCESSES, workers=2).run(engine_cells.refuse_some, cells))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    for _ in range(4):
+        done = subprocess.run(
+            [sys.executable, program], env=environment, capture_output=True, text=True, timeout=100, cwd=tmp_path
+        )
+        assert "number is 20; allowed: others" in done.stderr and "InvalidStateError" not in done.stderr
+
+
 @in_workers
 def test_a_worker_that_is_killed_loses_nothing(dying: Engine, tmp_path: Path) -> None:
     marker = tmp_path / "died"

@@ -175,11 +175,11 @@ def _in_processes(function: Function, cells: Sequence[Arguments], workers: int) 
                     if tried[index] == TRIES:
                         raise UserError(_died(TRIES)) from None
             except BaseException:
-                ours.close()  # of what is left, nobody will take a result
+                # Of what is left, nobody will take a result. The pool cancels by itself: it dies of a cell that others
+                # have cancelled when it breaks, and then never ends.
+                pool.shutdown(wait=False, cancel_futures=True)
+                ours.close()
                 raise
-            finally:
-                for future in running:
-                    future.cancel()
 
 
 def _on_ray(function: Function, cells: Sequence[Arguments], engine: Engine) -> Iterator[tuple[int, Any]]:
