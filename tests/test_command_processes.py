@@ -117,6 +117,50 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path, args: str):
     assert not (tmp_path / "r.json").exists()
 
 
+HALF_MADE = """
+import signal, time
+from tiergym.cli import interruption
+class Resource:
+    def __init__(self):
+        {during_init}
+        self.pointer = 1
+    def __del__(self):
+        {during_del}
+        self.pointer
+interruption.heed()
+try:
+    Resource()
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("interrupted")
+interruption.unheed()
+"""
+
+
+@pytest.mark.parametrize("where", ["during_init", "during_del", "during_both"])
+def test_ctrl_c_ends_a_command_wherever_it_falls_and_nothing_else_is_said(tmp_path: Path, where: str):
+    kill = "signal.raise_signal(signal.SIGINT)"
+    program = HALF_MADE.format(
+        during_init="pass" if where == "during_del" else kill, during_del="pass" if where == "during_init" else kill
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "interrupted\n", "")
+
+
+def test_another_error_of_a_destructor_is_said(tmp_path: Path):
+    program = HALF_MADE.format(during_init="return", during_del="pass").replace("time.sleep(60)", "pass")
+    words = [sys.executable, "-c", program]
+    ended = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=DEADLINE_S)
+    assert "AttributeError: 'Resource' object has no attribute 'pointer'" in ended.stderr
+
+
 @pytest.mark.parametrize("args", ["agents", "scenarios show heldout --json", "scenarios show llama-1to2", "--help"])
 def test_a_reader_that_leaves_is_no_error(tmp_path: Path, args: str):
     with subprocess.Popen(

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from tiergym.cli import interruption
 from tiergym.errors import UserError, one_line
 from tiergym.extras import absent
 
@@ -22,6 +23,7 @@ def main() -> None:
 
     So does a disk that is full or a folder that cannot be written to, whenever it turns out.
     """
+    interruption.heed()
     try:
         from tiergym.cli.app import app
         from tiergym.terminal import manner
@@ -47,6 +49,7 @@ def main() -> None:
         _refuse(UserError(f"cannot write {error.filename or 'to stdout'}: {error.strerror}"))
     finally:
         _forget_manner()
+        interruption.unheed()
         _flush()
 
 
