@@ -132,7 +132,16 @@ def test_freezing_writes_the_families_of_the_draw(tmp_path: Path) -> None:
     path = suite_file(tmp_path, count="count = 3", purpose='purpose = "train"')
     freeze(path)
     frozen = specs.load_suite(path)
-    assert len(frozen.load()) == 3 and frozen.purpose == "train"
+    assert len(frozen.load_all()) == len(frozen.drawn) == 3 and frozen.purpose == "train"
+    assert set(frozen.undecided) == set(frozen.drawn) & set(specs.load_suite("test").undecided)
+
+
+@pytest.mark.parametrize("suite", DRAWN, ids=lambda suite: suite.name)
+def test_freezing_again_keeps_what_stands_aside(tmp_path: Path, suite: specs.Suite) -> None:
+    shipped = (envs_dir() / "suites" / f"{suite.name}.toml").read_text()
+    (path := tmp_path / f"{suite.name}.toml").write_text(shipped)
+    freeze(path)
+    assert path.read_text() == shipped
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
-"""Over every scenario of every suite: a kill never shortens an episode, is never free, and pays only where the victim
-takes more from the others than all of its work is worth (docs/model.md section 8)."""
+"""Over every scenario of every suite: a kill never shortens an episode, is never free, and never pays (docs/model.md
+section 8)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,15 +13,14 @@ from tiergym.env import static_actions
 from tiergym.env.machines import Machines
 from tiergym.sim import names as n
 
-KILLERS = ("online", "restrict", "bind_upper", "online_movable")
+KILLERS = tuple(static_actions.shipped())
 
 
 @dataclass(frozen=True, slots=True)
 class Books:
     """Of each machine: ticks lived and of its horizon, kills, seconds of work lost to them, least price of a kill.
 
-    returned_s: the return, in seconds of work. worth_s: what the work of all processes killed would be worth, were they
-    never to work at all in the episode.
+    returned_s: the return, in seconds of work.
     """
 
     lived: NDArray[np.int64]
@@ -30,7 +29,6 @@ class Books:
     lost_s: NDArray[np.float64]
     least_s: NDArray[np.float64]
     returned_s: NDArray[np.float64]
-    worth_s: NDArray[np.float64]
 
 
 def least_price_s(machines: Machines) -> NDArray[np.float64]:
@@ -45,7 +43,7 @@ def least_price_s(machines: Machines) -> NDArray[np.float64]:
 
 @pytest.fixture(scope="module")
 def books() -> Mapping[tuple[str, str], Books]:
-    """Of every suite under every baseline that may kill, one machine per scenario."""
+    """Of every suite under every constant baseline, one machine per scenario."""
     found = {}
     for suite in specs.list_suites():
         scenarios = specs.load_suite(suite).load_all()
@@ -57,20 +55,15 @@ def books() -> Mapping[tuple[str, str], Books]:
             alive = np.ones(len(scenarios), np.bool_)
             actions = np.tile(static_actions.find(policy).action, (len(scenarios), 1))
             lived, kills, lost_s = np.zeros_like(horizon), np.zeros_like(horizon), np.zeros(len(scenarios))
-            returned_s, share = np.zeros(len(scenarios)), machines.records["process"]["share"].copy()
-            victims = np.zeros(share.shape, np.bool_)
+            returned_s = np.zeros(len(scenarios))
             while alive.any():
-                down_s = machines.records["process"]["down_s"].copy()
                 machines.step(actions)
-                killed = machines.records["process"]["down_s"] > down_s
-                victims |= killed & (alive & (machines.counters[:, n.C_OOM_KILL] > 0))[:, None]
                 returned_s += np.where(alive, machines.reward * dt_s, 0.0)
                 lived += alive
                 kills += np.where(alive, machines.counters[:, n.C_OOM_KILL], 0)
                 lost_s += np.where(alive, machines.lost[:, n.LOST_OOM] * dt_s, 0.0)
                 alive &= ~machines.done
-            worth_s = (share * victims).sum(axis=1) * horizon * dt_s
-            found[suite, policy] = Books(lived, horizon, kills, lost_s, least_s, returned_s, worth_s)
+            found[suite, policy] = Books(lived, horizon, kills, lost_s, least_s, returned_s)
     return found
 
 
@@ -91,16 +84,12 @@ def test_every_kill_is_paid_for(books: Mapping[tuple[str, str], Books]) -> None:
         assert (book.lost_s[book.kills == 0] == 0.0).all(), key
 
 
-def test_killing_pays_only_where_the_victim_costs_more_than_it_is_worth(books: Mapping[tuple[str, str], Books]) -> None:
-    """Were its work of the whole episode charged, it would still pay: no price of work makes those kills a loss, and
-    everywhere else the present one does."""
-    pays, loses = 0, 0
+def test_killing_never_pays(books: Mapping[tuple[str, str], Books]) -> None:
+    """Whoever kills more than stock Linux, on the same machine, returns less."""
+    seen = 0
     for (suite, policy), book in books.items():
         online = books[suite, "online"]
         more = book.kills > online.kills
-        gains = more & (book.returned_s > online.returned_s)
-        charged_s = book.returned_s + book.lost_s - np.maximum(book.worth_s, book.lost_s)
-        assert (charged_s[gains] > online.returned_s[gains]).all(), (suite, policy)
-        assert (book.worth_s[book.kills > 0] > 0.0).all(), (suite, policy)
-        pays, loses = pays + int(gains.sum()), loses + int((more & ~gains).sum())
-    assert loses > pays > 0
+        assert (book.returned_s[more] < online.returned_s[more]).all(), (suite, policy)
+        seen += int(more.sum())
+    assert seen

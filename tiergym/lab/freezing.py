@@ -9,6 +9,7 @@ A test draws them again and compares.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,7 @@ from tiergym.specs.drawing import draw
 from tiergym.specs.families import catalogue
 
 HEAD = "[families]"
+ASIDE = "[undecided]"
 PEAKS = "peaks"
 _ROOMY = """
 machine = { base = "single_tier", dram_mib = 1e6, dram_read_gbps = 400, dram_mixed_gbps = 400 }
@@ -31,12 +33,19 @@ episode = { horizon_s = 75 }
 """
 
 
+def table_text(head: str, families: Mapping[str, str]) -> str:
+    """A table of families with their digests, as a suite's file has it."""
+    return "\n".join([head, *(f'"{name}" = "{digest}"' for name, digest in families.items())]) + "\n"
+
+
 def families_text(suite: specs.Suite) -> str:
-    """The table of a drawn suite's families with their digests, as its file has it."""
+    """The tables of a drawn suite's families with their digests; what decides nothing stays aside."""
     if suite.draw is None:
         raise UserError(f"suite '{suite.name}' has no [draw]; allowed: suites that are drawn")
-    rows = [f'"{name}" = "{specs.scenario_digest(specs.load_scenario(name))}"' for name in draw(suite.draw)]
-    return "\n".join([HEAD, *rows]) + "\n"
+    digests = {name: specs.scenario_digest(specs.load_scenario(name)) for name in draw(suite.draw)}
+    aside = {name: digest for name, digest in digests.items() if name in suite.undecided}
+    decides = {name: digest for name, digest in digests.items() if name not in aside}
+    return "\n".join([table_text(HEAD, decides), *([table_text(ASIDE, aside)] if aside else [])])
 
 
 def freeze(path: Path) -> None:

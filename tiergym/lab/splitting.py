@@ -11,11 +11,9 @@ from pathlib import Path
 
 from tiergym import files
 from tiergym.errors import UserError
-from tiergym.lab.freezing import HEAD
+from tiergym.lab.freezing import ASIDE, HEAD, table_text
 from tiergym.lab.rungs import Rung
 from tiergym.specs import Suite
-
-ASIDE = "[undecided]"
 
 
 def split(suites: Sequence[Suite], rungs: Mapping[str, Rung], folder: Path) -> None:
@@ -28,8 +26,4 @@ def split(suites: Sequence[Suite], rungs: Mapping[str, Rung], folder: Path) -> N
         aside = {name: digest for name, digest in sorted(suite.drawn.items()) if not rungs[name].decides}
         path = folder / f"{suite.name}.toml"
         before, _, _ = path.read_text(encoding="utf-8").partition(HEAD)
-        files.write_text(path, before.rstrip("\n") + f"\n\n{_table(HEAD, decides)}\n{_table(ASIDE, aside)}")
-
-
-def _table(head: str, families: Mapping[str, str]) -> str:
-    return "\n".join([head, *(f'"{name}" = "{digest}"' for name, digest in families.items())]) + "\n"
+        files.write_text(path, before.rstrip("\n") + f"\n\n{table_text(HEAD, decides)}\n{table_text(ASIDE, aside)}")
