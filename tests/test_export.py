@@ -33,6 +33,8 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "ppo-stock": ("ppo", {"policy": "MlpPolicy", "network": {}}),
     "recurrent-box": ("recurrent_ppo", {"action_form": "box"}),
     "recurrent-two-layers": ("recurrent_ppo", {"network": {"n_lstm_layers": 2, "lstm_hidden_size": 8}}),
+    "gru-box": ("recurrent_gru", {"action_form": "box"}),
+    "gru-two-layers": ("recurrent_gru", {"network": {"n_lstm_layers": 2, "lstm_hidden_size": 8}}),
     "maskable-baseline": ("maskable_ppo", {"action_form": "baseline"}),
 }
 
@@ -101,8 +103,9 @@ def test_a_maskable_policy_takes_its_best_allowed_mode(tmp_path):
     assert (second != free).all() and (second != act.DEFAULT).any()
 
 
-def test_a_recurrent_policy_remembers_until_it_is_reset(tmp_path):
-    model = random_model(recipe_of("recurrent_ppo"))
+@pytest.mark.parametrize("case", ["recurrent_ppo", "recurrent-two-layers", "recurrent_gru", "gru-two-layers"])
+def test_a_recurrent_policy_remembers_until_it_is_reset(tmp_path, case):
+    model = random_model(recipe_of(case))
     export_onnx(model, tmp_path / "policy.onnx")
     policy = load_policy(tmp_path / "policy.onnx")
     mask = np.ones((40, act.N_MASK), np.bool_)

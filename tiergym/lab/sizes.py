@@ -20,6 +20,8 @@ MOST_REMEMBERED = 1024
 """Ticks that a policy in use looks back, whose observations it keeps of every machine: 376 KiB each."""
 _OF_A_WEIGHT = 4 * _FLOAT
 """Bytes of one weight while it learns: itself, its gradient, and Adam's two moments."""
+_GATES = 3
+"""Of a GRU; an LSTM has one more."""
 _NETWORKS = 2
 """Actor and critic, or a network and its target: as many as any algorithm has at least."""
 _DEFAULTS = {"n_steps": 5, "buffer_size": 1_000_000, "batch_size": 64, "lstm_hidden_size": 256, "n_lstm_layers": 1}
@@ -72,7 +74,7 @@ def weights(recipe: Numbers) -> int:
     if recipe.learner.recurrent:
         hidden = given_network(recipe, "lstm_hidden_size")
         for layer in range(given_network(recipe, "n_lstm_layers")):
-            count += 4 * hidden * (hidden + (N_OBS if layer == 0 else hidden))
+            count += _GATES * hidden * (hidden + (N_OBS if layer == 0 else hidden))
         widths = [hidden]
     widths += recipe.network.get("hidden", [])
     count += sum(ins * outs + outs for ins, outs in pairwise(widths))

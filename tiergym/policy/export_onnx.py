@@ -139,23 +139,24 @@ class Actor(nn.Module):
 
 
 class RecurrentActor(Actor):
-    """The same with memory: state (N, 2 x layers x hidden), the hidden and cell states side by side."""
+    """The same with memory: state (N, S), an LSTM's hidden and cell states side by side, a GRU's hidden ones."""
 
     policy: RecurrentActorCriticPolicy
 
     def __init__(self, policy: RecurrentActorCriticPolicy, to_modes: nn.Module) -> None:
         super().__init__(policy, to_modes)
-        layers, _, hidden = policy.lstm_hidden_state_shape
-        self.state_width = 2 * layers * hidden
+        self.layers, _, self.hidden = policy.lstm_hidden_state_shape
+        cell: Any = policy.lstm_actor
+        self.rows = self.layers if isinstance(cell, nn.GRU) else 2 * self.layers
+        self.state_width = self.rows * self.hidden
 
     def forward(self, obs: th.Tensor, masks: th.Tensor, state: th.Tensor) -> tuple[th.Tensor, th.Tensor]:  # type: ignore[override]
         """Mode indices (N, N_ACTIONS) int64 and the next state."""
-        layers, _, hidden = self.policy.lstm_hidden_state_shape
-        both = state.view(-1, 2 * layers, hidden).transpose(0, 1).contiguous()
+        both = state.view(-1, self.rows, self.hidden).transpose(0, 1).contiguous()
         features = self.policy.pi_features_extractor(obs)
-        out, (h, c) = self.policy.lstm_actor(features.unsqueeze(0), (both[:layers], both[layers:]))
+        out, states = self.policy.lstm_actor(features.unsqueeze(0), (both[: self.layers], both[-self.layers :]))
         scores = self.policy.action_net(self.policy.mlp_extractor.forward_actor(out.squeeze(0)))
-        next_state = th.cat([h, c]).transpose(0, 1).reshape(-1, self.state_width)
+        next_state = th.cat(states)[: self.rows].transpose(0, 1).reshape(-1, self.state_width)
         return self.decide(scores, masks), next_state
 
 

@@ -21,6 +21,7 @@ Shape = tuple[int, ...]
 
 MAX_NODES = 10_000
 """An LSTM of a hundred layers has a fourth of it."""
+_RECURRENT = ("GRU", "LSTM")
 MAX_RANK = 6
 MOST_PER_MACHINE = 1 << 26
 """Numbers computed, and multiplications made, per machine and decision: four times the weights that a file can hold."""
@@ -110,9 +111,9 @@ def _results(node: Node, inputs: Sequence[Value | None]) -> list[Value]:
 
 def _multiplications(node: Node, inputs: Sequence[Value | None]) -> int:
     first = inputs[0] if inputs else None
-    if first is None or node.op not in ("Gemm", "MatMul", "LSTM"):
+    if first is None or node.op not in ("Gemm", "MatMul", *_RECURRENT):
         return 0
-    if node.op == "LSTM":
+    if node.op in _RECURRENT:
         return first.shape[1] * sum(value.size for value in inputs[1:3] if value is not None)
     second = inputs[1]
     assert second is not None
@@ -291,18 +292,28 @@ def _gemm(attributes: Mapping[str, Any], inputs: Sequence[Value | None]) -> list
 
 
 def _lstm(attributes: Mapping[str, Any], inputs: Sequence[Value | None]) -> list[Value]:
-    if len(inputs) != 7 or inputs[4] is not None:
-        raise GraphError("its inputs are others; allowed: X, W, R, B, none, initial_h, initial_c")
+    return _recurrent(attributes, inputs, 4, ("initial_h", "initial_c"))
+
+
+def _gru(attributes: Mapping[str, Any], inputs: Sequence[Value | None]) -> list[Value]:
+    return _recurrent(attributes, inputs, 3, ("initial_h",))
+
+
+def _recurrent(
+    attributes: Mapping[str, Any], inputs: Sequence[Value | None], gates: int, states: tuple[str, ...]
+) -> list[Value]:
+    if len(inputs) != 5 + len(states) or inputs[4] is not None:
+        raise GraphError(f"its inputs are others; allowed: X, W, R, B, none, {', '.join(states)}")
     steps, batch, width = _given(inputs[0]).shape
     hidden = attributes["hidden_size"]
-    wanted = ((1, 4 * hidden, width), (1, 4 * hidden, hidden), (1, 8 * hidden), None, (1, batch, hidden))
-    for value, shape in zip(inputs[1:], (*wanted, wanted[-1]), strict=True):
+    wanted = ((1, gates * hidden, width), (1, gates * hidden, hidden), (1, 2 * gates * hidden), None)
+    for value, shape in zip(inputs[1:], (*wanted, *((1, batch, hidden),) * len(states)), strict=True):
         if shape is not None and _given(value).shape != shape:
             raise GraphError(f"an input of shape {_given(value).shape}; allowed: {shape}")
     if steps != 1 or hidden < 1:
         raise GraphError(f"{steps} steps; allowed: 1")
     state = Value((1, batch, hidden))
-    return [Value((steps, 1, batch, hidden)), state, state]
+    return [Value((steps, 1, batch, hidden)), *(state,) * len(states)]
 
 
 OPERATORS: dict[str, tuple[tuple[str, ...], Rule]] = {
@@ -321,6 +332,7 @@ OPERATORS: dict[str, tuple[tuple[str, ...], Rule]] = {
     "Flatten": (("axis",), _flatten),
     "Gather": (("axis",), _gather),
     "GatherElements": (("axis",), _gather_elements),
+    "GRU": (("hidden_size", "linear_before_reset"), _gru),
     "Gemm": (("alpha", "beta", "transA", "transB"), _gemm),
     "Greater": ((), _broadcast),
     "GreaterOrEqual": ((), _broadcast),
