@@ -118,7 +118,7 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path, args: str):
 
 
 HALF_MADE = """
-import signal, time
+import signal, sys, time
 from tiergym.cli import interruption
 class Resource:
     def __init__(self):
@@ -134,6 +134,7 @@ try:
 except KeyboardInterrupt:
     print("interrupted")
 interruption.unheed()
+sys.exit(3)
 """
 
 
@@ -141,7 +142,8 @@ interruption.unheed()
 def test_ctrl_c_ends_a_command_wherever_it_falls_and_nothing_else_is_said(tmp_path: Path, where: str):
     kill = "signal.raise_signal(signal.SIGINT)"
     program = HALF_MADE.format(
-        during_init="pass" if where == "during_del" else kill, during_del="pass" if where == "during_init" else kill
+        during_init="pass" if where == "during_del" else kill,
+        during_del="pass" if where == "during_init" else kill,
     )
     ended = subprocess.run(
         [sys.executable, "-c", program],
@@ -151,7 +153,15 @@ def test_ctrl_c_ends_a_command_wherever_it_falls_and_nothing_else_is_said(tmp_pa
         text=True,
         timeout=DEADLINE_S,
     )
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "interrupted\n", "")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (3, "interrupted\n", "")
+
+
+def test_a_command_that_ends_is_not_interrupted_again(tmp_path: Path):
+    program = HALF_MADE.format(during_init="pass", during_del="signal.raise_signal(signal.SIGINT)")
+    program = program.replace("time.sleep(60)", "pass").replace("sys.exit(3)", "time.sleep(0.2); sys.exit(3)")
+    words = [sys.executable, "-c", program]
+    ended = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=DEADLINE_S)
+    assert (ended.returncode, ended.stderr) == (3, "")
 
 
 def test_another_error_of_a_destructor_is_said(tmp_path: Path):

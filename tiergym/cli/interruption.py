@@ -15,19 +15,21 @@ from typing import Any
 AGAIN_S = 0.05
 """Time to leave the destructor."""
 
-_interrupted = threading.Event()
+_interrupted, _over = threading.Event(), threading.Event()
 
 
 def heed() -> None:
     """Have Ctrl-C end this process, unless it is ignored (`nohup`), somebody else's already, or another thread's."""
     ours = threading.current_thread() is threading.main_thread()
     if ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        _over.clear()
         signal.signal(signal.SIGINT, _interrupt)
         sys.unraisablehook = _unraisable
 
 
 def unheed() -> None:
     """As before `heed`; after a Ctrl-C the complaints stay unsaid, as most come at the end of the process."""
+    _over.set()
     ours = threading.current_thread() is threading.main_thread()
     if ours and signal.getsignal(signal.SIGINT) is _interrupt:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -42,10 +44,14 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 
 def _unraisable(unraisable: Any) -> None:
     if unraisable.exc_type is not None and issubclass(unraisable.exc_type, KeyboardInterrupt):
-        main = threading.main_thread().ident
-        assert main is not None
-        again = threading.Timer(AGAIN_S, signal.pthread_kill, (main, signal.SIGINT))  # a real one: it ends a wait
+        again = threading.Timer(AGAIN_S, _interrupt_again)
         again.daemon = True
         again.start()
     elif not _interrupted.is_set():
         sys.__unraisablehook__(unraisable)
+
+
+def _interrupt_again() -> None:
+    main = threading.main_thread().ident
+    if main is not None and not _over.is_set():
+        signal.pthread_kill(main, signal.SIGINT)  # a real one: it ends a wait
