@@ -35,6 +35,9 @@ def unheed() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if not _interrupted.is_set():
             sys.unraisablehook = sys.__unraisablehook__
+    # Where Ctrl-C fell into a text that was executed, as dataclasses and Numba do, `python -m` would end itself by the
+    # signal, whatever the exit code; it forgets that with the next such text (`run_eval_code_obj` of CPython).
+    exec("")
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
