@@ -2,7 +2,7 @@
 
 A learned policy is worth most on what it has learned; under pressure that it does not know, it restricts what should
 not be. Nothing but /proc/pressure/memory and /proc/vmstat is asked for that, so it does not see slab that is in use on
-CXL, where nobody waits. The tree of 16 leaves stands for the network and keeps its score (docs/export.md). The
+CXL, where nobody waits. The tree of 32 leaves stands for the network and keeps its score (docs/export.md). The
 threshold was chosen on the suite train.
 """
 
