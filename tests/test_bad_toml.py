@@ -302,6 +302,26 @@ def test_a_setting_that_is_no_value(case: str, cli: Cli) -> None:
     assert_refused(cli("scenarios", "show", "llama-1to2", "--set", text), part)
 
 
+PRESETS: dict[str, tuple[str, str]] = {
+    "a machine's size": ('dram_mib = "much"', "machines: dram_mib"),
+    "a machine's kernel": ('dram_mib = 4096\n[kernel]\nrelease = "5.4"', "machines: 5.4"),
+    "a kernel's switch": ('demotion = "perhaps"', "kernels: demotion"),
+    "a workload that is half a scenario": ('workload = "graph"\nprocesses = [{ name = "a" }]', "workloads: 'workload'"),
+    "a workload's region": ('[[regions]]\nname = "a"\nmib = -1', "workloads: regions.a.mib"),
+    "a suite's scenario": ('scenarios = ["nope"]', "suites: nope"),
+}
+"""By what is wrong: the text, its kind, and what the refusal names."""
+
+
+@pytest.mark.parametrize("case", PRESETS)
+@pytest.mark.parametrize("stated", [True, False])
+def test_only_what_a_scenario_could_name_is_shown(case: str, stated: bool, cli: Cli, tmp_path: Path) -> None:
+    text, told = PRESETS[case]
+    kind, part = told.split(": ")
+    (tmp_path / "bad.toml").write_text(text)
+    assert_refused(cli("scenarios", "show", "bad.toml", *(("--kind", kind) if stated else ())), "bad.toml", part)
+
+
 def test_a_long_value_is_cut_and_what_is_allowed_is_not() -> None:
     line = one_line("a" * 10_000 + "\n; allowed: b\x1b[31m\ud800")
     assert len(line) < 4100 and line.endswith("; allowed: b\\x1b[31m\\ud800") and line.isprintable()

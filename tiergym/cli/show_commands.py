@@ -95,11 +95,16 @@ def show(
     elif changes:
         raise UserError(f"{options.SET} {changes[0]}: '{name}' is one of the {found.value}; allowed: with a scenario")
     else:
-        from tiergym.files import MAX_TEXT_BYTES, read_bytes, read_toml
+        from tiergym.files import MAX_TEXT_BYTES, read_bytes
+        from tiergym.specs.reading import check_preset
         from tiergym.specs.scenario import named_path
+        from tiergym.specs.suites import load_suite
 
         path = named_path(found.value, name)
-        read_toml(path)
+        if found is Kind.SUITES:
+            load_suite(path).load()
+        else:
+            check_preset(found.value, path)
         text = read_bytes(path, MAX_TEXT_BYTES).decode()
     if json is not None:
         from tiergym.files import parse_toml

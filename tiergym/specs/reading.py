@@ -134,6 +134,20 @@ def kernel_preset(base: Any, file: str, folder: Path) -> Table:
     return _fields(preset, SCALARS[KERNEL], name, "", also=("description",))
 
 
+def check_preset(kind: str, path: Path) -> None:
+    """Raise `UserError` where a file of "machines", "kernels" or "workloads" could not be named by a scenario.
+
+    Fields are checked one by one; what only a whole scenario shows, as a workload too large for its machine, is not.
+    """
+    file = str(path)
+    if kind == "machines":
+        _machine({"machine": file}, file, Path())
+    elif kind == KERNEL + "s":
+        kernel_preset(file, file, Path())
+    else:
+        _based_workload({"base": file}, file, "workload", Path(), ())
+
+
 def _workload_of_scenario(document: Table, file: str, folder: Path) -> Table:
     given = _required(document, "workload", file)
     if isinstance(given, str):
