@@ -237,7 +237,7 @@ COMPLETED = {
     "compare --policies online,migrate_": {"online,migrate_headroom", "online,migrate_kswapd"},
     "matrix --suite ood-p": {"ood-platform", "ood-pressure"},
     "leaderboard tes": {"test"},
-    "agents show ppo": {"ppo", "ppo_frames", "ppo_imitation", "ppo_suite"},
+    "agents show ppo": {"ppo", "ppo_broad", "ppo_frames", "ppo_imitation", "ppo_suite"},
     "scenarios show spr_": {"spr_cxl_asic", "spr_cxl_fpga"},
     "sc": {"scenarios"},
 }

@@ -48,7 +48,7 @@ def test_there_are_enough_families_and_as_many_as_shipped_as_tuned() -> None:
 
 
 def test_nothing_to_be_measured_on_is_in_train() -> None:
-    trained = {name: set(specs.load_suite(name).drawn) for name in ("train", "train-wide")}
+    trained = {name: set(specs.load_suite(name).drawn) for name in ("train", "train-wide", "train-broad")}
     for suite in DRAWN:
         assert suite.purpose == ("train" if suite.name in trained else "test")
         for name, drawn in trained.items():

@@ -135,6 +135,8 @@ def test_a_scale_is_one_over_what_stock_linux_loses(scenario):
     assert reward_scales([scenario], "return").tolist() == [1.0]
     idle = specs.override(scenario, {"workload.region.heap.mib": 100, "workload.pools.threads.count": 0})
     assert reward_scales([idle], "saved").tolist() == [1 / LEAST_LOSS]
+    least = max(loss_per_tick(idle), 1e-4)
+    assert least < LEAST_LOSS and reward_scales([idle], "saved", 1e-4).tolist() == [1 / least]
 
 
 def test_scaled_rewards_are_learned_from_and_returns_stay_those_of_the_environment(scenario):

@@ -13,6 +13,7 @@
     imitate = "plans/train"        # a folder of plans to begin with (tiergym.lab.imitation), of agents/ or by its path
     reward = "saved"               # or "return", the default: as the environment gives it; saved: over what stock
                                    # Linux loses per tick on that scenario, so that on a suite all count alike
+    least_loss = 0.02              # of the time, the least that "saved" is measured against (the default)
     [constraint]
     oom_per_hour = 0.5             # premature OOM kills per hour of a machine, bounded by a Lagrange multiplier
 
@@ -35,6 +36,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from tiergym import paths
@@ -44,7 +46,7 @@ from tiergym.files import read_toml
 from tiergym.lab.algorithms import ALGORITHMS, Algorithm
 from tiergym.lab.evaluation_settings import EvaluationSettings, check_evaluation, settings
 from tiergym.lab.hyperparameters import check_arguments
-from tiergym.lab.reward_scales import RETURN, REWARDS
+from tiergym.lab.reward_scales import LEAST_LOSS, RETURN, REWARDS
 from tiergym.lab.sizes import check_frames, check_options, check_sizes
 from tiergym.policy.load import list_policies
 from tiergym.trust import check_inside
@@ -68,7 +70,7 @@ _MOST: dict[str, int] = {
     "checkpoint_steps": MAX_STEPS,
     "threads": 256,
 }
-_KINDS: dict[str, tuple[type, str]] = {
+_KINDS: dict[str, tuple[type | UnionType, str]] = {
     "description": (str, "a text"),
     "algorithm": (str, "a text"),
     "policy": (str, "a text"),
@@ -77,6 +79,7 @@ _KINDS: dict[str, tuple[type, str]] = {
     **{name: (int, f"a whole number from 1 to {most}") for name, most in _MOST.items()},
     "imitate": (str, "a text"),
     "reward": (str, "one of " + ", ".join(REWARDS)),
+    "least_loss": (int | float, "a number above 0, at most 1"),
     "constraint": (dict, "a table with oom_per_hour, a number from 0"),
     "evaluation": (dict, "a table"),
     "hyperparameters": (dict, "a table"),
@@ -102,6 +105,7 @@ class Recipe:
     threads: int = 1
     imitate: str = ""
     reward: str = RETURN
+    least_loss: float = LEAST_LOSS
     constraint: Mapping[str, float] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
@@ -214,6 +218,8 @@ def check_imitates(recipe: Recipe, source: str) -> None:
 def _check_reward(recipe: Recipe, source: str) -> None:
     if recipe.reward not in REWARDS:
         raise UserError(f"{source}: reward is {shown(recipe.reward)}; allowed: {_KINDS['reward'][1]}")
+    if not 0 < recipe.least_loss <= 1:
+        raise UserError(f"{source}: least_loss is {shown(recipe.least_loss)}; allowed: {_KINDS['least_loss'][1]}")
     for name, value in recipe.constraint.items():
         if name != OOM_PER_HOUR:
             raise UserError(f"{source}: [constraint]: {suggest(name, (OOM_PER_HOUR,), 'constraint')}")

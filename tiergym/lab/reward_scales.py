@@ -20,14 +20,15 @@ REWARDS = (RETURN, SAVED)
 MACHINES = 4
 """Per scenario; their seeds are those of the first machines that a training could have."""
 LEAST_LOSS = 0.02
-"""Of the time: where stock Linux loses less, a policy that loses as much must not look like a catastrophe."""
+"""Of the time: where stock Linux loses less, a policy that loses as much must not look like a catastrophe. A recipe may
+say `least_loss`: with less, harm where there is little to win counts for more."""
 
 
-def reward_scales(scenarios: Sequence[Scenario], reward: str) -> NDArray[np.float64]:
+def reward_scales(scenarios: Sequence[Scenario], reward: str, least_loss: float = LEAST_LOSS) -> NDArray[np.float64]:
     """Factors of the reward by scenario, float64 (scenarios,): 1 for `return`."""
     if reward == RETURN:
         return np.ones(len(scenarios))
-    return 1.0 / np.array([max(loss_per_tick(scenario), LEAST_LOSS) for scenario in scenarios])
+    return 1.0 / np.array([max(loss_per_tick(scenario), least_loss) for scenario in scenarios])
 
 
 def loss_per_tick(scenario: Scenario) -> float:

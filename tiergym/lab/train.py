@@ -206,7 +206,7 @@ def _assemble(
     if recipe.learner.on_policy and not recipe.learner.recurrent:
         env.gamma, env.values = recipe.hyperparameters.get("gamma", 0.99), learner.values_of(model)
     if recipe.reward != RETURN:
-        env.scales = reward_scales(scenarios, recipe.reward)
+        env.scales = reward_scales(scenarios, recipe.reward, recipe.least_loss)
     env.seed(_seed(config.seed, _MACHINES_STREAM, done) >> 2)  # after the model, which seeds its machines itself
     return env, model
 
