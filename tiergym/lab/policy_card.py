@@ -1,16 +1,16 @@
 """The card of a shipped policy: what it was trained on, what it reaches, and what must be the same for that to hold.
 
-    python -m tiergym.lab.policy_card agents/weights/ppo_suite board.json     # from a leaderboard's file
+    python -m tiergym.lab.policy_card agents/weights/NAME board.json "tiergym train --agent NAME --suite train"
 
-writes card.json (digests, and returns that a test replays to the bit) and card.md (for people) beside policy.onnx.
-Where the rungs below it lie there too (`tiergym export FOLDER --to all --measure test`), the card has them: without a
-leaderboard, what stands of it in card.md is kept.
+writes card.json (digests, and returns that a test replays to the bit) and card.md (for people) beside policy.onnx, from
+a leaderboard's file and the commands that trained it. Where the rungs below it lie there too (`tiergym export FOLDER
+--to all --measure test`), the card has them: without a leaderboard, what stands of it in card.md is kept.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
@@ -76,8 +76,9 @@ def check_card(folder: Path) -> None:
             )
 
 
-def card_text(name: str, board: Mapping[str, Any]) -> str:
-    """The card for people: what the policy saves on every suite of a leaderboard, beside the rule by configuration."""
+def card_text(name: str, board: Mapping[str, Any], commands: Sequence[str]) -> str:
+    """The card for people: the commands that trained the policy, and what it saves on every suite of a leaderboard,
+    beside the rule by configuration."""
     rows = []
     for suite, entries in board["rows"].items():
         cells = [suite]
@@ -89,9 +90,11 @@ def card_text(name: str, board: Mapping[str, Any]) -> str:
     shown = table(("suite", "saved", f"`{board['against']}`", "kills per hour"), rows)
     return (
         f"# {name}\n\n"
-        f"Trained by `tiergym train --agent {name} --suite train`, on the suite `train` alone; measured on "
-        f"{board['episodes']} episodes\nof every family, seed {board['seed']}. *Saved* is the interquartile mean of "
-        "what it saves of the time that stock Linux loses,\nwith its 95 % interval (docs/leaderboard.md).\n\n"
+        "Trained by these commands, and on no suite beside theirs:\n\n"
+        + "".join(f"    {command}\n" for command in commands)
+        + f"\nMeasured on {board['episodes']} episodes of every family, seed {board['seed']}. *Saved* is the "
+        "interquartile mean of what it\nsaves of the time that stock Linux loses, with its 95 % interval "
+        "(docs/leaderboard.md).\n\n"
         f"{shown}\n\n"
         f"Model `{board['model']}`. It may choose modes that no kernel has: it is counterfactual as a whole. Where a\n"
         "suite's number is negative it does harm there; do not use it on such workloads without a guard.\n"
@@ -126,12 +129,13 @@ def main(
         Path | None,
         typer.Argument(metavar="BOARD.json", help="A leaderboard in which it takes part; without, card.md keeps its."),
     ] = None,
+    commands: Annotated[list[str] | None, typer.Argument(metavar="COMMAND", help="Those that trained it.")] = None,
 ) -> None:
     """Write the card."""
     if board is None:
         above = (folder / TEXT).read_text(encoding="utf-8").partition(BELOW)[0].rstrip() + "\n"
     else:
-        above = card_text(folder.name, files.read_json(board))
+        above = card_text(folder.name, files.read_json(board), commands or [])
     report = folder / RUNGS
     below = "\n" + rungs_text(files.read_json(report)) if report.is_file() else ""
     files.write_text(folder / CARD, json.dumps(replay(folder), indent=1) + "\n")
