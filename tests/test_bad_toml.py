@@ -12,7 +12,7 @@ from tiergym import memory
 from tiergym.errors import UserError, one_line, shown
 from tiergym.files import MAX_NESTING, MAX_TEXT_BYTES, parse_toml, read_bytes, read_json
 from tiergym.lab.recipe import MAX_STEPS
-from tiergym.lab.sizes import weights
+from tiergym.lab.sizes import memory_weights, weights
 from tiergym.memory import check_bytes, physical_bytes, size_text
 
 READERS: dict[str, Callable[[str], tuple[str, ...]]] = {
@@ -347,3 +347,19 @@ def test_weights_are_counted_as_torch_counts_them() -> None:
             recipe = recipe.resized(1, None)
         torch_counts = sum(parameter.numel() for parameter in learner.build(recipe, 0).policy.parameters())
         assert 0.5 * torch_counts <= weights(recipe) <= torch_counts, name
+
+
+@pytest.mark.parametrize("name", ["recurrent_ppo", "recurrent_gru"])
+@pytest.mark.parametrize(
+    "network", [{}, {"n_lstm_layers": 3, "lstm_hidden_size": 24}, {"enable_critic_lstm": False}], ids=str
+)
+def test_weights_of_a_memory_are_counted_to_the_last(name: str, network: dict[str, int]) -> None:
+    """An LSTM has four gates, a GRU three; the critic may have none of its own."""
+    from tiergym.lab import learner
+    from tiergym.lab.recipe import load_recipe
+
+    recipe = load_recipe(name).changed({f"network.{key}": value for key, value in network.items()}, "here")
+    policy = learner.build(recipe, 0).policy
+    cells = [each for key, each in policy.named_parameters() if key.startswith("lstm_")]
+    assert memory_weights(recipe) == sum(each.numel() for each in cells)
+    assert weights(recipe) <= sum(each.numel() for each in policy.parameters())
