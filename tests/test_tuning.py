@@ -168,6 +168,12 @@ def test_a_database_that_is_none_is_refused_without_its_password(tmp_path: Path)
     assert "secret" not in str(refused.value)
 
 
+@pytest.mark.parametrize("storage", ["", "sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite+pysqlite://"])
+def test_a_database_that_keeps_nothing_is_refused(storage: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="which keeps nothing; allowed: as sqlite:///FILE"):
+        found(tmp_path, 2, storage=storage)
+
+
 TRIALS = "update trial_user_attributes set value_json = "
 STRANGE_STUDIES: dict[str, tuple[str, str]] = {
     "of a number": ("update study_user_attributes set value_json = '3'", "does not say what it is of"),
@@ -178,6 +184,7 @@ STRANGE_STUDIES: dict[str, tuple[str, str]] = {
         "does not say what it is of",
     ),
     "not JSON": (TRIALS + "'{'", "no database that Optuna can use"),
+    "to be small": ("update study_directions set direction = 'MINIMIZE'", "is to be small"),
     "steps in words": (TRIALS + "'\"x\"' where key = 'steps'", "trial 0: steps is 'x'; allowed"),
     "steps of nothing": (TRIALS + "'null' where key = 'steps'", "trial 0: steps is None"),
     "steps below 0": (TRIALS + "'-1' where key = 'steps'", "trial 0: steps is -1"),

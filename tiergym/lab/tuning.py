@@ -11,6 +11,7 @@ so that only what they find together is of use, not who found it.
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -253,8 +254,12 @@ def _place(how: Search, out: Path) -> str:
 
 def _open(how: Search, asked: Mapping[str, Any], parameters: Mapping[str, Parameter], out: Path) -> optuna.Study:
     """The study, made where there is none. Raises `UserError` where it is of something else, or damaged."""
+    import optuna
+
     text, where = json.dumps(asked, sort_keys=True), _place(how, out)
     before_batches = {BATCH: 1}  # of a database that an earlier tiergym wrote
+    if how.storage is not None and re.fullmatch(r"(sqlite[^:]*://(/(:memory:)?)?)?", how.storage):
+        raise UserError(f"--storage is {shown(how.storage)}, which keeps nothing; allowed: as sqlite:///FILE")
     try:
         study = _create(how, how.storage or f"sqlite:///{out / DATABASE}")
         known = study.user_attrs.get(ASKED)
@@ -275,6 +280,8 @@ def _open(how: Search, asked: Mapping[str, Any], parameters: Mapping[str, Parame
         ) from error
     if there != here:
         raise UserError(_differing(how.study, there, here))
+    if study.direction != optuna.study.StudyDirection.MAXIMIZE:
+        raise UserError(f"{where}: study '{how.study}' is to be small; allowed: one that a search began")
     for trial in trials:
         _check_trial(trial, parameters, f"{where}: trial {trial.number}")
     return study
