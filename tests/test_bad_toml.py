@@ -8,7 +8,7 @@ import pytest
 
 from tests.command_line import Cli
 from tests.refusals import assert_refused
-from tiergym import memory
+from tiergym import memory, paths
 from tiergym.errors import UserError, one_line, shown
 from tiergym.files import MAX_NESTING, MAX_TEXT_BYTES, parse_toml, read_bytes, read_json
 from tiergym.lab.recipe import MAX_STEPS
@@ -276,6 +276,8 @@ SUITES: dict[str, tuple[str, str]] = {
     "nothing": ("scenarios = []", "scenarios = []; allowed: a list"),
     "a folder": ('scenarios = ["..toml"]', "..toml"),
     "itself": ('scenarios = ["bad.toml"]', "unknown key 'scenarios'"),
+    "one file twice": ('scenarios = ["a/x.toml", "./a/x.toml"]', "scenarios of different names, each once"),
+    "two files of one name": ('scenarios = ["llama-1to2", "a/llama-1to2.toml"]', "scenarios of different names"),
 }
 
 
@@ -284,6 +286,32 @@ def test_policies_and_suites_that_name_nothing(reader: str, case: str, cli: Cli,
     text, part = (POLICIES if reader == "policy" else SUITES)[case]
     (tmp_path / "bad.toml").write_text(text)
     assert_refused(cli(*READERS[reader]("bad.toml")), part)
+
+
+ON_A_SUITE = (
+    "compare --policies online --episodes 1 --suite SUITE",
+    "evaluate online --episodes 1 --suite SUITE",
+    "networks SUITE --count 1 --out o",
+    "leaderboard SUITE --policies online --against online --out o",
+    "ladder SUITE --tuning train --out o",
+    "stability SUITE --policies online,restrict,selector,adaptive --out o",
+    "report SUITE --out r.html",
+    "explain online --suite SUITE",
+    "bound --suite SUITE --out o",
+    "train --agent ppo --suite SUITE",
+    "tune restrict --suite SUITE",
+    "export restrict --to tree --suite SUITE",
+)
+
+
+@pytest.mark.parametrize("command", ON_A_SUITE)
+@pytest.mark.parametrize("text", ["undecided_of = []", "DRAWN"], ids=["undecided", "drawn"])
+def test_a_suite_of_nothing_is_refused_by_every_command(text: str, command: str, cli: Cli, tmp_path: Path) -> None:
+    drawn = (paths.envs_dir() / "suites" / "train.toml").read_text().partition("[families]")[0]
+    (tmp_path / "bad.toml").write_text(text.replace("DRAWN", drawn))
+    done = cli(*command.replace("SUITE", "bad.toml").split())
+    purpose = "suite 'bad' is for measuring"  # and not to be trained on, which is said first
+    assert_refused(done, *(["suite 'bad' (bad.toml) has no scenarios"] if purpose not in done.err else []))
 
 
 SETTINGS: dict[str, tuple[str, str]] = {
