@@ -8,11 +8,11 @@ import pytest
 
 from tests.command_line import Cli
 from tests.refusals import assert_refused
-from tiergym import memory
+from tiergym import memory, paths
 from tiergym.errors import UserError, one_line, shown
 from tiergym.files import MAX_NESTING, MAX_TEXT_BYTES, parse_toml, read_bytes, read_json
 from tiergym.lab.recipe import MAX_STEPS
-from tiergym.lab.sizes import weights
+from tiergym.lab.sizes import memory_weights, weights
 from tiergym.memory import check_bytes, physical_bytes, size_text
 
 READERS: dict[str, Callable[[str], tuple[str, ...]]] = {
@@ -276,6 +276,8 @@ SUITES: dict[str, tuple[str, str]] = {
     "nothing": ("scenarios = []", "scenarios = []; allowed: a list"),
     "a folder": ('scenarios = ["..toml"]', "..toml"),
     "itself": ('scenarios = ["bad.toml"]', "unknown key 'scenarios'"),
+    "one file twice": ('scenarios = ["a/x.toml", "./a/x.toml"]', "scenarios of different names, each once"),
+    "two files of one name": ('scenarios = ["llama-1to2", "a/llama-1to2.toml"]', "scenarios of different names"),
 }
 
 
@@ -284,6 +286,32 @@ def test_policies_and_suites_that_name_nothing(reader: str, case: str, cli: Cli,
     text, part = (POLICIES if reader == "policy" else SUITES)[case]
     (tmp_path / "bad.toml").write_text(text)
     assert_refused(cli(*READERS[reader]("bad.toml")), part)
+
+
+ON_A_SUITE = (
+    "compare --policies online --episodes 1 --suite SUITE",
+    "evaluate online --episodes 1 --suite SUITE",
+    "networks SUITE --count 1 --out o",
+    "leaderboard SUITE --policies online --against online --out o",
+    "ladder SUITE --tuning train --out o",
+    "stability SUITE --policies online,restrict,selector,adaptive --out o",
+    "report SUITE --out r.html",
+    "explain online --suite SUITE",
+    "bound --suite SUITE --out o",
+    "train --agent ppo --suite SUITE",
+    "tune restrict --suite SUITE",
+    "export restrict --to tree --suite SUITE",
+)
+
+
+@pytest.mark.parametrize("command", ON_A_SUITE)
+@pytest.mark.parametrize("text", ["undecided_of = []", "DRAWN"], ids=["undecided", "drawn"])
+def test_a_suite_of_nothing_is_refused_by_every_command(text: str, command: str, cli: Cli, tmp_path: Path) -> None:
+    drawn = (paths.envs_dir() / "suites" / "train.toml").read_text().partition("[families]")[0]
+    (tmp_path / "bad.toml").write_text(text.replace("DRAWN", drawn))
+    done = cli(*command.replace("SUITE", "bad.toml").split())
+    purpose = "suite 'bad' is for measuring"  # and not to be trained on, which is said first
+    assert_refused(done, *(["suite 'bad' (bad.toml) has no scenarios"] if purpose not in done.err else []))
 
 
 SETTINGS: dict[str, tuple[str, str]] = {
@@ -367,3 +395,19 @@ def test_weights_are_counted_as_torch_counts_them() -> None:
             recipe = recipe.resized(1, None)
         torch_counts = sum(parameter.numel() for parameter in learner.build(recipe, 0).policy.parameters())
         assert 0.5 * torch_counts <= weights(recipe) <= torch_counts, name
+
+
+@pytest.mark.parametrize("name", ["recurrent_ppo", "recurrent_gru"])
+@pytest.mark.parametrize(
+    "network", [{}, {"n_lstm_layers": 3, "lstm_hidden_size": 24}, {"enable_critic_lstm": False}], ids=str
+)
+def test_weights_of_a_memory_are_counted_to_the_last(name: str, network: dict[str, int]) -> None:
+    """An LSTM has four gates, a GRU three; the critic may have none of its own."""
+    from tiergym.lab import learner
+    from tiergym.lab.recipe import load_recipe
+
+    recipe = load_recipe(name).changed({f"network.{key}": value for key, value in network.items()}, "here")
+    policy = learner.build(recipe, 0).policy
+    cells = [each for key, each in policy.named_parameters() if key.startswith("lstm_")]
+    assert memory_weights(recipe) == sum(each.numel() for each in cells)
+    assert weights(recipe) <= sum(each.numel() for each in policy.parameters())

@@ -216,6 +216,12 @@ def test_a_plan_for_another_horizon_is_refused() -> None:
         ({"schema": 9}, ["schema is 9", "allowed: 1"]),
         ({"pieces": []}, ["pieces", "one or more"]),
         ({"pieces": [{"ticks": 0}], "horizon_ticks": 0}, ["pieces[0].ticks is 0"]),
+        ({"pieces": [{"ticks": 2**63}], "horizon_ticks": 2**63}, ["pieces[0].ticks is 9223372036854775808", "1000000"]),
+        (
+            {"pieces": [{"ticks": 2**63 - 1}, {"ticks": 2**63 - 1}, {"ticks": 6}]},
+            ["pieces[0].ticks is 9223372036854775"],
+        ),
+        ({"pieces": [{"ticks": 1}] * 10001, "horizon_ticks": 10001}, ["pieces are 10001; allowed: 1 to 10000"]),
         ({"pieces": [{"ticks": 4, "modes": {"place.pt_leaf": "nowhere"}}]}, ["pieces[0].modes", "nowhere"]),
         ({"pieces": [{"ticks": 4, "modes": {"place.heap": "restrict"}}]}, ["pieces[0].modes", "place.heap"]),
         ({"horizon_ticks": 5}, ["horizon_ticks is 5", "allowed: 4"]),

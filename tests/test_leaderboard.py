@@ -1,6 +1,8 @@
 """The leaderboard: statistics checked by hand, cells kept, rows replayed to the bit, refused where they are not."""
 
+import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.command_line import Cli
+from tests.command_line import Cli, Done
 from tests.places import ROOT
 from tests.refusals import assert_refused
 from tests.tiny_training import small, tiny_scenario
@@ -182,14 +184,54 @@ def test_a_result_of_no_number_of_episodes_is_refused(changes: dict[str, Any], s
     assert_refused(cli("verify", "c.json"), f"c.json: {next(iter(changes))} is ", "whole number")
 
 
+def test_what_would_not_be_replayed_is_not_the_same_to_the_bit(suite: Path, cli: Cli) -> None:
+    """A table that nobody looks at, of a policy or a suite that the file does not say what it is, or of no number."""
+    board(cli)
+    whole = json.loads(Path("board.json").read_text())
+
+    def verified(change: Callable[[Any], object]) -> Done:
+        document = copy.deepcopy(whole)
+        change(document)
+        Path("board.json").write_text(json.dumps(document))
+        return cli("verify", "board.json")
+
+    best = whole["rows"]["mine"]["restrict"]
+    assert_refused(verified(lambda d: d["rows"]["mine"].update(best=best)), "results of 'best'")
+    assert_refused(verified(lambda d: d["rows"].update(test=d["rows"]["mine"])), "rows are ['mine', 'test']")
+    assert_refused(verified(lambda d: d["policies"].update(restrict=d["policies"]["restrict"] * 3)), "is of 3 runs")
+    done = verified(lambda d: d["profile"]["mine"]["restrict"].__setitem__(0, 0.5))
+    assert (done.code, done.out) == (1, "online: the same to the bit\nrestrict: differs on mine\n")
+
+
+def test_what_a_policy_of_a_comparison_did_is_replayed_too(short_toml: Path, cli: Cli) -> None:
+    on = ("--scenario", short_toml, "--episodes", 1)
+    assert cli("compare", "--policies", "online", *on, "--json", "c.json").code == 0
+    whole = json.loads(Path("c.json").read_text())
+    for changes, message in (
+        ({"policies": whole["policies"] | {"best": whole["policies"]["online"]}}, "results of 'best'"),
+        ({"agents": {}, "policies": {}}, "has no policies"),
+        ({"variant": [1]}, "variant is [1]; allowed: a text"),
+    ):
+        Path("c.json").write_text(json.dumps(whole | changes))
+        assert_refused(cli("verify", "c.json"), "c.json: ", message)
+    next(iter(whole["modes"]["online"].values()))["changes"] = 3.0
+    Path("c.json").write_text(json.dumps(whole))
+    done = cli("verify", "c.json")
+    assert (done.code, done.out) == (1, "online: differs on short\n")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"model": "0" * 16}, "model is '0000000000000000'; allowed: "),
         ({"suites": {"mine": {"spec": "mine.toml", "digest": "0"}}}, "suites.mine.digest is '0'; allowed: "),
         ({"policies": {"online": [{"spec": "online", "digest": "0"}]}}, "policies.online[0].digest is '0'; allowed: "),
-        ({"policies": []}, "not a file of results"),
+        ({"policies": ["online"]}, "not a file of results"),
         ({"schema": 99}, "schema is 99; allowed: 1"),
+        ({"policies": {}}, "has no policies"),
+        ({"suites": {}}, "rows are ['mine']; allowed: at least one"),
+        ({"suites": {}, "rows": {}}, "rows are []; allowed: at least one"),
+        ({"episodes": 10**9}, "episodes is 1000000000; allowed: a whole number from 1 to 65536"),
     ],
 )
 def test_what_is_another_s_is_not_replayed(suite: Path, cli: Cli, change: dict, message: str) -> None:

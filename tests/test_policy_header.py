@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic, sleep
 
 import numpy as np
 import pytest
@@ -238,6 +239,11 @@ BROKEN: dict[str, tuple[Callable[[str], str], str]] = {
         "its layout, inputs and decisions are ",
     ),
     "an unknown input": (lambda text: text.replace('"calm "', '"clam "'), "did you mean 'calm'"),
+    "rules of no decision": (
+        lambda text: text + "\nstatic const uint8_t three[3];\n#define tiergym_rules three\n",
+        "its rules are '0 0 0'; allowed: 17 modes of each",
+    ),
+    "a file without end": (lambda text: '#include "/dev/zero"\n' + text, "does not compile: "),
     "a crash": (
         lambda text: text.replace("int required = 0;", "int required = *(volatile int *)0;"),
         "the program made of it ended with SIGSEGV",
@@ -266,6 +272,24 @@ def test_what_does_not_answer_is_ended(tmp_path, monkeypatch):
         load_policy(path)
 
 
+@needs_compiler
+def test_a_compiler_that_does_not_end_is_ended_with_its_children(tmp_path, monkeypatch):
+    """The driver waits for what really compiles, which would go on without it."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "cc").write_text(f"#!/bin/sh\nsleep 1000 & echo $! > {tmp_path}/child; wait\n")
+    (folder / "cc").chmod(0o755)
+    monkeypatch.setenv("CC", str(folder / "cc"))
+    monkeypatch.setattr("tiergym.policy.header_policy.COMPILE_S", 1)
+    with pytest.raises(UserError, match=r"policy\.h: .*/cc did not compile it within 1 s"):
+        load_policy(written(constant(), tmp_path))
+    status = Path(f"/proc/{(tmp_path / 'child').read_text().strip()}/stat")
+    stop = monotonic() + 20
+    while status.exists() and status.read_text().split()[2] not in "ZX":
+        assert monotonic() < stop
+        sleep(0.01)
+
+
 def test_without_a_compiler_one_line_says_so(cli, tmp_path, monkeypatch):
     path = written(constant(), tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -277,7 +301,7 @@ def test_a_file_that_names_a_header_compiles_nothing(cli, tmp_path, monkeypatch)
     def compiled(*args: object, **options: object) -> None:
         raise AssertionError("compiled")
 
-    monkeypatch.setattr("tiergym.policy.header_policy.subprocess.run", compiled)
+    monkeypatch.setattr("tiergym.policy.header_policy.subprocess.Popen", compiled)
     written(constant(), tmp_path)
     write_short_scenario(tmp_path)
     path = write(tmp_path / "e.toml", experiment('policies = ["online", "policy.h"]'))

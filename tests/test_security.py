@@ -345,6 +345,26 @@ def test_a_stranger_s_machines_do_not_reach_compiled_code(cli, tmp_path, trained
     assert [path.name for path in restored] == [newest.name]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "stability s.toml --policies online,restrict,selector,adaptive --draws 1 --episodes 1",
+        "leaderboard s.toml --policies online --against online --episodes 1",
+        "networks s.toml --count 1",
+        "ladder s.toml --tuning s.toml --rounds 1 --episodes 1",
+        "tune restrict --scenario short.toml --trials 1",
+    ],
+)
+def test_a_folder_of_results_that_leads_elsewhere_is_not_written_through(cli, tmp_path, mark, command):
+    write_short_scenario(tmp_path)
+    write(tmp_path / "s.toml", 'purpose = "train"\nscenarios = ["short.toml"]\n')
+    (tmp_path / "kept").mkdir()
+    for name in ("as-it-is", "draw-0", "online", "short.json", "counterfactual", "study.db"):
+        (tmp_path / "kept" / name).symlink_to(mark.parent)
+    assert "a link; allowed in this folder" in refused(cli, *command.split(), "--out", "kept")
+    assert not list(mark.parent.iterdir())
+
+
 def test_the_key_is_this_user_s_alone(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     sealed = own_key.seal("text")

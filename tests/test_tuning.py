@@ -168,6 +168,60 @@ def test_a_database_that_is_none_is_refused_without_its_password(tmp_path: Path)
     assert "secret" not in str(refused.value)
 
 
+@pytest.mark.parametrize("storage", ["", "sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite+pysqlite://"])
+def test_a_database_that_keeps_nothing_is_refused(storage: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="which keeps nothing; allowed: as sqlite:///FILE"):
+        found(tmp_path, 2, storage=storage)
+
+
+TRIALS = "update trial_user_attributes set value_json = "
+STRANGE_STUDIES: dict[str, tuple[str, str]] = {
+    "of a number": ("update study_user_attributes set value_json = '3'", "does not say what it is of"),
+    "of a list": ("update study_user_attributes set value_json = '\"[1]\"'", "does not say what it is of"),
+    "of nothing": ("update study_user_attributes set value_json = '\"\"'", "does not say what it is of"),
+    "of what is nested": (
+        f"update study_user_attributes set value_json = '\"{'[' * 5000}\"'",
+        "does not say what it is of",
+    ),
+    "not JSON": (TRIALS + "'{'", "no database that Optuna can use"),
+    "to be small": ("update study_directions set direction = 'MINIMIZE'", "is to be small"),
+    "steps in words": (TRIALS + "'\"x\"' where key = 'steps'", "trial 0: steps is 'x'; allowed"),
+    "steps of nothing": (TRIALS + "'null' where key = 'steps'", "trial 0: steps is None"),
+    "steps below 0": (TRIALS + "'-1' where key = 'steps'", "trial 0: steps is -1"),
+    "steps without end": (TRIALS + "'1e400' where key = 'steps'", "trial 0: steps is inf"),
+    "measured to a number": (TRIALS + "'3' where key = 'measured'", "trial 0: measured is 3"),
+    "measured to none": (
+        TRIALS + """'{"score": NaN, "steps": 1, "reported": []}' where key = 'measured'""",
+        "trial 0: measured is {'score': nan",
+    ),
+    "a class": (
+        """update trial_params set distribution_json = '{"name": "os.system"}'""",
+        "Unknown distribution class",
+    ),
+    "values out of range": ("update trial_params set param_value = 1e12", "allowed: "),
+    "a parameter of another": (
+        "update trial_params set param_name = 'y' where param_name = 'x'",
+        "unknown parameter 'y'",
+    ),
+    "a parameter too few": ("delete from trial_params where param_name = 'x'", "has no x; allowed: all parameters"),
+    "a score without end": ("update trial_values set value_type = 'INF_POS', value = null", "trial 0: score is inf"),
+    "a score beyond all": ("update trial_values set value = 1e300", "trial 0: score is 1e+300"),
+    "a first trial of no score": ("update trials set state = 'PRUNED'", "trial 0, the first, was stopped early"),
+}
+
+
+@pytest.mark.parametrize("case", STRANGE_STUDIES)
+def test_a_study_that_no_search_wrote_is_refused(case: str, tmp_path: Path) -> None:
+    change, words = STRANGE_STUDIES[case]
+    found(tmp_path, 2)
+    with sqlite3.connect(tmp_path / tuning.DATABASE) as database:
+        database.execute(change)
+    database.close()
+    with pytest.raises(UserError) as refused:
+        found(tmp_path, 2)
+    assert str(refused.value).startswith(f"{tmp_path / tuning.DATABASE}: ") and words in str(refused.value)
+
+
 def test_a_study_may_lie_in_another_database(tmp_path: Path) -> None:
     first = found(tmp_path / "a", 3, storage=f"sqlite:///{tmp_path}/other.db")
     assert found(tmp_path / "b", 3, storage=f"sqlite:///{tmp_path}/other.db") == first

@@ -16,6 +16,8 @@ from tiergym.extras import absent
 
 _OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO, errno.EMFILE)
 """A full disk, a limit, a folder that is read-only: no defect of ours, wherever they are met."""
+_OF_THE_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
+"""A name that no file can have: `pathlib` answers whether there is a file of it by raising."""
 
 
 def main() -> None:
@@ -43,6 +45,8 @@ def main() -> None:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
+        if error.errno in _OF_THE_NAME:
+            _refuse(UserError(f"{error.filename}: {error.strerror}"))
         if error.errno not in _OF_THE_MACHINE:
             raise
         _forget_stdout()

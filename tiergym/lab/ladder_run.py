@@ -16,6 +16,7 @@ from tiergym.lab.rungs import Rung
 from tiergym.lab.splitting import split
 from tiergym.policy.load import list_policies, load_policy
 from tiergym.specs.suites import TRAIN
+from tiergym.trust import check_plain
 
 SCHEMA = 1
 NOT_A_RULE = ("guarded", "random")
@@ -41,6 +42,7 @@ def climb(
 
     Raises `UserError` where nothing may be tuned on the suite `tuning`, and as `tiergym.lab.ladder.ladder` does.
     """
+    check_plain(out)  # before the folders in it, which might be links themselves
     tuned = specs.load_suite(tuning)
     if tuned.purpose != TRAIN:
         raise UserError(f"suite '{tuned.name}' is for measuring (purpose test); allowed to tune on: purpose train")

@@ -22,6 +22,7 @@ from tiergym.lab.engines import Engine
 from tiergym.lab.evaluate import evaluation_seeds
 from tiergym.lab.kept import Cell, fields, is_number, keep_all, numbers
 from tiergym.specs import Scenario, scenario_digest
+from tiergym.trust import check_plain
 
 SCHEMA = 1
 HIDDEN = 8
@@ -67,8 +68,9 @@ def guess(
 ) -> list[Guesses]:
     """Evaluate `count` networks of `seed` on every scenario, as far as the folder `out` does not hold it.
 
-    Raises `UserError` where it holds results of other settings or of another model.
+    Raises `UserError` where it holds results of other settings or of another model, or a link.
     """
+    check_plain(out)
     cells = []
     form = fields({"online": is_number, "returns": numbers(count)})
     for scenario in scenarios:

@@ -23,6 +23,7 @@ from tiergym.lab.suite_rows import saved
 from tiergym.specs import Scenario, Suite, override, suite_digest
 from tiergym.specs.distributions import highest, lowest, parse
 from tiergym.specs.reading import SCALARS
+from tiergym.trust import check_plain
 
 SCHEMA = 1
 UNCERTAIN: dict[str, float] = {
@@ -138,10 +139,11 @@ def stability(
     """Rank the policies on every variant, as far as `out` does not hold it.
 
     `spelled`: as the leaderboard takes it, `online` among it. Raises `UserError` for fewer than `TOP` others, and where
-    `out` holds results of other settings or of another model.
+    `out` holds results of other settings or of another model, or a link.
     """
     if REFERENCE not in spelled or len(spelled) <= TOP:
         raise UserError(f"policies are {', '.join(spelled)}; allowed: {REFERENCE} and at least {TOP} others")
+    check_plain(out)
     policies = load_all(spelled)
     scenarios = suite.load()
     variants: dict[str, list[Scenario]] = {AS_IT_IS: scenarios}

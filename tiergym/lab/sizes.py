@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from tiergym.env.actions import N_MASK, NVEC
 from tiergym.env.observations import N_OBS
 from tiergym.errors import UserError
-from tiergym.lab.algorithms import Algorithm
+from tiergym.lab.algorithms import FUSED_GRU, Algorithm
 from tiergym.memory import check_bytes
 
 _FLOAT = 4
@@ -20,8 +20,7 @@ MOST_REMEMBERED = 1024
 """Ticks that a policy in use looks back, whose observations it keeps of every machine: 376 KiB each."""
 _OF_A_WEIGHT = 4 * _FLOAT
 """Bytes of one weight while it learns: itself, its gradient, and Adam's two moments."""
-_GATES = 3
-"""Of a GRU; an LSTM has one more."""
+_GATES_OF_GRU, _GATES_OF_LSTM = 3, 4
 _NETWORKS = 2
 """Actor and critic, or a network and its target: as many as any algorithm has at least."""
 _DEFAULTS = {"n_steps": 5, "buffer_size": 1_000_000, "batch_size": 64, "lstm_hidden_size": 256, "n_lstm_layers": 1}
@@ -37,6 +36,8 @@ class Numbers(Protocol):
     def hold_ticks(self) -> int: ...
     @property
     def frames(self) -> int: ...
+    @property
+    def policy(self) -> str: ...
     @property
     def learner(self) -> Algorithm: ...
     @property
@@ -68,17 +69,21 @@ def width(recipe: Numbers) -> int:
 
 
 def weights(recipe: Numbers) -> int:
-    """Weights of the recipe's networks, at least."""
-    widths = [width(recipe)]
-    count = 0
-    if recipe.learner.recurrent:
-        hidden = given_network(recipe, "lstm_hidden_size")
-        for layer in range(given_network(recipe, "n_lstm_layers")):
-            count += _GATES * hidden * (hidden + (N_OBS if layer == 0 else hidden))
-        widths = [hidden]
+    """Weights of the recipe's networks, at least; those of its memories are all."""
+    recurrent = recipe.learner.recurrent
+    widths = [given_network(recipe, "lstm_hidden_size") if recurrent else width(recipe)]
     widths += recipe.network.get("hidden", [])
-    count += sum(ins * outs + outs for ins, outs in pairwise(widths))
-    return count * _NETWORKS
+    count = _NETWORKS * sum(ins * outs + outs for ins, outs in pairwise(widths))
+    return count + memory_weights(recipe) if recurrent else count
+
+
+def memory_weights(recipe: Numbers) -> int:
+    """Weights of a recurrent recipe's LSTMs or GRUs, of the actor and, unless the recipe says otherwise, the critic."""
+    hidden, layers = given_network(recipe, "lstm_hidden_size"), given_network(recipe, "n_lstm_layers")
+    inputs = width(recipe) + (layers - 1) * hidden
+    of_a_unit = inputs + layers * (hidden + 2)  # two biases of each gate
+    gates = _GATES_OF_GRU if recipe.policy == FUSED_GRU else _GATES_OF_LSTM
+    return gates * hidden * of_a_unit * (2 if recipe.network.get("enable_critic_lstm", True) else 1)
 
 
 def given_network(recipe: Numbers, name: str) -> int:

@@ -11,6 +11,7 @@ so that only what they find together is of use, not who found it.
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiergym.errors import UserError, one_line
+from tiergym.errors import UserError, one_line, shown, suggest
 from tiergym.extras import require
 from tiergym.lab.engines import Engine
+from tiergym.lab.kept import MOST, fields, is_number
 from tiergym.lab.tuning_targets import Values
 from tiergym.policy.rule_parameters import Parameter
 
@@ -106,7 +108,7 @@ def search(
     """
     require("optuna")
     engine = engine or Engine()
-    study = _open(how, {**asked, BATCH: how.batch}, out)
+    study = _open(how, {**asked, BATCH: how.batch}, parameters, out)
     # A database in the folder is of whoever holds the folder; of another one, what was begun from this folder is ours.
     owner = "" if how.storage is None else f"{socket.gethostname()}:{out.resolve()}"
     space = {name: _distribution(parameter) for name, parameter in parameters.items()}
@@ -124,7 +126,13 @@ def search(
     except KeyboardInterrupt:
         kept = [trial for trial in _under_way(study, owner) if MEASURED in trial.user_attrs]
         raise TuningInterruptedError(len(_finished(study)) + len(kept)) from None
-    return _finished(study)[: how.trials]
+    done = _finished(study)[: how.trials]
+    if done[0].score is None:
+        raise UserError(
+            f"{_place(how, out)}: trial {done[0].number}, the first, was stopped early; allowed: a study whose first "
+            "trial is of the untuned values and has a score"
+        )
+    return done
 
 
 def best_of(trials: Sequence[Trial]) -> Trial:
@@ -239,25 +247,83 @@ def _tell(study: optuna.Study, trial: optuna.Trial) -> None:
         study.tell(trial, result["score"])
 
 
-def _open(how: Search, asked: Mapping[str, Any], out: Path) -> optuna.Study:
-    """The study, made where there is none. Raises `UserError` where it is of something else."""
-    text = json.dumps(asked, sort_keys=True)
+def _place(how: Search, out: Path) -> str:
+    """What messages call the database: its URL may hold a password."""
+    return "--storage" if how.storage else str(out / DATABASE)
+
+
+def _open(how: Search, asked: Mapping[str, Any], parameters: Mapping[str, Parameter], out: Path) -> optuna.Study:
+    """The study, made where there is none. Raises `UserError` where it is of something else, or damaged."""
+    import optuna
+
+    text, where = json.dumps(asked, sort_keys=True), _place(how, out)
     before_batches = {BATCH: 1}  # of a database that an earlier tiergym wrote
+    if how.storage is not None and re.fullmatch(r"(sqlite[^:]*://(/(:memory:)?)?)?", how.storage):
+        raise UserError(f"--storage is {shown(how.storage)}, which keeps nothing; allowed: as sqlite:///FILE")
     try:
         study = _create(how, how.storage or f"sqlite:///{out / DATABASE}")
         known = study.user_attrs.get(ASKED)
         if known is None:
             study.set_user_attr(ASKED, text)
-    except Exception as error:  # of Optuna, SQLAlchemy, Alembic or the database's driver
-        where = "--storage" if how.storage else str(out / DATABASE)  # a URL may hold a password
+        trials = study.get_trials(deepcopy=False)
+    except Exception as error:  # of Optuna, SQLAlchemy, Alembic or the database's driver, and of JSON in it
         kind = type(error).__name__
         detail = kind if how.storage else f"{kind}: {one_line(str(error))[:200]}"
         urls = "sqlite:///FILE, postgresql+psycopg://USER@HOST/NAME (extra postgres)"
         raise UserError(f"{where}: no database that Optuna can use ({detail}); allowed: as {urls}") from error
-    here, there = json.loads(text), before_batches | json.loads(known or text)
+    here = json.loads(text)
+    try:
+        there = before_batches | json.loads(text if known is None else known)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"{where}: study '{how.study}' does not say what it is of; name a new folder with --out"
+        ) from error
     if there != here:
         raise UserError(_differing(how.study, there, here))
+    if study.direction != optuna.study.StudyDirection.MAXIMIZE:
+        raise UserError(f"{where}: study '{how.study}' is to be small; allowed: one that a search began")
+    for trial in trials:
+        _check_trial(trial, parameters, f"{where}: trial {trial.number}")
     return study
+
+
+def _check_trial(trial: optuna.trial.FrozenTrial, parameters: Mapping[str, Parameter], where: str) -> None:
+    """Raise `UserError` for a trial that no search wrote: a folder with its database may come from a stranger."""
+    import optuna
+
+    state = optuna.trial.TrialState
+    if trial.state == state.FAIL:  # of which nothing is read
+        return
+    for name, value in trial.params.items():
+        if name not in parameters:
+            raise UserError(f"{where}: {suggest(name, parameters, 'parameter')}")
+        if not parameters[name].accepts(value):
+            raise UserError(f"{where}: {name} is {shown(value)}; allowed: {parameters[name].allowed}")
+    if trial.state in (state.COMPLETE, state.PRUNED) and trial.params.keys() != parameters.keys():
+        raise UserError(f"{where}: has no {min(parameters.keys() - trial.params.keys())}; allowed: all parameters")
+    told: dict[str, tuple[Any, bool]] = {STEPS: (steps := trial.user_attrs.get(STEPS, 0), _is_steps(steps))}
+    if trial.state == state.COMPLETE:
+        told["score"] = trial.value, is_number(trial.value)
+    told["scores on the way"] = trial.intermediate_values, all(map(is_number, trial.intermediate_values.values()))
+    if MEASURED in trial.user_attrs:
+        told[MEASURED] = trial.user_attrs[MEASURED], _MEASURED_FORM(trial.user_attrs[MEASURED])
+    for name, (value, allowed) in told.items():
+        if not allowed:
+            raise UserError(f"{where}: {name} is {shown(value)}; allowed: what a search wrote")
+
+
+def _is_steps(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MOST
+
+
+_MEASURED_FORM = fields(
+    {
+        "score": lambda value: value is None or is_number(value),
+        STEPS: _is_steps,
+        "reported": lambda value: isinstance(value, list) and all(map(is_number, value)),
+    }
+)
+"""What `_measured` returns."""
 
 
 def _create(how: Search, storage: str) -> optuna.Study:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,12 +17,15 @@ from tiergym.lab.leaderboard import SCHEMA, OnCell, leaderboard
 from tiergym.lab.results import comparison_json
 from tiergym.lab.rungs import REFERENCE
 from tiergym.lab.suite_comparison import Progress, compare_suites, load_members
+from tiergym.memory import MAX_EPISODES
 from tiergym.policy.base import digest_of
 from tiergym.policy.load import load_policy
 from tiergym.specs import Scenario, list_scenarios, load_scenario, load_suite, override, scenario_digest, suite_digest
 from tiergym.specs.families import is_family
 from tiergym.trust import check_inside
 
+REPLAYED = ("policies", "modes")
+"""Tables of a scenario's results: what came of each policy, and what it did."""
 NOT_REPLAYED = "decision_us"
 """A time, the only number of a row that depends on the machine it was measured on."""
 
@@ -44,11 +48,13 @@ def verify(
         known = document["policies"] if "rows" in document else document["agents"]
         asked = list(known) if rows is None else list(rows)
         unknown = [name for name in asked if name not in known]
+        if not known:
+            raise UserError(f"{path}: has no policies; allowed: results of at least one")
         if unknown:
             raise UserError(f"{path}: has no policy '{unknown[0]}'; allowed: {', '.join(known)}")
         _equal(path, "schema", document["schema"], SCHEMA)
         _equal(path, "model", document["model"], model_hash())
-        _count(path, "episodes", document["episodes"], 1)
+        _count(path, "episodes", document["episodes"], 1, MAX_EPISODES)
         _count(path, "seed", document["seed"], 0)
         suites = _replay_suites if "suites" in document else _replay_comparisons
         replay = _replay_board if "rows" in document else suites
@@ -61,23 +67,30 @@ def _replay_board(
     path: Path, document: Mapping[str, Any], asked: Sequence[str], trust: bool, on_cell: OnCell
 ) -> dict[str, list[str]]:
     known, against = document["policies"], document["against"]
+    _whole(path, "rows", document["rows"], document["suites"])
     for name, suite in document["suites"].items():
         _equal(path, f"suites.{name}.digest", suite["digest"], suite_digest(load_suite(suite["spec"]).load()))
     for name, runs in known.items():
         check_inside(name, f"{path}: one of the policies")
-        if not runs:
-            raise UserError(f"{path}: policies.{name} is empty; allowed: at least one run of it")
+        specs = [run["spec"] for run in runs]
+        if not specs or len(set(specs)) < len(specs):
+            raise UserError(f"{path}: policies.{name} is of {len(specs)} runs; allowed: at least one, each once")
         for number, run in enumerate(runs):
             policy = load_policy(str(run["spec"]), "" if trust else str(path))
             _equal(path, f"policies.{name}[{number}].digest", run["digest"], digest_of(policy))
-    _has(path, (document["rows"][suite] for suite in document["suites"]), asked)
+    _has(path, document["rows"].values(), asked, known)
     spelled = {name: [run["spec"] for run in known[name]] for name in {*asked, REFERENCE, against}}
     suites = [load_suite(suite["spec"]) for suite in document["suites"].values()]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         board = leaderboard(suites, spelled, out, document["episodes"], document["seed"], against, on_cell).document()
     return {
-        name: [suite for suite, now in board["rows"].items() if _differ(document["rows"][suite][name], now[name])]
+        name: [
+            suite
+            for suite, now in board["rows"].items()
+            if _differ(document["rows"][suite][name], now[name])
+            or document["profile"][suite][name] != board["profile"][suite][name]
+        ]
         for name in asked
     }
 
@@ -87,14 +100,16 @@ def _replay_suites(
 ) -> dict[str, list[str]]:
     """Names of scenarios, and of suites whose rows differ."""
     suites, changes = [load_suite(about["spec"]) for about in document["suites"].values()], document["changes"]
+    _whole(path, "suites", document["suites"], [suite.name for suite in suites])
     members = load_members(suites, changes, str(path))
     for suite, (name, about) in zip(suites, document["suites"].items(), strict=True):
         _equal(path, f"suites.{name}.digest", about["digest"], suite_digest(suite.load()))
+        _equal(path, f"suites.{name}.scenarios", about["scenarios"], [each.name for each in members[suite.name]])
         for scenario in members[suite.name]:
             said = document["scenarios"][scenario.name]["digest"]
             _equal(path, f"{scenario.name}.digest", said, scenario_digest(scenario))
-    _has(path, (entry["policies"] for entry in document["scenarios"].values()), asked)
-    _has(path, (about["rows"] for about in document["suites"].values()), asked)
+    _has(path, (entry["policies"] for entry in document["scenarios"].values()), asked, document["agents"])
+    _has(path, (about["rows"] for about in document["suites"].values()), asked, document["agents"])
     _equal(path, "against", document["against"], REFERENCE)
     policies = {name: [load_policy(str(name), "" if trust else str(path))] for name in {*asked, REFERENCE}}
     for name, (policy,) in policies.items():
@@ -106,24 +121,38 @@ def _replay_suites(
             *(
                 title
                 for title, entry in document["scenarios"].items()
-                if entry["policies"][name] != now["scenarios"][title]["policies"][name]
+                if any(entry[table][name] != now["scenarios"][title][table][name] for table in REPLAYED)
             ),
             *(
                 suite
                 for suite, about in document["suites"].items()
                 if _differ(about["rows"][name], now["suites"][suite]["rows"][name])
+                or about["profile"][name] != now["suites"][suite]["profile"][name]
             ),
         ]
         for name in asked
     }
 
 
-def _has(path: Path, tables: Iterable[Mapping[str, Any]], names: Sequence[str]) -> None:
-    """Raise `UserError` where one of the tables lacks one of the policies, before any episode is run."""
+def _has(path: Path, tables: Iterable[Mapping[str, Any]], names: Sequence[str], known: Iterable[str]) -> None:
+    """Raise `UserError` where one of the tables lacks one of the policies, or has one of none, before any episode is
+    run."""
     for table in tables:
         for name in names:
             if not isinstance(table.get(name), dict):
                 raise UserError(f"{path}: has no results of '{name}' in one of its tables; allowed: a whole file")
+        if strange := sorted(set(table) - set(known)):
+            raise UserError(
+                f"{path}: has results of {shown(strange[0])}, of which it does not say what it is; allowed: "
+                f"{', '.join(known)}"
+            )
+
+
+def _whole(path: Path, what: str, table: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Raise `UserError` for a table that is empty, or of other things than are replayed: they would count as the same
+    to the bit."""
+    if not table or set(table) != set(names):
+        raise UserError(f"{path}: {what} are {shown(list(table))}; allowed: {', '.join(names) or 'at least one'}")
 
 
 def _telling(on_cell: OnCell) -> Progress:
@@ -138,19 +167,22 @@ def _replay_comparisons(
     path: Path, document: Mapping[str, Any], asked: Sequence[str], trust: bool, on_cell: OnCell
 ) -> dict[str, list[str]]:
     entries = document["scenarios"] if "scenarios" in document else {document["scenario"]: document}
-    _has(path, (entry["policies"] for entry in entries.values()), asked)
+    _whole(path, "scenarios", entries, entries)
+    _has(path, (entry["policies"] for entry in entries.values()), asked, document["agents"])
     policies = {name: [load_policy(str(name), "" if trust else str(path))] for name in asked}
     for name, (policy,) in policies.items():
         _equal(path, f"agents.{name}", document["agents"][name], [digest_of(policy)])
     differing: dict[str, list[str]] = {name: [] for name in asked}
     for title, entry in entries.items():
+        if not isinstance(entry["variant"], str):
+            raise UserError(f"{path}: variant is {shown(entry['variant'])}; allowed: a text")
         loaded = _scenario(path, base_name(title, entry["variant"]))
         scenario = override(loaded, entry["changes"]) if entry["changes"] else loaded
         _equal(path, f"{title}.digest", entry["digest"], scenario_digest(scenario))
         for name, runs in policies.items():
             on_cell(name, title)
             replayed = comparison_json(compare({name: runs}, scenario, document["episodes"], document["seed"]))
-            if replayed["policies"][name] != entry["policies"][name]:
+            if any(replayed[table][name] != entry[table][name] for table in REPLAYED):
                 differing[name].append(title)
     return differing
 
@@ -166,9 +198,10 @@ def _scenario(path: Path, name: str) -> Scenario:
     return load_scenario(own)
 
 
-def _count(path: Path, what: str, said: object, least: int) -> None:
-    if type(said) is not int or said < least:
-        raise UserError(f"{path}: {what} is {shown(said)}; allowed: a whole number from {least}")
+def _count(path: Path, what: str, said: object, least: int, most: float = math.inf) -> None:
+    if type(said) is not int or not least <= said <= most:
+        to = "" if most == math.inf else f" to {most}"
+        raise UserError(f"{path}: {what} is {shown(said)}; allowed: a whole number from {least}{to}")
 
 
 def _equal(path: Path, what: str, said: object, found: object) -> None:

@@ -29,6 +29,8 @@ from tiergym.policy.fixed_point import columns_of, to_fixed
 
 MAX_BYTES: Final = 1 << 20
 COMPILE_S: Final = 60
+COMPILE_KIB: Final = 4 << 20
+"""Of address space for each of the compiler's processes: it includes what a file names, /dev/zero too."""
 ANSWER_S: Final = 20
 """How long the program may take for one answer; it ends itself by an alarm."""
 COMPILERS: Final = ("cc", "gcc", "clang")
@@ -196,7 +198,10 @@ class HeaderPolicy:
         for name in inputs.split():
             if name not in NAMES:
                 raise UserError(f"{self._path}: {suggest(name, NAMES, 'observation')}")
-        rules = np.array([int(word) for word in numbers.split()]).reshape(-1, len(act.ENTRIES))
+        words = numbers.split()
+        if len(words) % len(act.ENTRIES) or not all(word.isascii() and word.isdecimal() for word in words):
+            raise UserError(f"{self._path}: its rules are {shown(numbers)}; allowed: {len(act.ENTRIES)} modes of each")
+        rules = np.array([int(word) for word in words]).reshape(-1, len(act.ENTRIES))
         wrong = np.argwhere(rules >= act.NVEC)
         if len(wrong):
             rule, index = wrong[0]
@@ -239,13 +244,20 @@ def _compiled(path: Path) -> TemporaryDirectory[str]:
     write_bytes(scratch / "policy.h", source)
     write_bytes(scratch / "program.c", PROGRAM.encode())
     defined = (f"-DTICK_MS={TICK_MS}", f"-DANSWER_S={ANSWER_S}")
-    command = [compiler, *FLAGS, *defined, "program.c", "-o", "program"]
-    try:
-        done = subprocess.run(command, cwd=scratch, capture_output=True, timeout=COMPILE_S, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UserError(f"{path}: {compiler} did not compile it: {error}") from error
-    if done.returncode:
-        lines = done.stderr.decode(errors="replace").splitlines()
+    bounded = ("sh", "-c", f'ulimit -v {COMPILE_KIB} 2>/dev/null; exec "$@"', "sh")
+    command = [*bounded, compiler, *FLAGS, *defined, "program.c", "-o", "program"]
+    with subprocess.Popen(
+        command, cwd=scratch, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
+        try:
+            said = process.communicate(timeout=COMPILE_S)[1]
+        except subprocess.TimeoutExpired as error:
+            raise UserError(f"{path}: {compiler} did not compile it within {COMPILE_S} s") from error
+        finally:  # also of Ctrl-C; the compiler's own children would go on without it
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    if process.returncode:
+        lines = [line for line in said.decode(errors="replace").splitlines() if line.strip()]
         first = next((line for line in lines if "error" in line), lines[0] if lines else "no message")
         raise UserError(f"{path}: does not compile: {first.strip()}")
     return folder

@@ -21,9 +21,12 @@ from numpy.typing import NDArray
 
 from tiergym import files
 from tiergym.env import actions as act
-from tiergym.errors import UserError
+from tiergym.errors import UserError, shown
+from tiergym.specs.feasibility import MAX_TICKS
 
 SCHEMA = 1
+MAX_PIECES = 10_000
+"""As many are read in half a second; search makes 64 at most."""
 
 
 @dataclass
@@ -83,6 +86,8 @@ def load_plan(path: Path) -> PlanPolicy:
     pieces = document.get("pieces")
     if not isinstance(pieces, list) or not pieces:
         raise UserError(f"{path}: pieces is {str(pieces)[:40]!r}; allowed: a list of one or more")
+    if len(pieces) > MAX_PIECES:
+        raise UserError(f"{path}: pieces are {len(pieces)}; allowed: 1 to {MAX_PIECES}")
     rows = [_piece(path, i, piece) for i, piece in enumerate(pieces)]
     policy = PlanPolicy(
         path.stem, str(document["plan"]), np.array([ticks for ticks, _ in rows]), np.stack([row for _, row in rows])
@@ -98,12 +103,12 @@ def load_plan(path: Path) -> PlanPolicy:
 def _piece(path: Path, index: int, piece: Any) -> tuple[int, NDArray[np.int64]]:
     where = f"{path}: pieces[{index}]"
     if not isinstance(piece, Mapping):
-        raise UserError(f"{where} is {piece!r}; allowed: an object with ticks and modes")
+        raise UserError(f"{where} is {shown(piece)}; allowed: an object with ticks and modes")
     ticks, modes = piece.get("ticks"), piece.get("modes", {})
-    if not isinstance(ticks, int) or isinstance(ticks, bool) or ticks < 1:
-        raise UserError(f"{where}.ticks is {ticks!r}; allowed: a whole number from 1")
+    if not isinstance(ticks, int) or isinstance(ticks, bool) or not 1 <= ticks <= MAX_TICKS:
+        raise UserError(f"{where}.ticks is {shown(ticks)}; allowed: a whole number from 1 to {MAX_TICKS}")
     if not isinstance(modes, Mapping):
-        raise UserError(f"{where}.modes is {modes!r}; allowed: entries with their modes")
+        raise UserError(f"{where}.modes is {shown(modes)}; allowed: entries with their modes")
     return ticks, act.from_modes(modes, source=f"{where}.modes")
 
 

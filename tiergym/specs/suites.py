@@ -88,6 +88,8 @@ class Suite:
         return self.load_all() if self.purpose == TRAIN else self.load()
 
     def _frozen(self, names: Sequence[str]) -> list[Scenario]:
+        if not names:
+            raise UserError(f"suite '{self.name}' ({self.spec}) has no scenarios; allowed: at least one")
         loaded = [load_scenario(each) for each in names]
         for scenario in loaded:
             frozen = self.drawn.get(scenario.name)
@@ -148,6 +150,8 @@ def load_suite(name_or_path: str | Path) -> Suite:
     if not isinstance(entries, list) or not entries or len({str(entry) for entry in entries}) < len(entries):
         raise refuse(file, "scenarios", entries, "a list of scenarios, each once")
     scenarios = tuple(_entry(entry, file, path.parent) for entry in entries)
+    if len({each.removesuffix(".toml").rpartition("/")[2] for each in scenarios}) < len(scenarios):
+        raise refuse(file, "scenarios", entries, "scenarios of different names, each once")
     return Suite(path.stem, str(name_or_path), description, scenarios, purpose, plausibility)
 
 
@@ -158,7 +162,8 @@ def check_trainable(scenarios: Sequence[Scenario]) -> None:
     held: dict[str, str] = {}
     trainable: set[str] = set()
     for suite in map(load_suite, list_suites()):
-        digests = suite.drawn.values() if suite.drawn else map(scenario_digest, suite.load())
+        loaded = suite.load() if suite.scenarios and not suite.drawn else []
+        digests = suite.drawn.values() or map(scenario_digest, loaded)
         found = {digest: suite.name for digest in digests if digest in asked}
         if suite.purpose == TRAIN:
             trainable |= found.keys()

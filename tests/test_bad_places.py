@@ -1,0 +1,54 @@
+"""Places that no command can write to or read from: names that no file system has, loops."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import Cli
+from tests.refusals import assert_refused
+
+LONG = "x" * 300
+COMMANDS: dict[str, str] = {
+    "train": "train --agent ppo --scenario short.toml --steps 1 --out NAME",
+    "train --resume": "train --resume NAME",
+    "train --from": "train --agent ppo --scenario short.toml --from NAME",
+    "train --imitate": "train --agent ppo --scenario short.toml --imitate NAME",
+    "run": "run e.toml --out NAME",
+    "run --resume": "run --resume NAME",
+    "tune": "tune restrict --scenario short.toml --trials 1 --out NAME",
+    "export": "export restrict --to tree --scenario short.toml --out NAME.json",
+    "export of a run": "export NAME",
+    "ladder": "ladder suite.toml --tuning suite.toml --out NAME",
+    "leaderboard": "leaderboard suite.toml --policies online --against online --out NAME",
+    "leaderboard --page": "leaderboard suite.toml --policies online --against online --out o --page NAME",
+    "leaderboard --learned": "leaderboard suite.toml --policies online --learned a=NAME --out o",
+    "stability": "stability suite.toml --out NAME",
+    "networks": "networks suite.toml --out NAME",
+    "bound": "bound --scenario short.toml --out NAME",
+    "evaluate --json": "evaluate online --scenario short.toml --json NAME",
+    "evaluate --parquet": "evaluate online --scenario short.toml --parquet NAME",
+    "compare --png": "compare --policies online --scenario short.toml --png NAME",
+    "show --html": "show online --scenario short.toml --html NAME",
+    "report": "report suite.toml --out NAME.html",
+    "report of a run": "report NAME --out r.html",
+    "verify": "verify NAME",
+    "record": "record --out NAME --seconds 0.1",
+    "advise": "advise --policy online --root NAME",
+    "validate recordings": "validate recordings NAME",
+    "validate marks": "validate marks NAME",
+    "workload": "workload from-recording NAME --out w.toml",
+    "workload --out": "workload from-recording . --out NAME",
+}
+
+
+@pytest.mark.parametrize("name", [LONG, "y/" * 2100 + "z", "loop/x"], ids=["long", "deep", "loop"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_name_that_no_file_can_have_is_one_line(
+    command: str, name: str, cli: Cli, short_toml: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "suite.toml").write_text('scenarios = ["short.toml"]\n')
+    (tmp_path / "e.toml").write_text('description = "x"\nscenarios = ["short.toml"]\npolicies = ["online"]\n')
+    (tmp_path / "loop").symlink_to("loop")
+    before = sorted(tmp_path.iterdir())
+    assert_refused(cli(*(word.replace("NAME", name) for word in COMMANDS[command].split())))
+    assert sorted(tmp_path.iterdir()) == before
