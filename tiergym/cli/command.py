@@ -10,6 +10,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.models import CommandFunctionType
 
+from tiergym.cli.usage import told_in_a_line
+from tiergym.errors import UserError, suggest
 from tiergym.terminal import manner
 
 JSON = "--json"
@@ -75,7 +77,9 @@ class _Mannered:
 
     def parse_args(self, context: Any, args: list[str]) -> list[str]:
         own = any(JSON in parameter.opts for parameter in self.params)
-        parsed: list[str] = super().parse_args(context, with_json_value(args) if own else args)  # type: ignore[misc]
+        words = with_json_value(args) if own else args
+        with told_in_a_line(self, context, list(words)):  # parsing takes words from the list
+            parsed: list[str] = super().parse_args(context, words)  # type: ignore[misc]
         return parsed
 
 
@@ -97,6 +101,18 @@ class Command(_Mannered, TyperCommand):
 
 class Group(_Mannered, TyperGroup):
     """Commands below one name."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the first word names. Raises `UserError` where it is none."""
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            raise UserError(f"{ctx.command_path}: {suggest(args[0], self.list_commands(ctx), 'command')}")
+        with told_in_a_line(self, ctx, args):
+            return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for. Raises `UserError` where none was."""
+        with told_in_a_line(self, ctx, []):
+            return super().invoke(ctx)
 
 
 class Simulating(Command):
