@@ -139,6 +139,28 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: not valid JSON: {error}") from error
 
 
+def same(said: object, expected: object) -> bool:
+    """Whether a document says just this. Python alone counts `true` as 1 and 8.0 as 8.
+
+    >>> same({"schema": True}, {"schema": 1})
+    False
+    """
+    if isinstance(expected, dict):
+        return (
+            isinstance(said, dict)
+            and said.keys() == expected.keys()
+            and all(same(said[key], value) for key, value in expected.items())
+        )
+    if isinstance(expected, list):
+        return (
+            isinstance(said, list)
+            and len(said) == len(expected)
+            and all(same(each, value) for each, value in zip(said, expected, strict=True))
+        )
+    kinds = (bool, int)
+    return said == expected and all(isinstance(said, kind) == isinstance(expected, kind) for kind in kinds)
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file or, where that fails, leave the old one: a reader never sees half of it.
 
