@@ -1,11 +1,15 @@
 """Places that no command can write to or read from: names that no file system has, loops."""
 
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from tests.command_line import Cli
 from tests.refusals import assert_refused
+from tiergym.errors import UserError
+from tiergym.lab import learner
+from tiergym.lab.train import train
 
 LONG = "x" * 300
 COMMANDS: dict[str, str] = {
@@ -41,14 +45,39 @@ COMMANDS: dict[str, str] = {
 }
 
 
-@pytest.mark.parametrize("name", [LONG, "y/" * 2100 + "z", "loop/x"], ids=["long", "deep", "loop"])
+@pytest.mark.parametrize(
+    "name", [LONG, "y/" * 2100 + "z", "loop/x", "bytes\udcff"], ids=["long", "deep", "loop", "bytes"]
+)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_name_that_no_file_can_have_is_one_line(
     command: str, name: str, cli: Cli, short_toml: Path, tmp_path: Path
 ) -> None:
+    """Or that no JSON and no TOML can name."""
     (tmp_path / "suite.toml").write_text('scenarios = ["short.toml"]\n')
     (tmp_path / "e.toml").write_text('description = "x"\nscenarios = ["short.toml"]\npolicies = ["online"]\n')
     (tmp_path / "loop").symlink_to("loop")
     before = sorted(tmp_path.iterdir())
     assert_refused(cli(*(word.replace("NAME", name) for word in COMMANDS[command].split())))
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["evaluate nobody --json NEW/e.json", "compare --policies online --scenario none --png NEW/c.png",
+     "explain nobody --json NEW/e.json", "verify none.json --json NEW/v.json", "record --slow 1 --out NEW/r -- true"],
+)  # fmt: skip
+def test_a_refused_command_leaves_no_folder_for_what_it_would_have_written(
+    command: str, cli: Cli, tmp_path: Path
+) -> None:
+    assert_refused(cli(*command.replace("NEW", "a/b").split()))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["bytes\udcff", "nul\0", LONG, "there"])
+def test_a_folder_that_cannot_be_a_run_s_is_refused_before_any_work(name: str, short_toml: Path) -> None:
+    (short_toml.parent / "there").write_text("")
+    with (
+        mock.patch.object(learner, "build", side_effect=AssertionError("worked")),
+        pytest.raises(UserError, match=name[:3]),
+    ):
+        train("ppo", str(short_toml), out=short_toml.parent / name)

@@ -214,6 +214,8 @@ def test_a_plan_for_another_horizon_is_refused() -> None:
     ("changes", "words"),
     [
         ({"schema": 9}, ["schema is 9", "allowed: 1"]),
+        ({"schema": True}, ["schema is True", "allowed: 1"]),
+        ({"horizon_ticks": 4.0}, ["horizon_ticks is 4.0", "allowed: 4, the sum"]),
         ({"pieces": []}, ["pieces", "one or more"]),
         ({"pieces": [{"ticks": 0}], "horizon_ticks": 0}, ["pieces[0].ticks is 0"]),
         ({"pieces": [{"ticks": 2**63}], "horizon_ticks": 2**63}, ["pieces[0].ticks is 9223372036854775808", "1000000"]),

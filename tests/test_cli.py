@@ -4,18 +4,22 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
+from inspect import Parameter, signature, unwrap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import typer
 
-from tests.command_line import Cli
+from tests.command_line import Cli, captured
+from tests.refusals import assert_refused
 from tiergym import __version__, specs
 from tiergym.cli import doctor, options
+from tiergym.cli.app import app
 from tiergym.lab import metrics
 from tiergym.sim import names as n
 
@@ -222,13 +226,53 @@ def test_bad_input_is_one_line_and_exit_code_2(cli: Cli, command: str):
     assert done.out == ""
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["compare", "evaluate online --episodes 0", "evaluate online --episodes x", "evaluate", "nope", "matrix --seed -1"],
-)
-def test_misuse_is_exit_code_2(cli: Cli, command: str):
-    done = cli(*command.split())
-    assert done.code == 2 and "Traceback" not in done.err and done.err
+MISUSE = {
+    "compare --episodes 65537": "--episodes 65537: not a value of it; allowed: a whole number from 1 to 65536",
+    "evaluate online --episodes=0": "--episodes 0: not a value of it; allowed: a whole number from 1 to 65536",
+    "evaluate online --episodes x": "--episodes x: ",
+    "matrix --seed -1": "--seed -1: not a value of it; allowed: a whole number from 0",
+    "record --hz 0 -- true": "--hz 0: not a value of it; allowed: a number from 0.1 to 100.0",
+    "run --engine cloud": "--engine cloud: not a value of it; allowed: local, processes, ray",
+    "compare --episodes": "--episodes: no value is given; allowed: a whole number from 1 to 65536",
+    "compare --suite": "--suite: no value is given; allowed: NAME|FILE.toml",
+    "bound --quiet=3": "--quiet: it is given a value; allowed: without one",
+    "compare --epsiodes 3": "tiergym compare: unknown option '--epsiodes'; did you mean '--episodes'? (known: ",
+    "--nope": "tiergym: unknown option '--nope'",
+    "evaluate": "tiergym evaluate: POLICY is missing; allowed: with it; usage: tiergym evaluate ",
+    "workload from-recording x": "tiergym workload from-recording: --out is missing; allowed: with it",
+    "doctor a b": "tiergym doctor: got unexpected extra argument",
+    "nope": "tiergym: unknown command 'nope'; did you mean ",
+    "validate mark": "tiergym validate: unknown command 'mark'; did you mean 'marks'? (known: ",
+    "workload": "tiergym workload: missing command; allowed: from-recording; usage: ",
+}
+
+
+@pytest.mark.parametrize("command", MISUSE)
+def test_misuse_is_one_line_that_says_what_is_allowed(cli: Cli, command: str):
+    assert_refused(cli(*command.split()), f"error: {MISUSE[command]}")
+
+
+def every_command(group: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, command in getattr(group, "commands", {}).items():
+        yield (*path, name), command
+        yield from every_command(command, *path, name)
+
+
+def test_every_number_and_option_of_every_command_is_refused_in_one_line():
+    tried = 0
+    for path, command in every_command(typer.main.get_command(app)):
+        assert_refused(captured(*path, "--nope"), f"{' '.join(path)}: unknown option '--nope'")
+        numbers = [each.name for each in signature(unwrap(command.callback)).parameters.values() if of_a_number(each)]
+        for parameter in command.params:
+            if parameter.name in numbers:
+                tried += 1
+                option = max(parameter.opts, key=len)
+                assert_refused(captured(*path, option, "x"), f"{option} x: not a value of it; allowed: a ")
+    assert tried > 40
+
+
+def of_a_number(parameter: Parameter) -> bool:
+    return re.search(r"\b(int|float|Episodes|Seed|Workers)\b", str(parameter.annotation)) is not None
 
 
 def test_exit_codes_of_the_process_itself(tmp_path: Path):

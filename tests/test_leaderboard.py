@@ -201,6 +201,13 @@ def test_what_would_not_be_replayed_is_not_the_same_to_the_bit(suite: Path, cli:
     assert_refused(verified(lambda d: d["policies"].update(restrict=d["policies"]["restrict"] * 3)), "is of 3 runs")
     done = verified(lambda d: d["profile"]["mine"]["restrict"].__setitem__(0, 0.5))
     assert (done.code, done.out) == (1, "online: the same to the bit\nrestrict: differs on mine\n")
+    assert_refused(verified(lambda d: d["above"].__setitem__(0, 0.5)), "above is [0.5, ")
+    assert_refused(verified(lambda d: d["costs"].pop("restrict")), "costs are ['online']; allowed: online, restrict")
+    done = verified(lambda d: d["costs"]["restrict"][0].update(bytes=1))
+    assert (done.code, done.out) == (1, "online: the same to the bit\nrestrict: differs on costs\n")
+    assert verified(lambda d: d["costs"]["restrict"][0].update(seconds=3.5)).code == 0
+    done = verified(lambda d: d["rows"]["mine"]["restrict"]["kills_per_hour"].update(mean=False))
+    assert (done.code, done.out) == (1, "online: the same to the bit\nrestrict: differs on mine\n")
 
 
 def test_what_a_policy_of_a_comparison_did_is_replayed_too(short_toml: Path, cli: Cli) -> None:
@@ -228,6 +235,7 @@ def test_what_a_policy_of_a_comparison_did_is_replayed_too(short_toml: Path, cli
         ({"policies": {"online": [{"spec": "online", "digest": "0"}]}}, "policies.online[0].digest is '0'; allowed: "),
         ({"policies": ["online"]}, "not a file of results"),
         ({"schema": 99}, "schema is 99; allowed: 1"),
+        ({"schema": True}, "schema is True; allowed: 1"),
         ({"policies": {}}, "has no policies"),
         ({"suites": {}}, "rows are ['mine']; allowed: at least one"),
         ({"suites": {}, "rows": {}}, "rows are []; allowed: at least one"),

@@ -306,6 +306,9 @@ def test_accessed_bits_on_request(tmp_path: Path):
         (("--", "no-such-command"), "cannot run 'no-such-command': No such file"),
         (("--out", "full", "--", "true"), "cannot record into 'full': it exists"),
         (("--out", "full/file/rec", "--", "true"), "cannot write 'full/file/rec'"),
+        (("--slow", "1", "--", "true"), "--slow without --fast"),
+        (("--fast", "x", "--out", "a/b/rec", "--", "true"), "--fast = 'x'; allowed: numbers of memory nodes"),
+        (("--fast", "0", "--slow", "0", "--", "true"), "--fast and --slow: node 0 is in both"),
     ],
 )
 def test_what_cannot_be_recorded_is_refused(tmp_path: Path, arguments: tuple[str, ...], message: str):
@@ -314,3 +317,4 @@ def test_what_cannot_be_recorded_is_refused(tmp_path: Path, arguments: tuple[str
     running = tiergym("record", *arguments, cwd=tmp_path)
     _, err = running.communicate(timeout=60)
     assert running.returncode == 2 and f"error: {message}" in err and "Traceback" not in err, err
+    assert [path.name for path in tmp_path.iterdir()] == ["full"]

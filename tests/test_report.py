@@ -291,6 +291,7 @@ def spoiled(document: dict, path: str, value: Any) -> dict:
     ("file", "field", "value", "words"),
     [
         ("c.json", "schema", 2, "schema is 2; allowed: 1"),
+        ("c.json", "schema", True, "schema is True; allowed: 1"),
         ("c.json", "policies", [], "policies: []; allowed: a table"),
         ("c.json", "policies", {}, "policies: empty"),
         ("c.json", "policies/soft", {}, "policies.soft: no return"),

@@ -66,6 +66,7 @@ SPLIT = {"input": "calm", "at_most": 1, "yes": 1, "no": 2}
 LEAF: dict[str, Any] = {"modes": {}}
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "another schema": ({"schema": 2}, "schema is 2; allowed: 1"),
+    "no schema": ({"schema": True}, "schema is True; allowed: 1"),
     "another layout": ({"layout_version": 2}, f"layout_version is 2; allowed: {LAYOUT_VERSION}"),
     "a name that is a comment": ({"tree": "x */ int y;"}, "tree is 'x */ int y;'; allowed: a name"),
     "a name that is none": ({"tree": 1}, "tree is 1; allowed: a name"),

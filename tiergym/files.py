@@ -7,7 +7,7 @@ import stat
 import sys
 import tempfile
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -137,6 +137,44 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: not valid JSON: nested too deeply") from error
     except ValueError as error:
         raise UserError(f"{path}: not valid JSON: {error}") from error
+
+
+def make_folder(folder: Path) -> list[Path]:
+    """Make a folder and those it lies in; those that there were not, the innermost first."""
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return made
+
+
+def remove_empty(made: Iterable[Path]) -> None:
+    """Remove folders that `make_folder` made, as far as nothing is in them."""
+    for folder in made:
+        try:
+            folder.rmdir()
+        except OSError:  # not empty, or gone
+            return
+
+
+def same(said: object, expected: object) -> bool:
+    """Whether a document says just this. Python alone counts `true` as 1 and 8.0 as 8.
+
+    >>> same({"schema": True}, {"schema": 1})
+    False
+    """
+    if isinstance(expected, dict):
+        return (
+            isinstance(said, dict)
+            and said.keys() == expected.keys()
+            and all(same(said[key], value) for key, value in expected.items())
+        )
+    if isinstance(expected, list):
+        return (
+            isinstance(said, list)
+            and len(said) == len(expected)
+            and all(same(each, value) for each, value in zip(said, expected, strict=True))
+        )
+    kinds = (bool, int)
+    return said == expected and all(isinstance(said, kind) == isinstance(expected, kind) for kind in kinds)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.models import CommandFunctionType
 
+from tiergym.cli.usage import told_in_a_line
+from tiergym.errors import UserError, shown, suggest
+from tiergym.files import remove_empty
 from tiergym.terminal import manner
 
 JSON = "--json"
 INTERRUPTED = 130
 """Exit code, as shells have it for SIGINT."""
+made_folders: list[Path] = []
+"""What the running command made for files to come; one that is refused leaves nothing."""
 
 
 def _be_quiet(_context: Any, _option: Any, asked: bool) -> None:
@@ -75,7 +81,16 @@ class _Mannered:
 
     def parse_args(self, context: Any, args: list[str]) -> list[str]:
         own = any(JSON in parameter.opts for parameter in self.params)
-        parsed: list[str] = super().parse_args(context, with_json_value(args) if own else args)  # type: ignore[misc]
+        words = with_json_value(args) if own else args
+        for word in words:
+            try:
+                word.encode()
+            except UnicodeEncodeError:  # a file of such a name could be written, but is in no JSON and no TOML
+                raise UserError(
+                    f"{context.command_path}: {shown(word)} is not UTF-8; allowed: words that are"
+                ) from None
+        with told_in_a_line(self, context, list(words)):  # parsing takes words from the list
+            parsed: list[str] = super().parse_args(context, words)  # type: ignore[misc]
         return parsed
 
 
@@ -84,11 +99,16 @@ class Command(_Mannered, TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run it."""
+        made_folders.clear()
         try:
             return self.run(ctx)
         except KeyboardInterrupt:
+            remove_empty(made_folders)
             print("interrupted", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
+        except (UserError, OSError):
+            remove_empty(made_folders)
+            raise
 
     def run(self, ctx: Any) -> Any:
         """Run its function."""
@@ -97,6 +117,18 @@ class Command(_Mannered, TyperCommand):
 
 class Group(_Mannered, TyperGroup):
     """Commands below one name."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the first word names. Raises `UserError` where it is none."""
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            raise UserError(f"{ctx.command_path}: {suggest(args[0], self.list_commands(ctx), 'command')}")
+        with told_in_a_line(self, ctx, args):
+            return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for. Raises `UserError` where none was."""
+        with told_in_a_line(self, ctx, []):
+            return super().invoke(ctx)
 
 
 class Simulating(Command):

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tiergym import files
 from tiergym.cli import completion
-from tiergym.cli.command import JSON
+from tiergym.cli.command import JSON, made_folders
 from tiergym.cli.file_kinds import wanted
 from tiergym.errors import UserError
 from tiergym.extras import require
@@ -225,7 +226,8 @@ def allowed(plausibility: str, least: Plausible | None) -> bool:
 def check_outputs(*paths: Path | None, parquet: Path | None = None, picture: Path | None = None) -> None:
     """Make the folders of files to come; refuse, before any work, what cannot be written. Raises `UserError`.
 
-    So it does where the package that writes Parquet or draws is not installed.
+    A command that ends in an error removes those folders again where nothing is in them. The package that writes
+    Parquet or draws must be installed, too.
     """
     if parquet is not None:
         require("pyarrow")
@@ -239,7 +241,7 @@ def check_outputs(*paths: Path | None, parquet: Path | None = None, picture: Pat
         if path.exists() and not path.is_file():
             raise UserError(f"cannot write '{path}': it is no regular file; allowed: a file, or - of {JSON}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            made_folders.extend(files.make_folder(path.parent))
         except OSError as error:
             raise UserError(f"cannot write '{path}': {path.parent}: {error.strerror}") from error
         if not os.access(path.parent, os.W_OK | os.X_OK):

@@ -271,7 +271,7 @@ def _verify(path: Path, name: str) -> None:
 def _manifest(path: Path) -> dict[str, Any]:
     """What checkpoint.json says. Raises `ValueError` where that is nothing."""
     manifest = files.read_json(path / MANIFEST)
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+    if not isinstance(manifest, dict) or not files.same(manifest.get("schema"), SCHEMA):
         raise ValueError(f"{MANIFEST}: another format; allowed: schema {SCHEMA}")
     if not isinstance(manifest.get("sha256"), dict):
         raise ValueError(f"{MANIFEST}: no digests")

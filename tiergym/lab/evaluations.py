@@ -81,7 +81,7 @@ def read(run: Path) -> list[Evaluated]:
         return []
     document = files.read_json(path)
     try:
-        if document["schema"] != SCHEMA:
+        if not files.same(document["schema"], SCHEMA):
             raise ValueError
         found = [_read(entry) for entry in document["evaluations"]]
     except (TypeError, KeyError, ValueError, AttributeError) as error:

@@ -28,7 +28,7 @@ from tiergym.lab.experiment_folder import (
     reopen,
 )
 from tiergym.lab.experiment_suites import run_on_suites
-from tiergym.lab.experiment_training import Training, train_all
+from tiergym.lab.experiment_training import Training, check_devices, train_all
 from tiergym.lab.locking import locked
 from tiergym.lab.recipe import Recipe, load_recipe
 from tiergym.lab.view_tables import Cell, make_table
@@ -82,6 +82,7 @@ def run_experiment(
         return run_on_suites(experiment, out, console, progress, resume, trust, engine)
     scenarios = experiment.load_scenarios()
     recipes = [load_recipe(name).resized(None, experiment.steps) for name in experiment.agents]
+    check_devices(recipes, engine)
     labels = [*(recipe.name for recipe in recipes), *experiment.load_policies(trust)]
     experiment.check_names(policies=labels, scenarios=[scenario.name for scenario in scenarios])
     single = len(scenarios) * len(recipes) * len(experiment.training_seeds) == 1

@@ -19,7 +19,7 @@ from tiergym.lab.compare import OnEpisodes
 from tiergym.lab.engines import Engine
 from tiergym.lab.experiment import AGAINST, Experiment, name_of, path_of
 from tiergym.lab.experiment_folder import CELLS, PROFILE, RESULTS, TABLES, describe
-from tiergym.lab.experiment_training import Training, train_all
+from tiergym.lab.experiment_training import Training, check_devices, train_all
 from tiergym.lab.leaderboard import OnCell, count_cells, leaderboard
 from tiergym.lab.locking import locked
 from tiergym.lab.recipe import Recipe, load_recipe
@@ -42,6 +42,7 @@ def run_on_suites(
             "allowed: with scenarios"
         )
     recipes = [load_recipe(name).resized(None, experiment.steps) for name in experiment.agents]
+    check_devices(recipes, engine)
     suites, trained_on = experiment.load_suites(), experiment.load_trained_on()
     experiment.load_policies(trust)
     experiment.check_names(policies=experiment.compared)

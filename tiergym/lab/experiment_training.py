@@ -12,6 +12,7 @@ from rich.console import Console
 
 from tiergym.lab import checkpoint
 from tiergym.lab.engines import Engine
+from tiergym.lab.learner import check_device
 from tiergym.lab.recipe import Recipe
 from tiergym.lab.train import train
 from tiergym.policy.load import EXPORTED
@@ -32,6 +33,12 @@ class Training:
     seed: int
     run: Path
     own: bool = True
+
+
+def check_devices(recipes: Sequence[Recipe], engine: Engine) -> None:
+    """Raise `UserError` where a recipe wants a device that is not here; machines of a cluster may have others."""
+    for recipe in recipes if engine.address is None else ():
+        check_device(recipe)
 
 
 def train_all(trainings: Sequence[Training], engine: Engine, console: Console, trust: bool) -> None:

@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from tiergym.env.action_forms import ActionForm, BaselineForm, action_form
 from tiergym.env.observations import N_OBS
-from tiergym.errors import UserError
+from tiergym.errors import UserError, shown
 from tiergym.lab.hyperparameters import schedules
 from tiergym.lab.recipe import ACTIVATIONS, Recipe
 from tiergym.lab.training_env import Values
@@ -59,6 +59,21 @@ def build(recipe: Recipe, seed: int, env: VecEnv | None = None) -> BaseAlgorithm
     except (AssertionError, ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"recipe '{recipe.name}': {learner.class_name} refuses it: {error}") from error
     return model
+
+
+def check_device(recipe: Recipe) -> None:
+    """Raise `UserError` where torch has no such device: stable-baselines3 would train on the CPU and say nothing.
+
+    For training only: on a machine without it, what was trained there can still be read and exported.
+    """
+    there = [f"cuda:{number}" for number in range(th.cuda.device_count())] if th.cuda.is_available() else []
+    allowed = ["cpu", "auto", *(["cuda"] if there else []), *there]
+    device = recipe.hyperparameters.get("device", "cpu")
+    if device not in allowed:
+        raise UserError(
+            f"recipe '{recipe.name}': [hyperparameters]: device is {shown(device)}, which torch does not have here; "
+            f"allowed: {', '.join(allowed)}"
+        )
 
 
 def actor_of(model: BaseAlgorithm, recipe: Recipe) -> Actor:

@@ -28,20 +28,21 @@ def locked(folder: Path, *, new: bool = False) -> Iterator[None]:
     Raises `UserError` where another process holds it, with that process's number, command and machine, where it
     cannot be written to, and where something is in it that is to be `new`.
     """
-    path, made = folder / LOCK, not folder.exists()
+    path, made = folder / LOCK, list[Path]()
     if new:
-        _check_new(folder)
+        check_new(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        made = files.make_folder(folder)
         lock = FileLock(path, timeout=0, is_singleton=True, thread_local=False)
         lock.acquire()
     except Timeout as error:
         raise UserError(f"{folder}: {_holder(path)} works in it; allowed: one at a time") from error
     except OSError as error:
+        files.remove_empty(made)
         raise UserError(f"{folder}: cannot be written to: {error.strerror or error}") from error
     try:
         if new:
-            _check_new(folder)  # again: another process may have been faster
+            check_new(folder)  # again: another process may have been faster
         if lock.lock_counter == 1:
             with suppress(OSError):  # a full disk: it is held all the same
                 path.write_text(json.dumps(_ourselves()), encoding="utf-8")
@@ -50,18 +51,27 @@ def locked(folder: Path, *, new: bool = False) -> Iterator[None]:
         if lock.lock_counter == 1:
             with suppress(OSError):  # the folder may have vanished
                 path.unlink()
-                if made:
-                    folder.rmdir()  # where nothing came of it
+                files.remove_empty(made)  # where nothing came of it
         lock.release()
 
 
-def _check_new(folder: Path) -> None:
-    """Raise `UserError` where there is something in a folder, besides a lock."""
+def check_new(folder: Path) -> None:
+    """Raise `UserError` where there is something in a folder, besides a lock, or no folder can be made there."""
     try:
+        if "\0" in str(folder):  # of which pathlib says that there is none
+            raise ValueError("embedded null byte")
+        str(folder).encode()
+        nearest = next(place for place in (folder, *folder.parents) if place.exists() or place == place.parent)
+        if nearest.is_dir() and not os.access(nearest, os.W_OK | os.X_OK):
+            raise UserError(f"{folder}: cannot be written to: '{nearest}' is not a folder that this user can write")
+        if nearest != folder and not nearest.is_dir():
+            raise UserError(f"{folder}: cannot be written to: '{nearest}' is no folder")
         if not folder.exists() or (folder.is_dir() and all(path.name == LOCK for path in folder.iterdir())):
             return
     except OSError as error:
         raise UserError(f"{folder}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{shown(str(folder))}: not a folder's name: {error}") from error
     raise UserError(
         f"{folder} exists and is not an empty folder; name another one, or continue it with --resume {folder}"
     )

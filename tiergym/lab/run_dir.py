@@ -81,7 +81,11 @@ def read(run: Path) -> RunConfig:
         raise UserError(f"{run}: no {CONFIG}; allowed: the folder of a training run")
     document = files.read_toml(path)
     recipe = document.get("recipe")
-    if document.get("schema") != 1 or not isinstance(recipe, dict) or not isinstance(recipe.get("name"), str):
+    if (
+        not files.same(document.get("schema"), 1)
+        or not isinstance(recipe, dict)
+        or not isinstance(recipe.get("name"), str)
+    ):
         raise UserError(f"{path}: not the configuration of a training run (schema 1)")
     seed, scenarios = document.get("seed"), document.get("scenarios")
     if not isinstance(seed, int) or not isinstance(scenarios, list) or not scenarios:

@@ -24,7 +24,7 @@ from tiergym.lab.export import BEST, BEST_EXPORTED, export_checkpoint, find
 from tiergym.lab.extending import differences, extended
 from tiergym.lab.held_back import HeldBack
 from tiergym.lab.imitation import ImitationCallback, folder_of, read_plans
-from tiergym.lab.locking import locked
+from tiergym.lab.locking import check_new, locked
 from tiergym.lab.recipe import OOM_PER_HOUR, Recipe, load_recipe
 from tiergym.lab.reward_scales import RETURN, reward_scales
 from tiergym.lab.run_dir import RunConfig
@@ -117,7 +117,10 @@ def train(
         raise UserError("training needs an agent and a scenario, or a run to resume")
     if not 0 <= seed < 1 << 63:
         raise UserError(f"seed is {seed}; allowed: 0 to {(1 << 63) - 1}")
+    if out is not None:
+        check_new(Path(out))  # before minutes of work, as of imitation
     found = (recipe if isinstance(recipe, Recipe) else load_recipe(recipe)).resized(envs, steps)
+    learner.check_device(found)
     if until_converged:
         found = found.changed({f"evaluation.{UNTIL_CONVERGED}": True}, "--until-converged")
     given: list[ScenarioLike] = [scenario] if isinstance(scenario, str | Path | specs.Scenario) else list(scenario)
@@ -156,6 +159,7 @@ def _resume(
     trust: bool,
 ) -> Path:
     config = before = run_dir.read(run)
+    learner.check_device(config.recipe)
     same_simulator = run_dir.check_versions(run)
     with locked(run), _torch_threads(before.recipe.threads):
         newest = checkpoint.latest(run)

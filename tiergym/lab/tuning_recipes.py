@@ -101,7 +101,10 @@ def tune_recipe(
     Raises `UserError` without a budget or with one that pays for no rollout, and as `tiergym.lab.tuning_run.tune_rule`
     does.
     """
+    from tiergym.lab.experiment_training import check_devices
+
     specs.check_trainable(scenarios)
+    check_devices([recipe], engine or Engine())
     looks = LOOKS * EPISODES * steps_of_one(scenarios)
     rollout = recipe.hyperparameters.get("n_steps", 1) * recipe.envs if recipe.learner.on_policy else recipe.envs
     least = how.trials * (looks + LOOKS * rollout * recipe.hold_ticks)

@@ -17,6 +17,7 @@ from tiergym.lab.leaderboard import SCHEMA, OnCell, leaderboard
 from tiergym.lab.results import comparison_json
 from tiergym.lab.rungs import REFERENCE
 from tiergym.lab.suite_comparison import Progress, compare_suites, load_members
+from tiergym.lab.suite_rows import ABOVE
 from tiergym.memory import MAX_EPISODES
 from tiergym.policy.base import digest_of
 from tiergym.policy.load import load_policy
@@ -26,8 +27,9 @@ from tiergym.trust import check_inside
 
 REPLAYED = ("policies", "modes")
 """Tables of a scenario's results: what came of each policy, and what it did."""
-NOT_REPLAYED = "decision_us"
-"""A time, the only number of a row that depends on the machine it was measured on."""
+NOT_REPLAYED = ("decision_us", "seconds")
+"""Times, the only numbers of a row and of what a policy costs that depend on the machine they were measured on."""
+COSTS = "costs"
 
 
 def verify(
@@ -79,6 +81,8 @@ def _replay_board(
             policy = load_policy(str(run["spec"]), "" if trust else str(path))
             _equal(path, f"policies.{name}[{number}].digest", run["digest"], digest_of(policy))
     _has(path, document["rows"].values(), asked, known)
+    _whole(path, COSTS, document[COSTS], known)
+    _equal(path, "above", document["above"], ABOVE.tolist())
     spelled = {name: [run["spec"] for run in known[name]] for name in {*asked, REFERENCE, against}}
     suites = [load_suite(suite["spec"]) for suite in document["suites"].values()]
     with tempfile.TemporaryDirectory() as folder:
@@ -86,10 +90,13 @@ def _replay_board(
         board = leaderboard(suites, spelled, out, document["episodes"], document["seed"], against, on_cell).document()
     return {
         name: [
-            suite
-            for suite, now in board["rows"].items()
-            if _differ(document["rows"][suite][name], now[name])
-            or document["profile"][suite][name] != board["profile"][suite][name]
+            *(
+                suite
+                for suite, now in board["rows"].items()
+                if _differ(document["rows"][suite][name], now[name])
+                or _differ(document["profile"][suite][name], board["profile"][suite][name])
+            ),
+            *([COSTS] if _differ(document[COSTS][name], board[COSTS][name]) else []),
         ]
         for name in asked
     }
@@ -111,6 +118,7 @@ def _replay_suites(
     _has(path, (entry["policies"] for entry in document["scenarios"].values()), asked, document["agents"])
     _has(path, (about["rows"] for about in document["suites"].values()), asked, document["agents"])
     _equal(path, "against", document["against"], REFERENCE)
+    _equal(path, "above", document["above"], ABOVE.tolist())
     policies = {name: [load_policy(str(name), "" if trust else str(path))] for name in {*asked, REFERENCE}}
     for name, (policy,) in policies.items():
         _equal(path, f"agents.{name}", document["agents"][name], [digest_of(policy)])
@@ -121,13 +129,13 @@ def _replay_suites(
             *(
                 title
                 for title, entry in document["scenarios"].items()
-                if any(entry[table][name] != now["scenarios"][title][table][name] for table in REPLAYED)
+                if any(_differ(entry[table][name], now["scenarios"][title][table][name]) for table in REPLAYED)
             ),
             *(
                 suite
                 for suite, about in document["suites"].items()
                 if _differ(about["rows"][name], now["suites"][suite]["rows"][name])
-                or about["profile"][name] != now["suites"][suite]["profile"][name]
+                or _differ(about["profile"][name], now["suites"][suite]["profile"][name])
             ),
         ]
         for name in asked
@@ -182,7 +190,7 @@ def _replay_comparisons(
         for name, runs in policies.items():
             on_cell(name, title)
             replayed = comparison_json(compare({name: runs}, scenario, document["episodes"], document["seed"]))
-            if any(replayed[table][name] != entry[table][name] for table in REPLAYED):
+            if any(_differ(entry[table][name], replayed[table][name]) for table in REPLAYED):
                 differing[name].append(title)
     return differing
 
@@ -205,11 +213,18 @@ def _count(path: Path, what: str, said: object, least: int, most: float = math.i
 
 
 def _equal(path: Path, what: str, said: object, found: object) -> None:
-    if said != found:
-        raise UserError(f"{path}: {what} is {said!r}; allowed: {found!r}, which is here now")
+    if not files.same(said, found):
+        raise UserError(f"{path}: {what} is {shown(said)}; allowed: {shown(found)}, which is here now")
 
 
-def _differ(said: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    return {key: value for key, value in said.items() if key != NOT_REPLAYED} != {
-        key: value for key, value in now.items() if key != NOT_REPLAYED
-    }
+def _differ(said: object, now: object) -> bool:
+    return not files.same(_replayed(said), _replayed(now))
+
+
+def _replayed(value: Any) -> Any:
+    """Numbers that a replay must find again."""
+    if isinstance(value, list):
+        return [_replayed(each) for each in value]
+    if isinstance(value, dict):
+        return {key: each for key, each in value.items() if key not in NOT_REPLAYED}
+    return value

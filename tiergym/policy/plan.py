@@ -81,7 +81,7 @@ def load_plan(path: Path) -> PlanPolicy:
     document = files.read_json(path)
     if not isinstance(document, dict) or "plan" not in document:
         raise UserError(f"{path}: no plan; a plan has the fields schema, plan, horizon_ticks and pieces")
-    if document.get("schema") != SCHEMA:
+    if not files.same(document.get("schema"), SCHEMA):
         raise UserError(f"{path}: schema is {document.get('schema')!r}; allowed: {SCHEMA}")
     pieces = document.get("pieces")
     if not isinstance(pieces, list) or not pieces:
@@ -92,7 +92,7 @@ def load_plan(path: Path) -> PlanPolicy:
     policy = PlanPolicy(
         path.stem, str(document["plan"]), np.array([ticks for ticks, _ in rows]), np.stack([row for _, row in rows])
     )
-    if document.get("horizon_ticks") != policy.horizon_ticks:
+    if not files.same(document.get("horizon_ticks"), policy.horizon_ticks):
         raise UserError(
             f"{path}: horizon_ticks is {document.get('horizon_ticks')!r}; allowed: {policy.horizon_ticks}, the sum of "
             "the pieces' ticks"

@@ -139,7 +139,7 @@ def load_tree(path: Path) -> TreePolicy:
     if not is_tree(document):
         raise UserError(f"{path}: no tree; a tree has the fields schema, tree, layout_version and nodes")
     for key, here in (("schema", SCHEMA), ("layout_version", LAYOUT_VERSION)):
-        if document.get(key) != here:
+        if not files.same(document.get(key), here):
             raise UserError(f"{path}: {key} is {shown(document.get(key))}; allowed: {here}")
     nodes, most = document.get("nodes"), 2 * MAX_LEAVES - 1
     if not isinstance(nodes, list) or not 0 < len(nodes) <= most:

@@ -8,6 +8,7 @@ from itertools import pairwise
 from math import isfinite
 from typing import Any
 
+from tiergym import files
 from tiergym.errors import UserError, shown
 from tiergym.lab.metrics import NAMES
 from tiergym.lab.random_networks import QUANTILES
@@ -28,7 +29,7 @@ KINDS = ("comparison", "matrix", "comparison on suites", "leaderboard", "ladder"
 def read_part(document: Any, source: str) -> Part:
     """The part of a results document. Raises `UserError` where it is none."""
     table = _table(document, source)
-    if table.get("schema") != SCHEMA:
+    if not files.same(table.get("schema"), SCHEMA):
         raise UserError(
             f"{source}: schema is {shown(table.get('schema'))}; allowed: {SCHEMA}, a file of tiergym's results"
         )
