@@ -17,8 +17,10 @@ from tests.places import ROOT
 from tests.refusals import assert_refused
 from tiergym.env import actions as act
 from tiergym.env.observations import N_OBS
+from tiergym.errors import UserError
 from tiergym.policy.onnx_fields import MAX_DEPTH, MAX_FIELDS, FieldsError, check_fields
 from tiergym.policy.onnx_layout import METADATA_KEY, layout_json
+from tiergym.policy.onnx_policy import OnnxPolicy
 
 WIDE = len(act.ENTRIES)
 
@@ -93,6 +95,30 @@ def metadata(text: str) -> Callable[[], onnx.ModelProto]:
     return make
 
 
+def stateful(width: int) -> onnx.ModelProto:
+    """A policy that remembers so many numbers of each machine, and counts in the first."""
+    nodes = chain(*FIRST, ("Add", ["state", "one"], "next_state", {}), ("Identity", ["picked"], "actions", {}))
+    model = model_of(nodes, zeros=ZEROS, one=np.ones((), np.float32))
+    for name, entries in (("state", model.graph.input), ("next_state", model.graph.output)):
+        entries.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", width]))
+    return model
+
+
+def widens() -> onnx.ModelProto:
+    """Two million numbers for each machine."""
+    steps = (("Unsqueeze", ["obs", "two"], "column", {}), ("Expand", ["column", "wide"], "giant", {}))
+    nodes = chain(*FIRST, *steps, ("Identity", ["picked"], "actions", {}))
+    return model_of(nodes, zeros=ZEROS, two=np.array([2]), wide=np.array([1, 1, (1 << 21) // N_OBS]))
+
+
+def refers() -> onnx.ModelProto:
+    """The attribute of a function's caller, where there is no function."""
+    model = model_of(chain(*FIRST, ("Identity", ["picked"], "actions", {})), zeros=ZEROS)
+    model.graph.node[0].attribute[0].ClearField("i")
+    model.graph.node[0].attribute[0].ref_attr_name = "kind"
+    return model
+
+
 BAD: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "256 GiB of zeros": (allocates, "operator ConstantOfShape brings what is computed"),
     "as many zeros as are observed": (allocates_what_is_observed, "its shape depends on what is observed"),
@@ -100,6 +126,9 @@ BAD: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "the smallest integer divided": (divides, "operator Div; allowed: "),
     "a row that depends on the observation": (indexes_what_is_observed, "onnxruntime cannot go on"),
     "two machines and no other number": (two_machines, "numbers do not fill the shape"),
+    "more memory than there are machines for": (lambda: stateful(1 << 19), "input 'state' is 524288 wide; allowed: "),
+    "many numbers of every machine": (widens, "operator Expand brings what is computed for 94 machines"),
+    "an attribute of no function": (refers, "operator Cast has to from a function's 'kind'"),
     "nested metadata": (metadata("[" * 100_000), "metadata is not JSON"),
     "metadata of many digits": (metadata("9" * 5000), "metadata is not JSON"),
     "metadata that is a list": (metadata("[]"), "metadata is not a JSON object"),
@@ -111,6 +140,24 @@ def test_a_graph_without_bounds_is_refused(case: str, cli: Cli, tmp_path: Path) 
     make, part = BAD[case]
     (tmp_path / "bad.onnx").write_bytes(make().SerializeToString())
     assert_refused(cli("evaluate", "bad.onnx", "--episodes", 1), "bad.onnx", part)
+
+
+def zeros_of_two_values() -> onnx.ModelProto:
+    two = helper.make_tensor("two", TensorProto.FLOAT, [2], [1.0, 2.0])
+    nodes = chain(
+        *FIRST, ("ConstantOfShape", ["one"], "filled", {"value": two}), ("Identity", ["picked"], "actions", {})
+    )
+    return model_of(nodes, zeros=ZEROS, one=np.array([1]))
+
+
+@pytest.mark.parametrize("make", [indexes_what_is_observed, zeros_of_two_values])
+def test_onnxruntime_writes_nothing_beside_what_it_raises(
+    make: Callable[[], onnx.ModelProto], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.onnx").write_bytes(make().SerializeToString())
+    with pytest.raises(UserError, match="onnxruntime cannot"):
+        OnnxPolicy(tmp_path / "bad.onnx")
+    assert capfd.readouterr().err == ""
 
 
 MIB = 1 << 20

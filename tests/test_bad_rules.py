@@ -34,6 +34,14 @@ LATE = {
     "exits": ("sys.exit(0)", "failed in tick 2: SystemExit: 0"),
     "exits with a text": ("sys.exit('bye')", "failed in tick 2: SystemExit: bye"),
     "raises": ("1 / 0", "failed in tick 2: ZeroDivisionError: division by zero"),
+    "raises what is no exception": ("raise BaseException('x')", "failed in tick 2: BaseException: x"),
+    "ends a generator": ("raise GeneratorExit", "failed in tick 2: GeneratorExit"),
+    "raises what cannot be shown": (
+        "raise type('Mute', (Exception,), {'__str__': lambda self: sys.exit(0)})()",
+        "failed in tick 2: Mute: (what it says cannot be shown)",
+    ),
+    "raises a long text": ("raise ValueError('x' * 10_000_000)", "failed in tick 2: ValueError: xxx"),
+    "returns time differences": ("return actions.astype('m8[s]')", "actions are timedelta64[s]; allowed: integers"),
     "recurses": ("self(obs, masks)", "failed in tick 2: RecursionError: "),
     "takes all memory": ("np.zeros(1 << 60)", "failed in tick 2: "),
     "forgets machines": ("actions = actions[1:]", "actions have shape (0, "),
@@ -64,6 +72,19 @@ BEGIN = {
     "exits when asked": (
         "class Rule:\n  def __call__(self, o, m): raise SystemExit",
         "failed on a blank observation: SystemExit",
+    ),
+    "raises no exception when imported": ("raise BaseException('x')", "cannot be imported: BaseException: x"),
+    "has no attributes": (
+        "class Rule:\n  def __getattr__(self, name): raise OSError(name)\n  def __call__(self, o, m): 0",
+        "policy 'begin' failed when asked for its reset: OSError: reset",
+    ),
+    "is of no plausibility": (
+        RULE.format("pass") + "    plausibility = 'high'\n",
+        "policy 'begin': plausibility is 'high'; allowed: ",
+    ),
+    "does not say its plausibility": (
+        RULE.format("pass") + "    @property\n    def plausibility(self): raise OSError('x')\n",
+        "policy 'begin' failed when asked for its plausibility: OSError: x",
     ),
     "fails in its reset": (
         "class Rule:\n  def reset(self, n, seed): raise OSError('x')\n  def __call__(self, o, m): 0",

@@ -1,11 +1,14 @@
 """`tiergym validate marks`: what a person learns of a posted /proc/zoneinfo."""
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.command_line import Cli
+from tests.refusals import assert_refused
 from tests.test_marks_report import EXPLAINED, REPORTS
 from tiergym.recordings import proc_files
 
@@ -62,6 +65,41 @@ def test_a_file_without_zones_is_refused(cli: Cli, tmp_path: Path, text: str | N
         path.write_text(text)
     done = cli("validate", "marks", path)
     assert done.code == 2 and "report.txt" in done.err and "Traceback" not in done.err
+
+
+LINE = "Node {} Normal free:8kB min:{}kB low:5kB high:6kB managed:{}kB\n"
+ODD: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a FIFO": (os.mkfifo, "not a regular file; allowed: a file"),
+    "a device without end": (lambda path: path.symlink_to("/dev/zero"), "not a regular file; allowed: a file"),
+    "a file of 2 GiB": (lambda path: (path.touch(), os.truncate(path, 2 << 30)), "allowed: at most 16777216"),
+    "more zones than a machine has": (
+        lambda path: path.write_text("".join(LINE.format(node, 4, 1024) for node in range(1000))),
+        "1000 zones with managed pages; allowed: at most 256",
+    ),
+    "more memory than a machine has": (
+        lambda path: path.write_text(LINE.format(0, 4, "9" * 15)),
+        "node 0 Normal: managed is 249999999999999 pages; allowed: at most 1099511627776",
+    ),
+    "a node of many digits": (
+        lambda path: path.write_text(ZONEINFO.format(node="9" * 5000, zone="Normal", min=1, low=2, high=3, managed=9)),
+        "no zone with managed",
+    ),
+    "digits without end": (lambda path: path.write_text(LINE.format(0, "9" * 5000, 1024)), "no zone with managed"),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_a_report_of_no_machine_is_refused(case: str, cli: Cli, tmp_path: Path) -> None:
+    make, part = ODD[case]
+    make(tmp_path / "report.txt")
+    assert_refused(cli("validate", "marks", tmp_path / "report.txt"), "report.txt: ", part)
+
+
+def test_marks_of_nothing_are_not_the_formulas(cli: Cli, tmp_path: Path) -> None:
+    """A min of less than a page: there is no setting to be found in it."""
+    (tmp_path / "report.txt").write_text(LINE.format(0, 0, 4))
+    done = cli("validate", "marks", tmp_path / "report.txt")
+    assert done.code == 1 and "not the formula's" in done.out
 
 
 @pytest.mark.parametrize("damage", ["2[9", "", "-", "--5", "9" * 5000, "٣", "1;2", "0x10"])

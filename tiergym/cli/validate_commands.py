@@ -10,7 +10,6 @@ import typer
 from tiergym.cli import options
 from tiergym.cli.command import Commands
 from tiergym.cli.file_kinds import wanted
-from tiergym.errors import UserError
 from tiergym.extras import require
 from tiergym.terminal import console
 
@@ -106,19 +105,11 @@ def marks(
     """
     options.check_outputs(json)
     from tiergym.lab import results
-    from tiergym.recordings.zone_reports import read_zones
+    from tiergym.recordings.zone_reports import read_report
     from tiergym.terminal import new_table
     from tiergym.validation import marks_report
 
-    try:
-        zones = read_zones(file.read_text(errors="replace"))
-    except OSError as error:
-        raise UserError(f"{file}: {error.strerror}") from error
-    if all(zone.movable for zone in zones):
-        raise UserError(
-            f"{file}: no zone with managed pages, min, low and high; allowed: /proc/zoneinfo, or a kernel log with "
-            "lines as 'Node 0 Normal free:8kB min:4kB low:5kB high:6kB ... managed:1024kB'"
-        )
+    zones = read_report(file)
     verdict = marks_report.judge(zones, scale)
     table = new_table("Watermarks, pages")
     for heading in marks_report.HEADINGS:

@@ -6,14 +6,15 @@ plain function; `CheckedPolicy` gives it the name and the `reset` that evaluatio
 """
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tiergym.env import actions as act
 from tiergym.env.observations import N_OBS
-from tiergym.errors import UserError
+from tiergym.errors import UserError, shown
+from tiergym.sim.names import PLAUSIBILITIES
 
 Rule = Callable[[NDArray[np.float32], NDArray[np.bool_]], NDArray[np.int64]]
 """The least a policy must be: `rule(obs, masks) -> actions`."""
@@ -54,7 +55,7 @@ def check_actions(actions: object, num_envs: int, name: str) -> NDArray[np.int64
             f"policy '{name}': actions have shape {array.shape}; allowed: ({num_envs}, {len(act.ENTRIES)}), "
             f"one mode index per machine and entry"
         )
-    if not np.issubdtype(array.dtype, np.integer):
+    if array.dtype.kind not in "iu":  # NumPy's time differences are integers, too
         raise UserError(f"policy '{name}': actions are {array.dtype}; allowed: integers (mode indices)")
     wrong = (array < 0) | (array >= act.NVEC)
     if wrong.any():
@@ -70,6 +71,10 @@ def check_actions(actions: object, num_envs: int, name: str) -> NDArray[np.int64
 def digest_of(policy: Policy) -> str:
     """Of what a policy was loaded from; empty where it is unknown."""
     return str(getattr(policy, "digest", ""))
+
+
+_LONGEST_TOLD = 2000
+"""Characters of what a rule raises."""
 
 
 class CheckedPolicy:
@@ -95,25 +100,41 @@ class CheckedPolicy:
             return check_actions(self.rule(obs, masks), len(obs), self.name)
         except UserError as error:
             raise UserError(f"{error}; in tick {tick}") from error
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise UserError(f"policy '{self.name}' failed in tick {tick}: {told(error)}") from error
 
     @property
     def plausibility(self) -> str:
         """Of the least plausible mode that the rule may choose: any, if it does not say so itself."""
-        return str(getattr(self.rule, "plausibility", act.COUNTERFACTUAL))
+        found = self._attribute("plausibility", act.COUNTERFACTUAL)
+        if found not in PLAUSIBILITIES:
+            raise UserError(
+                f"policy '{self.name}': plausibility is {shown(found)}; allowed: {', '.join(PLAUSIBILITIES)}"
+            )
+        return str(found)
+
+    def _attribute(self, name: str, otherwise: object) -> Any:
+        """What the rule has of that name. Raises `UserError` for what it raises instead."""
+        try:
+            return getattr(self.rule, name, otherwise)
+        except Exception as error:
+            raise UserError(f"policy '{self.name}' failed when asked for its {name}: {told(error)}") from error
 
     def reset(self, num_envs: int, seed: int) -> None:
         """Passed on to a rule that has a `reset`; a stateless rule needs none."""
         self._tick = 0
-        reset = getattr(self.rule, "reset", None)
+        reset = self._attribute("reset", None)
         if reset is None:
             return
         try:
             reset(num_envs, seed)
         except UserError:
             raise
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise UserError(f"policy '{self.name}' failed in its reset: {told(error)}") from error
 
     def probe(self) -> None:
@@ -128,7 +149,9 @@ class CheckedPolicy:
             check_actions(self.rule(obs, masks), len(obs), self.name)
         except UserError:
             raise
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise UserError(f"policy '{self.name}' failed on a blank observation: {told(error)}") from error
 
 
@@ -138,4 +161,8 @@ def told(error: BaseException) -> str:
     >>> told(ValueError("x"))
     'ValueError: x'
     """
-    return f"{type(error).__name__}: {error}"
+    try:
+        text = str(error)
+    except BaseException:  # code of the stranger's, too
+        text = "(what it says cannot be shown)"
+    return f"{type(error).__name__}: {text if len(text) <= _LONGEST_TOLD else text[:_LONGEST_TOLD] + '...'}"

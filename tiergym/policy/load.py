@@ -227,7 +227,9 @@ def _execute(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except UserError:
         raise
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise UserError(f"{path} cannot be imported: {told(error)}") from error
     return module
 
@@ -240,7 +242,9 @@ def _import(name: str, spec: str) -> ModuleType:
         sys.path.append(here)
     try:
         return importlib.import_module(name)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise UserError(f"policy '{spec}': cannot import {name}: {told(error)}") from error
     finally:
         if added:
@@ -281,7 +285,9 @@ def _instance(value: Any, spec: str, values: Mapping[str, Any]) -> Rule:
             value = value(**values)
         except UserError:
             raise
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise UserError(f"policy '{spec}': {value.__name__}() failed: {told(error)}") from error
     if not callable(value):
         raise UserError(f"policy '{spec}': not callable; allowed: a class or function of (obs, masks)")

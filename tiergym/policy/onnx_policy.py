@@ -49,6 +49,11 @@ def _check_model(data: bytes, path: Path) -> Graph:
                 f"{path}: operator {node.op_type} is of domain '{node.domain}'; allowed: standard ONNX operators"
             )
         for attribute in node.attribute:
+            if attribute.ref_attr_name:
+                raise UserError(
+                    f"{path}: operator {node.op_type} has {attribute.name} from a function's "
+                    f"'{attribute.ref_attr_name}'; allowed: attributes with values"
+                )
             if attribute.type not in _PLAIN_ATTRIBUTES:
                 raise UserError(f"{path}: operator {node.op_type} is control flow or sparse; allowed: one plain graph")
             tensors += [attribute.t, *attribute.tensors]
@@ -152,7 +157,7 @@ def _session(data: bytes, path: Path) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1  # two small matrix products: a second thread costs more than it brings
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # it would write errors to stderr, of which each is an exception besides
     try:
         return runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:

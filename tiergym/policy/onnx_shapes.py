@@ -23,8 +23,13 @@ MAX_NODES = 10_000
 """An LSTM of a hundred layers has a fourth of it."""
 _RECURRENT = ("GRU", "LSTM")
 MAX_RANK = 6
-MOST_PER_MACHINE = 1 << 26
-"""Numbers computed, and multiplications made, per machine and decision: four times the weights that a file can hold."""
+MOST_MULTIPLIED = 1 << 26
+"""Multiplications per machine and decision: four times the weights that a file can hold."""
+MOST_CONSTANT, MOST_MADE = 1 << 26, 1 << 20
+"""Numbers in all tensors of a decision: so many, as of weights that are transposed, and so many per machine, which are
+kept for a hundred machines when a file is looked at; the longest look back that an export has makes a fifth."""
+MOST_STATE = 1 << 18
+"""Numbers that a machine remembers; the longest look back has 96,256."""
 _WIDEST = 8
 _MOST_KNOWN = 64
 
@@ -72,7 +77,8 @@ class Graph:
         """
         values = dict(self.constants)
         values |= {name: Value((machines, width)) for name, width in self.widths.items()}
-        computed = 0
+        made, multiplied = 0, 0
+        most_made = MOST_CONSTANT + machines * MOST_MADE
         for node in self.nodes:
             inputs = [values.get(name) for name in node.inputs]
             for name, value in zip(node.inputs, inputs, strict=True):
@@ -86,15 +92,15 @@ class Graph:
                     raise GraphError(
                         f"operator {node.op} makes a tensor of {len(value.shape)} axes; allowed: {MAX_RANK}"
                     )
-                computed += value.size
+                made += value.size
                 values[name] = value
-            computed += _multiplications(node, inputs)
-            if computed > machines * MOST_PER_MACHINE:
+            multiplied += _multiplications(node, inputs)
+            if made > most_made or multiplied > machines * MOST_MULTIPLIED:
                 raise GraphError(
-                    f"operator {node.op} brings what is computed for {machines} machines above "
-                    f"{MOST_PER_MACHINE} numbers each; allowed: at most that"
+                    f"operator {node.op} brings what is computed for {machines} machines above {most_made} numbers, "
+                    f"or {MOST_MULTIPLIED} multiplications each; allowed: at most that"
                 )
-        check_bytes(computed * _WIDEST, f"one decision of {machines} machines")
+        check_bytes(made * _WIDEST, f"one decision of {machines} machines")
         return {name: values[name].shape for name in self.outputs if name in values}
 
 
@@ -387,6 +393,8 @@ def read_graph(graph: Any, numpy_helper: Any, attribute_value: Callable[[Any], A
             attributes[attribute.name] = value
         nodes.append(Node(node.op_type, tuple(node.input), tuple(node.output), attributes))
     widths = {entry.name: _width(entry) for entry in graph.input}
+    if widths.get("state", 1) > MOST_STATE:
+        raise GraphError(f"input 'state' is {widths['state']} wide; allowed: at most {MOST_STATE}")
     return Graph(tuple(nodes), widths, constants, tuple(entry.name for entry in graph.output))
 
 

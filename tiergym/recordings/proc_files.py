@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 Values = dict[str, int]
 
-_ZONE = re.compile(r"Node (\d+), zone +(\w+)")
+_ZONE = re.compile(r"Node ([0-9]{1,4}), zone +(\w+)")
 _PROTECTION = re.compile(r"protection: \(([\d, ]*)\)")
 _NUMBER = re.compile(r"-?[0-9]{1,20}")
 """As the kernel prints one, of 64 bits: what a damaged file has in its place is left out with its line."""

@@ -5,16 +5,27 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from tiergym.errors import UserError
+from tiergym.files import read_bytes
 from tiergym.recordings import proc_files
 from tiergym.recordings.process_tree import PAGE_KB
 
 _LOGGED = re.compile(
-    r"(?:Node (?P<node>\d+) )?(?P<zone>DMA32|DMA|Normal|HighMem|Movable) free:\d+kB(?: boost:(?P<boost>\d+)kB)?\s+"
-    r"min:(?P<min>\d+)kB\s+low:(?P<low>\d+)kB\s+high:(?P<high>\d+)kB(?:(?!free:).)*?\bmanaged:(?P<managed>\d+)kB",
+    r"(?:Node (?P<node>[0-9]{1,4}) )?(?P<zone>DMA32|DMA|Normal|HighMem|Movable) free:[0-9]{1,15}kB"
+    r"(?: boost:(?P<boost>[0-9]{1,15})kB)?\s+"
+    r"min:(?P<min>[0-9]{1,15})kB\s+low:(?P<low>[0-9]{1,15})kB\s+high:(?P<high>[0-9]{1,15})kB"
+    r"(?:(?!free:).)*?\bmanaged:(?P<managed>[0-9]{1,15})kB",
     re.DOTALL,
 )
 """A zone of show_free_areas; mail readers break its lines."""
+MAX_BYTES = 16 << 20
+"""Of a report; a kernel log has a hundred thousand lines in it."""
+MAX_ZONES = 256
+"""Every explanation of the marks looks at all zones, and there are as many explanations."""
+MAX_PAGES = 1 << 40
+"""Of a zone: 4 PiB."""
 _NAMES = ("managed", "min", "low", "high")
 
 
@@ -34,6 +45,26 @@ class ZoneMarks:
     @property
     def movable(self) -> bool:
         return self.zone == "Movable"
+
+
+def read_report(path: Path) -> list[ZoneMarks]:
+    """The zones of the report in a file. Raises `UserError` where it has none, or such as no machine has."""
+    zones = read_zones(read_bytes(path, MAX_BYTES).decode(errors="replace"))
+    if all(zone.movable for zone in zones):
+        raise UserError(
+            f"{path}: no zone with managed pages, min, low and high; allowed: /proc/zoneinfo, or a kernel log with "
+            "lines as 'Node 0 Normal free:8kB min:4kB low:5kB high:6kB ... managed:1024kB'"
+        )
+    if len(zones) > MAX_ZONES:
+        raise UserError(f"{path}: {len(zones)} zones with managed pages; allowed: at most {MAX_ZONES}")
+    for zone in zones:
+        for name in (*_NAMES, "boost"):
+            if (getattr(zone, name) or 0) > MAX_PAGES:
+                raise UserError(
+                    f"{path}: node {zone.node} {zone.zone}: {name} is {getattr(zone, name)} pages; "
+                    f"allowed: at most {MAX_PAGES}"
+                )
+    return zones
 
 
 def read_zones(text: str) -> list[ZoneMarks]:

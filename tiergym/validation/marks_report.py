@@ -103,6 +103,8 @@ def _roundness(kib: int) -> int:
 
 def _explain(zones: Sequence[ZoneMarks], min_free_kib: int, origin: str, scale: float) -> Verdict | None:
     """The marks by this setting, with what boost and late pages must then be; None if nothing fits."""
+    if min_free_kib < PAGE_KIB:  # no page to share out
+        return None
     boosts = _boosts(zones, min_free_kib)
     plain = [replace(z, min=z.min - b, low=z.low - b, high=z.high - b) for z, b in zip(zones, boosts, strict=True)]
     kernel = [zone for zone in plain if not zone.movable]
