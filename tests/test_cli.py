@@ -275,6 +275,15 @@ def of_a_number(parameter: Parameter) -> bool:
     return re.search(r"\b(int|float|Episodes|Seed|Workers)\b", str(parameter.annotation)) is not None
 
 
+def test_ctrl_c_while_the_words_are_read_is_told_too(cli: Cli, monkeypatch: pytest.MonkeyPatch):
+    def interrupted(words: list[str]) -> list[str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tiergym.cli.command.with_json_value", interrupted)
+    done = cli("compare")
+    assert (done.code, done.err) == (130, "interrupted\n")
+
+
 def test_exit_codes_of_the_process_itself(tmp_path: Path):
     command = [sys.executable, "-m", "tiergym", "evaluate", "onlin"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

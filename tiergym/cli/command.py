@@ -69,6 +69,11 @@ def flowing(text: str) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
+def _interrupted() -> typer.Exit:
+    print("interrupted", file=sys.stderr)
+    return typer.Exit(INTERRUPTED)
+
+
 class _Mannered:
     """Mixed into a command or a group of them."""
 
@@ -104,8 +109,7 @@ class Command(_Mannered, TyperCommand):
             return self.run(ctx)
         except KeyboardInterrupt:
             remove_empty(made_folders)
-            print("interrupted", file=sys.stderr)
-            raise typer.Exit(INTERRUPTED) from None
+            raise _interrupted() from None
         except (UserError, OSError):
             remove_empty(made_folders)
             raise
@@ -127,8 +131,11 @@ class Group(_Mannered, TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for. Raises `UserError` where none was."""
-        with told_in_a_line(self, ctx, []):
-            return super().invoke(ctx)
+        try:
+            with told_in_a_line(self, ctx, []):
+                return super().invoke(ctx)
+        except KeyboardInterrupt:  # while the command's words are read, of which Typer would say nothing
+            raise _interrupted() from None
 
 
 class Simulating(Command):
