@@ -61,6 +61,7 @@ off = { kernel.demotion = "off" }
 on = { kernel.demotion = "on" }
 """
 SUITE = 'purpose = "train"\nscenarios = ["short.toml", "other.toml"]\n'
+MEASURE = 'scenarios = ["short.toml"]\n'
 BY_MACHINE = ("decision_us",)
 """Times, which differ from run to run."""
 ENDED_S = 300.0
@@ -123,6 +124,11 @@ def _without_times(value: object) -> object:
     return [_without_times(entry) for entry in value] if isinstance(value, list) else value
 
 
+def _texts(folder: Path) -> object:
+    """What the rungs of an export say."""
+    return {path.name: path.read_text() for path in (folder / "rungs").iterdir()}
+
+
 def _recorded(folder: Path) -> object:
     """That there is a recording, whole: what it says is of the moment."""
     from tiergym.recordings.format import read_recording
@@ -142,6 +148,11 @@ COMPARE = (
 )
 BOUND = "bound --scenario short.toml --episodes 2 --rounds 2 --out plan.json"
 TUNE = "tune cost_benefit --scenario short.toml --trials 6 --out out"
+STABILITY = (
+    "stability measure.toml --policies online,restrict,adaptive,soft --draws 1 --episodes 1 --out out --json s.json"
+)
+NETWORKS = "networks measure.toml --count 5 --out out --json n.json"
+RUNGS = "export restrict --to all --scenario short.toml --out rungs"
 RECORD = "record --seconds 0.3 --hz 20 --out out"
 RESUMED = resume("train --resume out", TRAIN.format("ppo.toml"), "out/checkpoints/[0-9]*")
 JOBS: dict[str, Job] = {
@@ -162,6 +173,9 @@ JOBS: dict[str, Job] = {
         begin("export trained --out p.onnx"),
         lambda folder: (folder / "p.onnx").read_bytes(),
     ),
+    "export, all rungs": Job(begin(RUNGS), begin(RUNGS), _texts),
+    "stability": Job(begin(STABILITY), begin(STABILITY), _said),
+    "networks": Job(begin(NETWORKS), begin(NETWORKS), _said),
     "record": Job(begin(RECORD), resume("doctor", RECORD, "out/meta.json"), _recorded),
 }
 
@@ -171,7 +185,13 @@ def prepare(folder: Path, trained: Path | None = None) -> Path:
     folder.mkdir(parents=True)
     text = write_short_scenario(folder).read_text()
     (folder / "other.toml").write_text(text.replace('demotion = "on"', 'demotion = "off"', 1))
-    for name, content in (("ppo", PPO), ("dqn", DQN), ("experiment", EXPERIMENT), ("suite", SUITE)):
+    for name, content in (
+        ("ppo", PPO),
+        ("dqn", DQN),
+        ("experiment", EXPERIMENT),
+        ("suite", SUITE),
+        ("measure", MEASURE),
+    ):
         (folder / f"{name}.toml").write_text(content)
     if trained is not None:
         shutil.copytree(trained, folder / "trained")

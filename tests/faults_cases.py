@@ -48,7 +48,22 @@ def smaller_files(most: int) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("most", [0, 5000])
-@pytest.mark.parametrize("job", ["train", "run", "leaderboard", "compare", "export", "bound", "record"])
+@pytest.mark.parametrize(
+    "job",
+    [
+        "train",
+        "run",
+        "leaderboard",
+        "compare",
+        "export",
+        "bound",
+        "record",
+        "export, all rungs",
+        "stability",
+        "networks",
+        "tune",
+    ],
+)
 def test_a_full_disk_is_one_line_and_the_command_goes_on_when_there_is_room(
     job: str, most: int, tmp_path: Path, trained: Path
 ) -> None:
@@ -131,7 +146,11 @@ def test_two_resumes_of_one_run_are_one_and_the_other_names_it(tmp_path: Path) -
     assert not (folder / "out" / ".lock").exists()
 
 
-@pytest.mark.parametrize("command", ["ladder suite.toml --tuning suite.toml --rounds 1000 --out out", faults.BOARD])
+@pytest.mark.parametrize(
+    "command",
+    ["ladder suite.toml --tuning suite.toml --rounds 1000 --out out", faults.BOARD, faults.STABILITY, faults.NETWORKS,
+     faults.TUNE, faults.RUNGS.replace("--out rungs", "--out out")],
+)  # fmt: skip
 def test_two_in_one_folder_of_results_are_one(command: str, tmp_path: Path) -> None:
     folder = prepare(tmp_path / "work")
     from tiergym.lab.locking import locked
