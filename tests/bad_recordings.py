@@ -85,6 +85,43 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         r"samples\.csv: line 8, column 't_s': 1\.\d+ after 1\.\d+; time must increase",
     ),
     "no whole number of CPUs": (lambda run: edit_meta(run, smp=2.5), r"field 'smp' is 2\.5; expected a whole number"),
+    "a report that is a number": (
+        lambda run: edit_meta(run, guest_report=5),
+        r"field 'guest_report' is 5; expected a list of texts",
+    ),
+    "a log without lines": (
+        lambda run: edit_meta(run, dmesg=[1, 2]),
+        r"field 'dmesg' is \[1, 2\]; expected a list of texts",
+    ),
+    "a log that is null": (lambda run: edit_meta(run, dmesg=None), r"field 'dmesg' is None; expected a list of texts"),
+    "modules that are no number": (
+        lambda run: edit_meta(run, cxl_dimms="x"),
+        r"field 'cxl_dimms' is 'x'; expected a whole number",
+    ),
+    "a readahead below 0": (
+        lambda run: edit_meta(run, read_ahead_kib=-1),
+        r"field 'read_ahead_kib' is -1; expected a number from 0",
+    ),
+    "a command line that is a number": (
+        lambda run: edit_meta(run, kernel_cmdline=5),
+        r"field 'kernel_cmdline' is 5; expected text",
+    ),
+    "a release of many digits": (
+        lambda run: edit_meta(run, kernel_release="9" * 5000 + ".1"),
+        r"field 'kernel_release' is '9+\.\.\.; expected at most 64 characters",
+    ),
+    "a clock of no machine": (
+        lambda run: set_cell(run / "samples.csv", 2, "t_s", "-1e300"),
+        r"samples\.csv: line 2, column 't_s': -1e\+300; expected seconds from -1e\+10 to 1e\+10",
+    ),
+    "an event of no machine's clock": (
+        lambda run: set_cell(run / "workload.csv", 2, "t_s", "-1e300"),
+        r"workload\.csv: line 2, column 't_s': -1e\+300; expected seconds from -1e\+10 to 1e\+10",
+    ),
+    "a count of no machine": (
+        lambda run: set_cell(run / "samples.csv", 5, "n0.nr_free_pages", "1e300"),
+        r"samples\.csv: line 5, column 'n0\.nr_free_pages': 1e\+300; expected a count from 0 to 9007199254740992",
+    ),
     "constants that are a list": (
         lambda run: edit_meta(run, constant_values=[1]),
         r"field 'constant_values' is \[1\]; expected an object",

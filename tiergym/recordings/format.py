@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tiergym.errors import UserError
+from tiergym.errors import UserError, shown
 from tiergym.files import read_json, write_bytes, write_text
 from tiergym.recordings.csv_reading import read_rows, to_numbers
 from tiergym.recordings.kernel_release import Version, is_known, parse_version
@@ -66,10 +66,30 @@ META_FIELDS: Mapping[str, type | tuple[type, ...]] = {
 """Required of meta.json: kernel, CPUs, memory of node 0 and of node 1 (0: none), where hot-added memory goes."""
 OPTIONAL_META_FIELDS: Mapping[str, type] = {"n_samples": int, "page_size": int}
 """Checked where they are there: the number of samples (fewer: the file was cut off), and bytes of a page (4096)."""
+REPLAYED_META_FIELDS: Mapping[str, type | tuple[type, ...]] = {
+    "accel": str,
+    "cxl_attach": str,
+    "kernel_cmdline": str,
+    "pre_script": str,
+    "guest_script": str,
+    "cxl_dimms": int,
+    "block_mib": int,
+    "read_ahead_kib": (int, float),
+    "guest_report": list,
+    "dmesg": list,
+}
+"""Checked where they are there, null being as good as absent but for lists: what replay reads of the machine."""
 LEAST: Mapping[str, int] = {"smp": 1, "page_size": 512}
 """Of a field of meta.json, where it is not 0: a machine has a CPU, and a page has bytes."""
 LARGEST = 1e15
 """Of a size in meta.json: no machine has more MiB."""
+
+LONGEST_RELEASE = 64
+"""Characters of what uname prints (__NEW_UTS_LEN)."""
+LATEST_S = 1e10
+"""Three centuries: no clock of a machine shows more, nor as much before 0."""
+MOST_COUNTED = 2**53
+"""Of a counter; beyond it a float is no whole number any more."""
 
 EVENT_DISORDER_S = 0.1
 """Two processes that report at once may write in either order; a larger step back is a broken clock."""
@@ -171,13 +191,25 @@ def _read_meta(path: Path) -> dict[str, Any]:
     for name in META_FIELDS:
         if name not in meta:
             raise UserError(f"{path}: field '{name}' is missing; required: {', '.join(META_FIELDS)}")
-    for name, kind in {**META_FIELDS, **OPTIONAL_META_FIELDS}.items():
+    replayed = {
+        name: kind
+        for name, kind in REPLAYED_META_FIELDS.items()
+        if name in meta and (meta[name] is not None or kind is list)
+    }
+    for name, kind in {**META_FIELDS, **OPTIONAL_META_FIELDS, **replayed}.items():
         value = meta.get(name, 0 if name in OPTIONAL_META_FIELDS else None)
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise UserError(f"{path}: field '{name}' is {value!r}; expected {_kind_name(kind)}")
+            raise UserError(f"{path}: field '{name}' is {shown(value)}; expected {_kind_name(kind)}")
+        if kind is list and not all(isinstance(line, str) for line in value):
+            raise UserError(f"{path}: field '{name}' is {shown(value)}; expected a list of texts")
         least = LEAST.get(name, 0)
         if isinstance(value, int | float) and name in meta and not least <= value < LARGEST:
             raise UserError(f"{path}: field '{name}' is {value!r}; expected a number from {least} to {LARGEST:g}")
+    if len(meta["kernel_release"]) > LONGEST_RELEASE:
+        raise UserError(
+            f"{path}: field 'kernel_release' is {shown(meta['kernel_release'])}; expected at most {LONGEST_RELEASE} "
+            "characters"
+        )
     if not isinstance(meta["constant_values"], dict):
         raise UserError(f"{path}: field 'constant_values' is {meta['constant_values']!r}; expected an object")
     for name, value in meta["constant_values"].items():
@@ -187,7 +219,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
 
 
 def _kind_name(kind: type | tuple[type, ...]) -> str:
-    return {str: "text", int: "a whole number"}[kind] if isinstance(kind, type) else "a number"
+    return {str: "text", int: "a whole number", list: "a list of texts"}[kind] if isinstance(kind, type) else "a number"
 
 
 def _check_clock(path: Path, columns: Mapping[str, Column]) -> None:
@@ -196,6 +228,11 @@ def _check_clock(path: Path, columns: Mapping[str, Column]) -> None:
     t_s = columns["t_s"]
     if np.isnan(t_s).any():
         raise UserError(f"{path}: line {int(np.argmax(np.isnan(t_s))) + 2}, column 't_s': no time")
+    if (far := np.abs(t_s) > LATEST_S).any():
+        line = int(np.argmax(far))
+        raise UserError(
+            f"{path}: line {line + 2}, column 't_s': {t_s[line]}; expected seconds from {-LATEST_S:g} to {LATEST_S:g}"
+        )
     if (backwards := np.flatnonzero(np.diff(t_s) <= 0)).size:
         first = int(backwards[0])
         raise UserError(
@@ -241,9 +278,11 @@ def _check_columns(path: Path, columns: Mapping[str, Column], version: Version |
         # A zone that is not populated yet, or no longer, has no per-CPU lists: their sum is blank.
         if not name.endswith(".pcp_count") and np.isnan(column).any():
             raise UserError(f"{path}: line {int(np.argmax(np.isnan(column))) + 2}, column '{name}': no value")
-        if (column < 0).any():
-            line = int(np.argmax(column < 0))
-            raise UserError(f"{path}: line {line + 2}, column '{name}': {column[line]}; expected a count from 0")
+        if (wrong := (column < 0) | (column > MOST_COUNTED)).any():
+            line = int(np.argmax(wrong))
+            raise UserError(
+                f"{path}: line {line + 2}, column '{name}': {column[line]}; expected a count from 0 to {MOST_COUNTED}"
+            )
     return tuple(name for name in dispensable if name not in columns)
 
 
@@ -256,6 +295,10 @@ def _read_events(path: Path) -> tuple[Event, ...]:
     for line, time in enumerate(t_s, start=2):
         if math.isnan(time):
             raise UserError(f"{path}: line {line}, column 't_s': no time")
+        if abs(time) > LATEST_S:
+            raise UserError(
+                f"{path}: line {line}, column 't_s': {time}; expected seconds from {-LATEST_S:g} to {LATEST_S:g}"
+            )
         if time < latest - EVENT_DISORDER_S:
             raise UserError(f"{path}: line {line}, column 't_s': {time} after {latest}; time must not go backwards")
         latest = max(latest, time)

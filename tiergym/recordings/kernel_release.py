@@ -12,7 +12,7 @@ Version = tuple[int, int]
 
 def parse_version(release: str) -> Version | None:
     """(6, 12) of "6.12.95+deb12-amd64"; None for what is no version."""
-    match = re.match(r"(\d+)\.(\d+)", release)
+    match = re.match(r"([0-9]{1,4})\.([0-9]{1,4})", release)
     return (int(match[1]), int(match[2])) if match else None
 
 

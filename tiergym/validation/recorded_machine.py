@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tiergym.errors import UserError
+from tiergym.errors import UserError, shown
 from tiergym.recordings.format import META, Recording
 from tiergym.recordings.kernel_release import Version, is_known, known_release, parse_version, spelled
 from tiergym.recordings.marks import MARKS, without_boost
@@ -77,6 +77,13 @@ pages or more, and one pass after 2.1 million references by two threads that sle
 
 LEAST_MANAGED = 0.65
 """Below this share of managed pages the size in meta.json is not the size that the kernel works with."""
+
+_WHOLE = ("[0-9]{1,9}", "a whole number of at most nine digits")
+SWITCHES = {
+    **dict.fromkeys(("numa_balancing", "wsf", "wbf"), _WHOLE),
+    "lru_gen": ("(0x)?[0-9a-f]{1,8}", "a hexadecimal number"),
+}
+"""By switch that is a number: a pattern of it, and what it says."""
 
 TIERING_VALUE = {0: "off", 1: "normal", 2: "tiering", 3: "tiering"}
 
@@ -158,8 +165,29 @@ def switches(recording: Recording) -> dict[str, str]:
             for name in ("demotion", "numa_balancing", "lru_gen", "min_free_kbytes", "wsf", "wbf"):
                 if match := re.search(rf"\b{name} (\w+)", line):
                     found[name] = match[1]
+            _check_switches(found, recording)
             return found
     return {}
+
+
+def _check_switches(found: Mapping[str, str], recording: Recording) -> None:
+    """Raise `UserError` for a switch that is printed as no kernel prints it."""
+    for name, (form, allowed) in SWITCHES.items():
+        if name in found and not re.fullmatch(form, found[name]):
+            raise UserError(
+                f"{recording.path}/{META}: guest_report: {name} is {shown(found[name])}; allowed: {allowed}"
+            )
+
+
+def _auto_movable_ratio(recording: Recording) -> float:
+    """memory_hotplug.auto_movable_ratio of the kernel's command line, in percent, or Linux's default."""
+    text = command_line(recording).get("memory_hotplug.auto_movable_ratio", "301")
+    if not re.fullmatch(_WHOLE[0], text):
+        raise UserError(
+            f"{recording.path}/{META}: kernel_cmdline: memory_hotplug.auto_movable_ratio is {shown(text)}; "
+            f"allowed: {_WHOLE[1]}"
+        )
+    return float(text)
 
 
 def thp_came_late(recording: Recording) -> bool:
@@ -271,7 +299,7 @@ def sections(recording: Recording) -> dict[str, Any]:
         "boost_factor": float(settings.get("wbf", "15000")),
         "slow_in_lower_tier": "on" if slow_is_lower_tier(recording) else "off",
         "auto_movable_numa_aware": "off" if command.get("memory_hotplug.auto_movable_numa_aware") == "0" else "on",
-        "auto_movable_ratio": float(command.get("memory_hotplug.auto_movable_ratio", "301")),
+        "auto_movable_ratio": _auto_movable_ratio(recording),
     }
     costs: dict[str, float] = {}
     storage: dict[str, float] = dict(AS_FAST_AS_READ)

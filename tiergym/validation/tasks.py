@@ -6,13 +6,15 @@ for and when it gives it back; the `w.*` columns say how far it has come.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from tiergym.recordings.format import Event, Recording
+from tiergym.errors import UserError, shown
+from tiergym.recordings.format import EVENTS, MOST_COUNTED, Event, Recording
 from tiergym.sim.units import PAGES_PER_MIB
 
 STARTS = {
@@ -89,9 +91,9 @@ def read_tasks(recording: Recording) -> list[Task]:
         command = STARTS.get(event.event)
         if command is not None:
             arguments, background = _take_command(left, command, found)
-            size = int(float(found.get(SIZE_KEY.get(command, ""), "0") or 0))
+            size = int(_number(recording, event, found, SIZE_KEY.get(command, "")))
             if command == "readfile":
-                size = int(float(found.get("mb", "0"))) * PAGES_PER_MIB
+                size = int(_number(recording, event, found, "mb")) * PAGES_PER_MIB
             if found.get("kind") == "file":
                 arguments = {"file": "?"} | arguments
             tasks.append(Task(command, arguments | found, background, event.t_s, size))
@@ -107,6 +109,21 @@ def read_tasks(recording: Recording) -> list[Task]:
         if task.shrink_s < float("inf") and task.freed_s == float("inf"):
             task.freed_s = task.exit_s
     return tasks
+
+
+def _number(recording: Recording, event: Event, words: Mapping[str, str], key: str) -> float:
+    """A number in an event's detail, 0 where there is none. Raises `UserError` for what is no number."""
+    text = words.get(key, "") or "0"
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= MOST_COUNTED:
+        raise UserError(
+            f"{recording.path}/{EVENTS}: event {shown(event.event)}: {key} is {shown(text)}; "
+            f"allowed: a number from 0 to {MOST_COUNTED}"
+        )
+    return value
 
 
 def _take_command(
@@ -127,12 +144,15 @@ def offline_tests(recording: Recording) -> list[tuple[str, float, float]]:
         words = details(event.detail)
         tag = words.get("tag", "")
         if event.event == "offline_block" and tag not in begin:
-            begin[tag] = event.t_s - (float(words.get("t1", 0)) - float(words.get("t0", 0)))
+            took_s = _number(recording, event, words, "t1") - _number(recording, event, words, "t0")
+            begin[tag] = event.t_s - took_s
         elif event.event == "offline_summary" and tag in begin:
             tests.append((tag, begin.pop(tag), event.t_s))
     return tests
 
 
+MOST_KILLS = 10_000
+"""OOM kills of a recording; each is looked up in all samples."""
 KIND_OF_FREED = {"threads": "threads", "procs": "procs", "files": "dentry", "llama": "llama"}
 
 
@@ -175,4 +195,6 @@ def kill_samples(recording: Recording) -> list[int]:
     """The first sample that counts each OOM kill."""
     count = recording.column("vm.oom_kill").astype(np.int64)
     kills = int(count[-1] - count[0])
+    if kills > MOST_KILLS:
+        raise UserError(f"{recording.path}: vm.oom_kill grows by {kills}; allowed: at most {MOST_KILLS}")
     return [int(np.argmax(count - count[0] > i)) for i in range(kills)]
