@@ -286,6 +286,40 @@ def test_a_run_that_cannot_be_simulated_is_a_failed_row(cli: Cli, tmp_path: Path
     assert "b_sparse_write_on" in done.out and "1 runs could not be simulated" in done.out
 
 
+SETTINGS = "demotion true numa_balancing {} lru_gen {} wsf {} wbf 15000"
+UNREADABLE: dict[str, tuple[dict[str, object], str, str]] = {
+    "a switch": (
+        {"guest_report": [SETTINGS.format("yes", "0x0", 10)]},
+        "",
+        "numa_balancing is 'yes'; allowed: a",
+    ),
+    "many digits": ({"guest_report": [SETTINGS.format(0, "0x0", "9" * 400)]}, "", "wsf is '999"),
+    "generations": ({"guest_report": [SETTINGS.format(0, "enabled", 10)]}, "", "lru_gen is 'enabled'; allowed: a hexa"),
+    "a ratio": (
+        {"kernel_cmdline": "memory_hotplug.auto_movable_ratio=nan"},
+        "",
+        "memory_hotplug.auto_movable_ratio is 'nan'; allowed: a whole",
+    ),
+    "an event's size": ({}, "phase:grow,pages=nan", "event 'phase:grow': pages is 'nan'; allowed: a number from 0"),
+    "files that are read": ({}, "phase:readfile,mb=1e999", "event 'phase:readfile': mb is '1e999'; allowed: a number"),
+    "a block's times": ({}, "offline_block,tag=a t0=x", "event 'offline_block': t0 is 'x'; allowed: a number from 0"),
+}
+"""By name: changes of meta.json, an event, and what is said."""
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_what_replay_cannot_read_is_named_and_no_defect(case: str, cli: Cli, tmp_path: Path) -> None:
+    changes, event, said = UNREADABLE[case]
+    run = copy_of_one(tmp_path)
+    meta = json.loads((run / "meta.json").read_text())
+    (run / "meta.json").write_text(json.dumps(meta | changes))
+    with (run / "workload.csv").open("a", newline="") as file:
+        file.write(f"99.0,{event}\r\n" if event else "")
+    assert cli("validate", "recordings", tmp_path, "--json", tmp_path / "v.json").code == 1
+    (failed,) = json.loads((tmp_path / "v.json").read_text())["runs"]
+    assert said in failed["failure"] and not failed["failure"].startswith("defect")
+
+
 def test_a_defect_of_ours_fails_one_run_and_says_where(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
