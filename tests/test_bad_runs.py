@@ -92,6 +92,19 @@ def numbers(**changes: Any) -> Callable[[Path], None]:
     return change
 
 
+def rate(value: object) -> Callable[[Path], None]:
+    """A learning rate of the newest checkpoint's optimiser."""
+
+    def change(run: Path) -> None:
+        path = checkpoint.latest(run) / checkpoint.STATE
+        state = json.loads(path.read_text())
+        assert "policy.optimizer/lr" in state["optimisers"]
+        state["optimisers"]["policy.optimizer/lr"] = [value]
+        sealed(run, checkpoint.STATE, json.dumps(state).encode())
+
+    return change
+
+
 def config(old: str, new: str) -> Callable[[Path], None]:
     def change(run: Path) -> None:
         text = (run / "config.toml").read_text()
@@ -113,6 +126,12 @@ def put(name: str, data: bytes) -> Callable[[Path], None]:
     return lambda run: sealed(run, name, data)
 
 
+def one_tensor(dtype: str, shape: list[int], size: int) -> bytes:
+    """A file of one tensor of zeros."""
+    header = json.dumps({"x": {"dtype": dtype, "shape": shape, "data_offsets": [0, size]}}).encode()
+    return len(header).to_bytes(8, "little") + header + bytes(size)
+
+
 BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a seed below 0": (config("seed = 0", "seed = -1"), "seed is -1; allowed: 0 to 9223372036854775807"),
     "a true seed": (config("seed = 0", "seed = true"), "seed"),
@@ -122,6 +141,11 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "updates below 0": (numbers(_n_updates=-1), "_n_updates is -1; allowed: 0 to"),
     "updates without end": (numbers(_n_updates=1e300), "_n_updates is 1e+300; allowed: 0 to"),
     "updates that are none": (numbers(_n_updates="x"), "_n_updates is 'x'"),
+    "more exploration than there is": (numbers(exploration_rate=5), "exploration_rate is 5; allowed: 0 to 1"),
+    "more left than there was": (
+        numbers(_current_progress_remaining=7.5),
+        "_current_progress_remaining is 7.5; allowed: 0 to 1",
+    ),
     "a state that is nested": (put("state.json", b"[" * 100_000), "nested too deeply"),
     "a state that is binary": (put("state.json", b"\x80\x04\x95"), "not valid JSON"),
     "a state that is a list": (put("state.json", b"[]"), "no numbers, no optimisers"),
@@ -140,6 +164,13 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "weights that are no numbers": (
         lambda run: with_array(run, checkpoint.LEARNER, "policy/q_net.q_net.0.bias", lambda bias: bias.fill(np.nan)),
         "policy/q_net.q_net.0.bias is not finite",
+    ),
+    "a learning rate that is none": (rate(float("nan")), "policy.optimizer/lr has nan; allowed: numbers from 0"),
+    "a learning rate below 0": (rate(-5.0), "policy.optimizer/lr has -5.0; allowed: numbers from 0"),
+    "a learning rate of many digits": (rate(10**400), "policy.optimizer/lr has a number of 1329 bits; allowed: "),
+    "numbers that NumPy has not": (
+        put("learner.safetensors", one_tensor("F8_E4M3", [4], 4)),
+        "learner.safetensors: not a file of tensors",
     ),
     "a position of random numbers": (
         lambda run: with_array(run, checkpoint.RANDOM, "numpy_rest", lambda rest: rest.fill(10_000)),

@@ -56,6 +56,8 @@ _NUMBERS = (
     "exploration_rate",
     "_current_progress_remaining",
 )
+_SHARES = ("exploration_rate", "_current_progress_remaining")
+"""Of the numbers, those between 0 and 1."""
 _REPLAY_ARRAYS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 
 
@@ -289,8 +291,9 @@ def _damaged(path: Path, error: Exception) -> UserError:
 
 def _number(name: str, value: Any, own: Any) -> Any:
     """A counter as the type that it has. Raises `ValueError` for what is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MOST:
-        raise ValueError(f"{STATE}: {name} is {shown(value)}; allowed: 0 to {_MOST}")
+    most = 1 if name in _SHARES else _MOST
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+        raise ValueError(f"{STATE}: {name} is {shown(value)}; allowed: 0 to {most}")
     return type(own)(value)
 
 

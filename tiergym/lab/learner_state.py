@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.save_util import recursive_getattr
 
+from tiergym.errors import shown
 from tiergym.lab.tensor_files import like
 
 _OPTIMISERS = {"Adam": {"step", "exp_avg", "exp_avg_sq"}, "RMSprop": {"step", "square_avg"}}
 """What the recipes' optimisers keep of each parameter that they have moved."""
 _LR = "lr"
+_MOST = 2**53
+"""Of a learning rate, or of steps that were counted."""
 
 Arrays = dict[str, NDArray[Any]]
 Numbers = dict[str, float | list[float]]
@@ -79,14 +82,14 @@ def _put_optimiser(
     state: dict[int, dict[str, Any]] = {}
     for full, value in [*arrays.items(), *((key, number) for key, number in numbers.items() if _is_of(key, name))]:
         index, _, key = full.removeprefix(f"{name}/").partition("/")
-        if key not in keys or not index.isdecimal() or int(index) >= len(parameters):
+        if key not in keys or not (index.isascii() and index.isdecimal()) or int(index) >= len(parameters):
             raise ValueError(f"unknown tensor {full}")
         parameter = parameters[int(index)]
         if isinstance(value, np.ndarray):
             own = np.zeros(() if value.ndim == 0 else parameter.shape, _array(parameter).dtype)
             value = th.tensor(like(full, value, own))
-        elif type(value) is not int or value < 0:
-            raise ValueError(f"{full} is not a whole number")
+        elif type(value) is not int or not 0 <= value < _MOST:
+            raise ValueError(f"{full} is {shown(value)}; allowed: a whole number from 0 to {_MOST}")
         state.setdefault(int(index), {})[key] = value
     for index_of, kept in state.items():
         if set(kept) != keys:
@@ -95,6 +98,8 @@ def _put_optimiser(
     if not isinstance(rates, list) or len(rates) != len(document["param_groups"]):
         raise ValueError(f"{name}/{_LR} is missing")
     for group, rate in zip(document["param_groups"], rates, strict=True):
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < _MOST:
+            raise ValueError(f"{name}/{_LR} has {shown(rate)}; allowed: numbers from 0 to {_MOST}")
         group[_LR] = float(rate)
     optimiser.load_state_dict({"state": state, "param_groups": document["param_groups"]})
 

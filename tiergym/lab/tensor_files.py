@@ -32,7 +32,7 @@ def load(path: Path) -> dict[str, NDArray[Any]]:
     check_regular(path)
     try:
         return {name: np.array(array) for name, array in load_file(path).items()}
-    except SafetensorError as error:
+    except (SafetensorError, AttributeError, TypeError) as error:  # the latter of types that NumPy has not
         raise ValueError(f"{path.name}: not a file of tensors: {error}") from error
 
 
