@@ -12,7 +12,10 @@ import pytest
 from tests import strangers
 from tests.command_line import Cli
 from tests.refusals import assert_refused
+from tests.short_runs import short_scenario
 from tiergym.lab import checkpoint, own_key, tensor_files
+from tiergym.lab.recipe import load_recipe, make_recipe
+from tiergym.lab.train import train
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +207,19 @@ def test_a_run_that_no_training_wrote_is_refused(case: str, run: Path, cli: Cli)
     spoil(run)
     assert_refused(cli("train", "--resume", run), part)
     assert not list(run.glob(".lock"))
+
+
+def test_a_memory_that_is_not_finite_is_refused(cli: Cli, tmp_path: Path) -> None:
+    """It would spoil the weights, and with them the checkpoints that follow."""
+    document = load_recipe("recurrent_gru").document()
+    document |= {"envs": 4, "steps": 64, "checkpoint_steps": 32}
+    document["hyperparameters"] |= {"n_steps": 8, "batch_size": 16}
+    document["network"] |= {"hidden": [8], "lstm_hidden_size": 8}
+    recipe = make_recipe("recurrent_gru", document, "recurrent_gru")
+    run = train(recipe, short_scenario(), out=tmp_path / "r", progress=False)
+    config("steps = 64", "steps = 96")(run)
+    with_array(run, checkpoint.MACHINES, "actor_hidden", lambda hidden: hidden.fill(np.nan))
+    assert_refused(cli("train", "--resume", run), "machines.safetensors", "actor_hidden is not finite")
 
 
 @pytest.mark.parametrize("name", ["x", "12", "-00000000064", "0" * 13, "٠" * 12, "9" * 200, "00000000006x"])

@@ -230,7 +230,10 @@ def restore_episodes(path: Path, model: BaseAlgorithm, env: TrainingVecEnv) -> N
         model._last_obs = env.restore({name: like(name, saved[name], own) for name, own in env.state().items()})
         model._last_episode_starts = like("episode_starts", saved["episode_starts"], np.zeros(env.num_envs, np.bool_))
         for name, memory in _memory(model).items():
-            memory.copy_(th.from_numpy(like(name, saved[name], memory.numpy())))
+            kept = like(name, saved[name], memory.numpy())
+            if not np.isfinite(kept).all():
+                raise ValueError(f"{name} is not finite")
+            memory.copy_(th.from_numpy(kept))
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise _damaged(path / MACHINES, error) from error
 
