@@ -106,8 +106,8 @@ def stateful(width: int) -> onnx.ModelProto:
 
 def widens() -> onnx.ModelProto:
     """Two million numbers for each machine."""
-    steps = (("Unsqueeze", ["obs", "two"], "column", {}), ("Expand", ["column", "wide"], "giant", {}))
-    nodes = chain(*FIRST, *steps, ("Identity", ["picked"], "actions", {}))
+    column = chain(("Unsqueeze", ["obs", "two"], "column", {}), ("Expand", ["column", "wide"], "giant", {}))
+    nodes = column + chain(*FIRST, ("Identity", ["picked"], "actions", {}))
     return model_of(nodes, zeros=ZEROS, two=np.array([2]), wide=np.array([1, 1, (1 << 21) // N_OBS]))
 
 

@@ -68,10 +68,17 @@ def test_a_file_without_zones_is_refused(cli: Cli, tmp_path: Path, text: str | N
 
 
 LINE = "Node {} Normal free:8kB min:{}kB low:5kB high:6kB managed:{}kB\n"
+
+
+def endless(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 2 << 30)
+
+
 ODD: dict[str, tuple[Callable[[Path], object], str]] = {
     "a FIFO": (os.mkfifo, "not a regular file; allowed: a file"),
     "a device without end": (lambda path: path.symlink_to("/dev/zero"), "not a regular file; allowed: a file"),
-    "a file of 2 GiB": (lambda path: (path.touch(), os.truncate(path, 2 << 30)), "allowed: at most 16777216"),
+    "a file of 2 GiB": (endless, "allowed: at most 16777216"),
     "more zones than a machine has": (
         lambda path: path.write_text("".join(LINE.format(node, 4, 1024) for node in range(1000))),
         "1000 zones with managed pages; allowed: at most 256",

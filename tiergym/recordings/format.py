@@ -200,7 +200,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
         value = meta.get(name, 0 if name in OPTIONAL_META_FIELDS else None)
         if not isinstance(value, kind) or isinstance(value, bool):
             raise UserError(f"{path}: field '{name}' is {shown(value)}; expected {_kind_name(kind)}")
-        if kind is list and not all(isinstance(line, str) for line in value):
+        if isinstance(value, list) and not all(isinstance(line, str) for line in value):
             raise UserError(f"{path}: field '{name}' is {shown(value)}; expected a list of texts")
         least = LEAST.get(name, 0)
         if isinstance(value, int | float) and name in meta and not least <= value < LARGEST:
