@@ -174,14 +174,14 @@ def test_no_block_is_cut_off(tmp_path: Path) -> None:
     ("meta", "words"),
     [
         ({"block_mib": 768}, ["block_mib is 768", "cxl_mib 1024", "whole blocks"]),
-        ({"block_mib": 0.5}, ["block_mib is 0.5", "from 128"]),
+        ({"block_mib": 0.5}, ["'block_mib' is 0.5", "a whole number"]),
+        ({"block_mib": 64}, ["block_mib is 64", "from 128"]),
         ({"cxl_mib": 1 << 20}, ["8192 blocks", "at most 4096"]),
     ],
 )
 def test_blocks_that_cannot_be_are_refused(tmp_path: Path, meta: dict[str, Any], words: list[str]) -> None:
-    recording = recorded(tmp_path, **meta)
     with pytest.raises(UserError) as error:
-        block_mib(recording)
+        block_mib(recorded(tmp_path, **meta))
     assert all(word in str(error.value) for word in ["meta.json", *words])
 
 
