@@ -1,14 +1,13 @@
 """Devices: what torch does not have is refused before any work, by every command that trains."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch as th
 
 from tests.command_line import Cli
 from tests.refusals import assert_refused
-from tests.tiny_training import small, tiny_scenario
+from tests.tiny_training import no_machines, small, tiny_scenario
 from tiergym import specs
 from tiergym.errors import UserError
 from tiergym.lab import learner, run_dir
@@ -19,10 +18,6 @@ from tiergym.lab.train import train
 @pytest.fixture(scope="module")
 def scenario(tmp_path_factory) -> specs.Scenario:
     return tiny_scenario(tmp_path_factory.mktemp("scenario"))
-
-
-def no_machines(*args: Any, **kwargs: Any) -> None:
-    pytest.fail("machines were made")
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:99"])

@@ -24,7 +24,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from tests.short_runs import random_observations
-from tests.tiny_training import SCENARIO, same, small, tiny_scenario, weights
+from tests.tiny_training import SCENARIO, no_machines, same, small, tiny_scenario, weights
 from tiergym import specs
 from tiergym.bench import time_to_score
 from tiergym.env import actions as act
@@ -50,10 +50,6 @@ def scenario(tmp_path_factory) -> specs.Scenario:
 def finished(scenario, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "finished"
     return train(small("ppo"), scenario, seed=7, out=out, progress=False)
-
-
-def no_machines(*args: Any, **kwargs: Any) -> Any:
-    raise AssertionError("machines were built before the input was checked")
 
 
 @pytest.mark.parametrize("name", list_recipes())

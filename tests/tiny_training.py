@@ -75,3 +75,8 @@ def logged_twice(run: Path) -> list[tuple[str, int]]:
     events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
     steps = {tag: Counter(event.step for event in events.Scalars(tag)) for tag in events.Tags()["scalars"]}
     return [(tag, step) for tag, counts in steps.items() for step, times in counts.items() if times > 1]
+
+
+def no_machines(*args: Any, **kwargs: Any) -> Any:
+    """In the place of what builds machines."""
+    raise AssertionError("machines were built before the input was checked")

@@ -32,9 +32,11 @@ def export(
     seed: int,
 ) -> dict[str, Path]:
     """Write the rung `to`, or all, and evaluate them on the suite `measured`; the files by name. Raises `UserError`."""
-    from tiergym.lab.export_rungs import places_of
+    from tiergym.lab.distil import ROUNDS
+    from tiergym.lab.export_rungs import as_tree, places_of, tree_of, write_rungs
     from tiergym.lab.locking import locked
     from tiergym.policy.header_policy import find_compiler
+    from tiergym.policy.load import load_policy
 
     places = places_of(to, out)
     options.check_outputs(*places.values())
@@ -42,33 +44,16 @@ def export(
         find_compiler()
     several = len(places) > 1  # of one policy, not some of another that is exported at the same time
     with locked(next(iter(places.values())).parent) if several else nullcontext():
-        return _export(source, places, out, scenarios, size, measured, episodes, seed)
-
-
-def _export(
-    source: str,
-    places: dict[str, Path],
-    out: Path | None,
-    scenarios: Sequence[Scenario],
-    size: Size,
-    measured: Suite | None,
-    episodes: int,
-    seed: int,
-) -> dict[str, Path]:
-    from tiergym.lab.distil import ROUNDS
-    from tiergym.lab.export_rungs import as_tree, tree_of, write_rungs
-    from tiergym.policy.load import load_policy
-
-    with count_progress("distilling", ROUNDS, "rounds") as on_round:
-        tree = tree_of(source, scenarios, size, seed, on_round)
-    write_rungs(tree, places)
-    for path in places.values():
-        say(str(path))
-    if measured is not None and out is not None:
-        rungs = {rung: str(path) for rung, path in places.items() if rung != "rules"}
-        if as_tree(load_policy(source)) is None:
-            rungs = {"onnx" if source.endswith(".onnx") or Path(source).is_dir() else "policy": source} | rungs
-        places = {**places, "measured": _measure(rungs, out, measured, episodes, seed)}
+        with count_progress("distilling", ROUNDS, "rounds") as on_round:
+            tree = tree_of(source, scenarios, size, seed, on_round)
+        write_rungs(tree, places)
+        for path in places.values():
+            say(str(path))
+        if measured is not None and out is not None:
+            rungs = {rung: str(path) for rung, path in places.items() if rung != "rules"}
+            if as_tree(load_policy(source)) is None:
+                rungs = {"onnx" if source.endswith(".onnx") or Path(source).is_dir() else "policy": source} | rungs
+            places = {**places, "measured": _measure(rungs, out, measured, episodes, seed)}
     return places
 
 

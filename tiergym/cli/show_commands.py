@@ -102,7 +102,7 @@ def show(
 
         path = named_path(found.value, name)
         if found is Kind.SUITES:
-            load_suite(path).load()
+            load_suite(path)
         else:
             check_preset(found.value, path)
         text = read_bytes(path, MAX_TEXT_BYTES).decode()
