@@ -85,6 +85,22 @@ def test_a_machine_that_cannot_be_is_refused_although_it_is_sealed(field: str, r
     assert_refused(cli("train", "--resume", run), field)
 
 
+EPISODES: dict[str, Any] = {
+    "obs": np.nan,
+    "masks": False,
+    "returns": np.inf,
+    "lengths": -1,
+    "kill_price": np.nan,
+}
+"""By array of machines' episodes: a value that a learner would take in."""
+
+
+@pytest.mark.parametrize("name", EPISODES)
+def test_episodes_that_cannot_be_are_refused_although_they_are_sealed(name: str, run: Path, cli: Cli) -> None:
+    with_array(run, checkpoint.MACHINES, name, lambda array: array.fill(EPISODES[name]))
+    assert_refused(cli("train", "--resume", run), name, "of a machine")
+
+
 def numbers(**changes: Any) -> Callable[[Path], None]:
     def change(run: Path) -> None:
         path = checkpoint.latest(run) / checkpoint.STATE
@@ -164,6 +180,10 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda run: with_array(run, checkpoint.REPLAY, "rewards", lambda rewards: rewards.fill(np.nan)),
         "rewards has nan; allowed: finite numbers",
     ),
+    "ends that are none": (
+        lambda run: with_array(run, checkpoint.REPLAY, "dones", lambda dones: dones.fill(-1e30)),
+        "dones has -1.0000000150474662e+30; allowed: 0 to 1",
+    ),
     "weights that are no numbers": (
         lambda run: with_array(run, checkpoint.LEARNER, "policy/q_net.q_net.0.bias", lambda bias: bias.fill(np.nan)),
         "policy/q_net.q_net.0.bias is not finite",
@@ -171,6 +191,22 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a learning rate that is none": (rate(float("nan")), "policy.optimizer/lr has nan; allowed: numbers from 0"),
     "a learning rate below 0": (rate(-5.0), "policy.optimizer/lr has -5.0; allowed: numbers from 0"),
     "a learning rate of many digits": (rate(10**400), "policy.optimizer/lr has a number of 1329 bits; allowed: "),
+    "weights that are too large": (
+        lambda run: with_array(run, checkpoint.LEARNER, "policy/q_net.q_net.0.bias", lambda bias: bias.fill(3e38)),
+        "policy/q_net.q_net.0.bias has 3e+38; allowed: -9.0072e+15 to 9.0072e+15",
+    ),
+    "updates of an optimiser below 0": (
+        lambda run: with_array(run, checkpoint.LEARNER, "policy.optimizer/0/step", lambda step: step.fill(-1.0)),
+        "policy.optimizer/0/step has -1; allowed: 0 to",
+    ),
+    "a mean of squares below 0": (
+        lambda run: with_array(run, checkpoint.LEARNER, "policy.optimizer/0/exp_avg_sq", lambda mean: mean.fill(-1.0)),
+        "policy.optimizer/0/exp_avg_sq has -1; allowed: 0 to",
+    ),
+    "a normal number that is none": (
+        lambda run: with_array(run, checkpoint.RANDOM, "numpy_rest", lambda rest: rest.put([1, 2], [1, np.nan])),
+        "numpy_rest is not finite",
+    ),
     "numbers that NumPy has not": (
         put("learner.safetensors", one_tensor("F8_E4M3", [4], 4)),
         "learner.safetensors: not a file of tensors",

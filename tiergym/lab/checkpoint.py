@@ -47,7 +47,7 @@ _BEFORE = "model.zip"
 """An archive of stable-baselines3, as earlier versions wrote it; torch and cloudpickle read such."""
 _MT19937_WORDS = 624
 _MOST = 2**53
-"""Of a counter."""
+"""Of a counter, or of a reward."""
 _NUMBERS = (
     "num_timesteps",
     "_n_updates",
@@ -318,10 +318,12 @@ def _transitions(name: str, array: NDArray[Any], actions: spaces.Space[Any]) -> 
     finite = np.isfinite(array)
     if not finite.all():
         raise ValueError(f"{name} has {array[~finite][0]}; allowed: finite numbers")
-    if name == "actions" and isinstance(actions, spaces.Discrete):
-        wrong = (array < 0) | (array >= actions.n)
-        if wrong.any():
-            raise ValueError(f"{name} has {array[wrong][0]}; allowed: 0 to {actions.n - 1}")
+    low, high = (-_MOST, _MOST) if name == "rewards" else (0, 1)
+    if name == "actions":
+        low, high = (0, int(actions.n) - 1) if isinstance(actions, spaces.Discrete) else (-1, 1)
+    wrong = (array < low) | (array > high)
+    if wrong.any():
+        raise ValueError(f"{name} has {array[wrong][0]}; allowed: {low} to {high}")
     return array
 
 
@@ -344,6 +346,8 @@ def _random_state() -> dict[str, NDArray[Any]]:
 def _set_random_state(saved: Mapping[str, NDArray[Any]]) -> None:
     own = _random_state()
     torch, keys, rest = (like(name, saved[name], own[name]) for name in ("torch", "numpy_keys", "numpy_rest"))
+    if not np.isfinite(rest).all():
+        raise ValueError("numpy_rest is not finite")
     position, has_gauss, cached = rest.tolist()
     if not 0 <= position <= _MT19937_WORDS:  # NumPy would read beyond the keys
         raise ValueError(f"numpy_rest: position {position}; allowed: 0 to {_MT19937_WORDS}")

@@ -19,9 +19,11 @@ from tiergym.lab.tensor_files import like
 
 _OPTIMISERS = {"Adam": {"step", "exp_avg", "exp_avg_sq"}, "RMSprop": {"step", "square_avg"}}
 """What the recipes' optimisers keep of each parameter that they have moved."""
+_COUNTS, _SQUARES = ("step",), ("exp_avg_sq", "square_avg")
+"""Of these, what is counted, and what is a mean of squares: the root of either is taken."""
 _LR = "lr"
 _MOST = 2**53
-"""Of a learning rate, or of steps that were counted."""
+"""Of a learning rate, of steps that were counted, or of a weight: with larger ones a network's outputs overflow."""
 
 Arrays = dict[str, NDArray[Any]]
 Numbers = dict[str, float | list[float]]
@@ -49,12 +51,11 @@ def take(model: BaseAlgorithm) -> tuple[Arrays, Numbers]:
 def put(model: BaseAlgorithm, arrays: Mapping[str, NDArray[Any]], numbers: Mapping[str, Any]) -> None:
     """Put a state that `take` gave into a model of the same recipe.
 
-    Raises `ValueError` where a name, a shape or a dtype is not the model's, and where a number is not finite; the model
-    is then of no use.
+    Raises `ValueError` where a name, a shape or a dtype is not the model's, and where a number is not finite or none
+    that learning can come to; the model is then of no use.
     """
-    for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise ValueError(f"{name} is not finite")
+    if wrong := unsound(arrays):
+        raise ValueError(wrong)
     parts, variables = model._get_torch_save_params()
     left = dict(arrays)
     for name in parts:
@@ -71,6 +72,26 @@ def put(model: BaseAlgorithm, arrays: Mapping[str, NDArray[Any]], numbers: Mappi
             own.copy_(_tensor(left, name, own))
     if left:
         raise ValueError(f"unknown tensor {min(left)}")
+
+
+def unsound(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """What is wrong with the first array that learning cannot have come to and gone on from; empty where none is."""
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            return f"{name} is not finite"
+        low, high = _range(name)
+        wrong = ~((array >= low) & (array <= high))
+        if wrong.any():
+            return f"{name} has {array[wrong][0]:g}; allowed: {low:g} to {high:g}"
+    return ""
+
+
+def _range(name: str) -> tuple[float, float]:
+    """Least and most of what an array of that name may hold."""
+    key = name.rpartition("/")[2]
+    if key in _COUNTS or key in _SQUARES:
+        return 0.0, _MOST if key in _COUNTS else np.inf
+    return -_MOST, _MOST
 
 
 def _put_optimiser(

@@ -4,13 +4,14 @@ Every number that a scenario sets lies in its field's range, every other one in 
 above all what selects an entry of an array.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tiergym.env.actions import NVEC
+from tiergym.env.actions import NVEC, OFFSETS
+from tiergym.lab.constraint import HIGHEST
 from tiergym.sim import names as n
 from tiergym.sim import parameters as p
 from tiergym.sim.layout import SELDOM
@@ -52,6 +53,22 @@ def check_machines(records: NDArray[np.void], counts: Sequence[tuple[int, int]])
             raise ValueError(f"{field} of a machine is not finite")
         if values.dtype.kind == "i" and field != "region.heat_from":
             _within(field, values, 0, _MOST)
+
+
+def check_episodes(state: Mapping[str, NDArray[Any]]) -> None:
+    """Raise `ValueError`, naming the array, for what machines' episodes cannot have come to: a learner takes it in."""
+    ticks = state["records"]["ticks"]
+    for name, low, high in (
+        ("obs", 0.0, 1.0),
+        ("seen", 0.0, 1.0),
+        ("returns", -_MOST, 0.0),
+        ("lengths", 0, ticks),
+        ("kill_price", 0.0, HIGHEST),
+    ):
+        if name in state:  # `seen` is of learners that look back
+            _within(name, state[name], low, high)
+    if not state["masks"][:, OFFSETS].all():
+        raise ValueError("masks of a machine forbid the first mode of an entry; allowed: always")
 
 
 def _within(field: str, values: NDArray[Any], low: Any, high: Any) -> None:

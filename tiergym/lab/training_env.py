@@ -11,7 +11,7 @@ from tiergym.env.actions import DEFAULT, OFFSETS
 from tiergym.env.observations import N_OBS
 from tiergym.env.sb3_vec import PlacementSB3VecEnv
 from tiergym.errors import UserError
-from tiergym.lab.restored import check_machines
+from tiergym.lab.restored import check_episodes, check_machines
 from tiergym.sim import names as n
 
 Values = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -131,6 +131,7 @@ class TrainingVecEnv(PlacementSB3VecEnv):
         machines = self._episodes.machines
         try:
             check_machines(state["records"], [scenario.counts for scenario in machines.scenarios])
+            check_episodes(state)
             machines.restore(state)
         except ValueError as error:
             raise UserError(f"machines' state: {error}") from error
@@ -138,7 +139,5 @@ class TrainingVecEnv(PlacementSB3VecEnv):
         self.kill_price = float(state["kill_price"][0])
         if self._frames == 1:
             return machines.obs.copy()
-        if not ((state["seen"] >= 0.0) & (state["seen"] <= 1.0)).all():
-            raise UserError("machines' state: observations that were seen are not all in [0, 1]")
         self._seen[:] = state["seen"]
         return self._seen.copy()
