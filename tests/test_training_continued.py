@@ -98,6 +98,25 @@ def test_an_extended_run_goes_on_evaluating_as_often(scenario, tmp_path):
     assert logged_twice(run) == []
 
 
+@pytest.mark.parametrize("written", [False, True])
+def test_an_extension_that_is_killed_before_it_begins_goes_on_to_the_same_end(scenario, tmp_path, monkeypatch, written):
+    whole = train(level("ppo", steps=160), scenario, seed=7, out=tmp_path / "whole", progress=False)
+    run = train(level("ppo"), scenario, seed=7, out=tmp_path / "run", progress=False)
+    write = run_dir.write
+
+    def killed(*arguments: Any) -> None:
+        if written:
+            write(*arguments)
+        raise InterruptedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_dir, "write", killed)
+        with pytest.raises(InterruptedError):
+            train(resume=run, steps=64, progress=False)
+    train(resume=run, steps=None if written else 64, progress=False)
+    assert same(weights(run), weights(whole))
+
+
 @pytest.mark.parametrize(("steps", "message"), [(0, "steps is 0; allowed"), (-1, "steps is -1"), (10**12, "from 1 to")])
 def test_an_extension_out_of_range_is_refused(finished, steps, message):
     with pytest.raises(UserError, match=message):

@@ -19,6 +19,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ LEARNER, RANDOM, MACHINES, REPLAY = (
 POLICY = "policy/"
 """What the names of the networks' arrays begin with."""
 STATE, MANIFEST = "state.json", "checkpoint.json"
+_SEALS = ("seal", "next_seal")
+"""In the manifest: of the run's configuration, and of the one to come where it is made longer."""
 _BEFORE = "model.zip"
 """An archive of stable-baselines3, as earlier versions wrote it; torch and cloudpickle read such."""
 _MT19937_WORDS = 624
@@ -202,22 +205,30 @@ def is_own(path: Path) -> bool:
     """
     try:
         _verify(path, MACHINES)
-        return own_key.is_sealed(sealed_text(path.parents[1], path), files.read_json(path / MANIFEST).get("seal"))
+        text, manifest = sealed_text(path.parents[1], path), files.read_json(path / MANIFEST)
+        return any(own_key.is_sealed(text, manifest.get(key)) for key in _SEALS)
     except (OSError, ValueError) as error:
         raise _damaged(path / MACHINES, error) from error
 
 
-def reseal(path: Path) -> None:
-    """Seal an own checkpoint again after the run's configuration was changed on its user's word."""
-    manifest = files.read_json(path / MANIFEST)
-    manifest["seal"] = own_key.seal(sealed_text(path.parents[1], path))
+def seal_also(path: Path, config: run_dir.RunConfig) -> None:
+    """Seal an own checkpoint also for the configuration that its user is about to write: a kill may come before it."""
+    run, manifest = path.parents[1], files.read_json(path / MANIFEST)
+    texts = sealed_text(run, path), sealed_text(run, path, run_dir.config_text(config))
+    manifest |= {key: own_key.seal(text) for key, text in zip(_SEALS, texts, strict=True)}
     files.write_text(path / MANIFEST, json.dumps(manifest, indent=1))
 
 
-def sealed_text(run: Path, path: Path) -> str:
-    """What a seal is of: the machines in the folder `path`, and the run's configuration and scenarios."""
-    described = [run / run_dir.CONFIG, *sorted((run / run_dir.SCENARIOS).glob("*.toml"))]
-    return "\n".join(f"{file.name} {tensor_files.digest(file)}" for file in (path / MACHINES, *described))
+def sealed_text(run: Path, path: Path, config: str | None = None) -> str:
+    """What a seal is of: the machines in the folder `path`, and the run's configuration and scenarios.
+
+    `config`: a configuration to come, in place of the one that is there.
+    """
+    scenarios = sorted((run / run_dir.SCENARIOS).glob("*.toml"))
+    digests = [(file.name, tensor_files.digest(file)) for file in (path / MACHINES, run / run_dir.CONFIG, *scenarios)]
+    if config is not None:
+        digests[1] = (run_dir.CONFIG, sha256(config.encode()).hexdigest())
+    return "\n".join(f"{name} {digest}" for name, digest in digests)
 
 
 def restore_episodes(path: Path, model: BaseAlgorithm, env: TrainingVecEnv) -> None:

@@ -61,6 +61,11 @@ def create(out: Path, config: RunConfig, scenarios: Sequence[ScenarioLike]) -> P
 
 def write(run: Path, config: RunConfig) -> None:
     """Say in the run's folder what it was asked to do."""
+    files.write_text(run / CONFIG, config_text(config))
+
+
+def config_text(config: RunConfig) -> str:
+    """What `write` writes."""
     document = {
         "schema": 1,
         "seed": config.seed,
@@ -68,7 +73,7 @@ def write(run: Path, config: RunConfig) -> None:
         **({"started_from": config.started_from} if config.started_from else {}),
         "recipe": {"name": config.recipe.name, **config.recipe.document()},
     }
-    files.write_text(run / CONFIG, toml_text(document))
+    return toml_text(document)
 
 
 def read(run: Path) -> RunConfig:

@@ -185,10 +185,9 @@ def _resume(
 
 def _lengthen(run: Path, before: RunConfig, config: RunConfig, newest: Path) -> None:
     """Write the longer run's configuration, which the seal of its machines is of; say what its length changes."""
-    own = checkpoint.is_own(newest)
+    if checkpoint.has_episodes(newest) and checkpoint.is_own(newest):
+        checkpoint.seal_also(newest, config)
     run_dir.write(run, config)
-    if own:
-        checkpoint.reseal(newest)
     for sentence in differences(before.recipe, config.recipe, checkpoint.steps(newest)):
         print(f"{run}: not as a run of {config.recipe.steps} steps would be: {sentence}", file=sys.stderr)
 
