@@ -228,7 +228,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "a manifest that is nested": (
         lambda run: (checkpoint.latest(run) / checkpoint.MANIFEST).write_bytes(b"[" * 100_000),
-        "nested too deeply",
+        "nested too deeply; without the folder",
     ),
     "a long scenario's name": (
         config('scenarios = ["', f'scenarios = ["{"x" * 300}'),
@@ -267,6 +267,26 @@ def test_what_is_no_number_of_steps_is_no_checkpoint(name: str, run: Path, cli: 
         shutil.rmtree(older)
     newest.rename(newest.with_name(name + "y"))
     assert_refused(cli("export", run), "no checkpoint")
+
+
+@pytest.mark.parametrize("left", [[], [checkpoint.LEARNER]])
+def test_what_is_left_of_a_checkpoint_gives_way_to_a_whole_one(left: list[str], run: Path, cli: Cli) -> None:
+    """A run that comes to the same step again has its checkpoint there."""
+    newest = checkpoint.latest(run)
+    for path in newest.iterdir():
+        if path.name not in left:
+            path.unlink()
+    config("steps = 96", "steps = 64")(run)
+    assert cli("train", "--resume", run).code == 0
+    assert checkpoint.latest(run) == newest
+    assert cli("train", "--resume", run, "--steps", 32).code == 0
+
+
+def test_a_run_without_its_newest_checkpoint_is_made_longer(run: Path, cli: Cli) -> None:
+    shutil.rmtree(checkpoint.latest(run))
+    done = cli("train", "--resume", run, "--steps", 32)
+    assert done.code == 0 and "its machines start new episodes" in done.err
+    assert checkpoint.latest(run).name == "000000000128"
 
 
 def test_without_the_newest_checkpoint_a_run_goes_on_from_the_one_before(run: Path, cli: Cli) -> None:

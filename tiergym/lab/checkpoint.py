@@ -70,7 +70,7 @@ def save(run: Path, model: BaseAlgorithm, env: TrainingVecEnv) -> Path:
     Raises `UserError` where the disk is full, or the run's folder is read-only or has vanished.
     """
     final = run / FOLDER / f"{model.num_timesteps:012d}"
-    if final.is_dir():
+    if final in _complete(run):
         return final
     draft = final.with_name(f".{final.name}.{os.getpid()}")
     try:
@@ -79,6 +79,7 @@ def save(run: Path, model: BaseAlgorithm, env: TrainingVecEnv) -> Path:
             shutil.rmtree(left, ignore_errors=True)
         draft.mkdir()
         _write(draft, run, model, env)
+        shutil.rmtree(final, ignore_errors=True)  # what damage has left of one
         draft.replace(final)
     except OSError as error:
         raise UserError(f"{final}: cannot be written: {error.strerror}") from error
@@ -286,7 +287,10 @@ def _verify(path: Path, name: str) -> None:
 
 def _manifest(path: Path) -> dict[str, Any]:
     """What checkpoint.json says. Raises `ValueError` where that is nothing."""
-    manifest = files.read_json(path / MANIFEST)
+    try:
+        manifest = files.read_json(path / MANIFEST)
+    except UserError as error:
+        raise ValueError(error) from error
     if not isinstance(manifest, dict) or not files.same(manifest.get("schema"), SCHEMA):
         raise ValueError(f"{MANIFEST}: another format; allowed: schema {SCHEMA}")
     if not isinstance(manifest.get("sha256"), dict):
