@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch as th
 from sb3_contrib import MaskablePPO, RecurrentPPO
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
+from stable_baselines3.common.callbacks import ConvertCallback
 
 from tests.refusals import assert_refused
 from tests.short_runs import random_masks, random_observations, write_short_scenario
@@ -115,6 +117,20 @@ def test_an_extension_that_is_killed_before_it_begins_goes_on_to_the_same_end(sc
             train(resume=run, steps=64, progress=False)
     train(resume=run, steps=None if written else 64, progress=False)
     assert same(weights(run), weights(whole))
+
+
+@pytest.mark.parametrize("name", ["ppo", "chooser", "dqn", "sac", "recurrent_gru"])
+def test_learning_that_diverges_is_said_and_not_saved(scenario, tmp_path, name):
+    run = tmp_path / "run"
+
+    def spoil(learning: dict[str, Any], _: Any) -> bool:
+        with th.no_grad():
+            next(learning["self"].policy.parameters()).fill_(np.nan)
+        return True
+
+    with pytest.raises(UserError, match=r"run: learning has diverged after \d+ steps: .* is not finite"):
+        train(small(name), scenario, out=run, progress=False, callbacks=[ConvertCallback(spoil)])
+    assert not checkpoint.exists(run) and not (run / "policy.onnx").exists()
 
 
 @pytest.mark.parametrize(("steps", "message"), [(0, "steps is 0; allowed"), (-1, "steps is -1"), (10**12, "from 1 to")])

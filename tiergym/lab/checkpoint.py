@@ -67,8 +67,10 @@ _REPLAY_ARRAYS = ("observations", "next_observations", "actions", "rewards", "do
 def save(run: Path, model: BaseAlgorithm, env: TrainingVecEnv) -> Path:
     """Write a checkpoint of the present moment, which must lie between two rollouts; returns its folder.
 
-    Raises `UserError` where the disk is full, or the run's folder is read-only or has vanished.
+    Raises `UserError` where the disk is full, or the run's folder is read-only or has vanished, and where learning has
+    diverged.
     """
+    check_sound(run, model)
     final = run / FOLDER / f"{model.num_timesteps:012d}"
     if final in _complete(run):
         return final
@@ -88,6 +90,14 @@ def save(run: Path, model: BaseAlgorithm, env: TrainingVecEnv) -> Path:
     for older in _complete(run)[:-1]:
         _lighten(older)
     return final
+
+
+def check_sound(run: Path, model: BaseAlgorithm) -> None:
+    """Raise `UserError` where what was learned is no numbers, or too large ones, which no checkpoint may have."""
+    if wrong := learner_state.unsound(learner_state.take(model)[0]):
+        raise UserError(
+            f"{run}: learning has diverged after {model.num_timesteps} steps: {wrong}; try a lower learning_rate"
+        )
 
 
 def _write(draft: Path, run: Path, model: BaseAlgorithm, env: TrainingVecEnv) -> None:

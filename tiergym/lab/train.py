@@ -233,7 +233,7 @@ def _learn(
     learn: Any = model.learn  # the base class wants a log interval; the metrics callback logs instead
     try:
         if start < recipe.steps and not (evaluation is not None and evaluation.is_over):
-            with StopRequest() as stop:
+            with _diverging(run, model), StopRequest() as stop:
                 own: list[BaseCallback] = [metrics, checkpoints, stop, *([bar] if progress else [])]
                 if evaluation is not None:
                     own.insert(0, evaluation)
@@ -263,6 +263,16 @@ def _learn(
         model.logger.close()
         env.close()
     return run
+
+
+@contextmanager
+def _diverging(run: Path, model: BaseAlgorithm) -> Iterator[None]:
+    """Where networks are no numbers any more, say so in place of whatever fails of it."""
+    try:
+        yield
+    except Exception:
+        checkpoint.check_sound(run, model)
+        raise
 
 
 def _evaluation(
