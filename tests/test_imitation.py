@@ -13,6 +13,7 @@ from tiergym.env.observations import N_OBS
 from tiergym.errors import UserError
 from tiergym.files import read_toml
 from tiergym.lab import checkpoint, evaluations, imitation
+from tiergym.lab.evaluation_callback import EvaluationCallback
 from tiergym.lab.imitation import discounted, read_plans, visit
 from tiergym.lab.train import TrainingInterruptedError, train
 from tiergym.policy.load import load_policy
@@ -96,6 +97,20 @@ def test_the_same_seed_gives_the_same_weights_and_an_interruption_changes_nothin
     assert checkpoint.steps(checkpoint.latest(tmp_path / "cut")) == 0
     resumed = train(resume=tmp_path / "cut", progress=False)
     assert same(weights(whole), weights(resumed))
+
+
+def test_a_kill_before_the_first_evaluation_does_not_leave_it_out(tmp_path, two, monkeypatch, quickly):
+    whole = train(small("ppo"), two, imitate=tmp_path / "plans", out=tmp_path / "whole", progress=False)
+
+    def killed(self):
+        raise InterruptedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EvaluationCallback, "_evaluate", killed)
+        with pytest.raises(InterruptedError):
+            train(small("ppo"), two, imitate=tmp_path / "plans", out=tmp_path / "cut", progress=False)
+    resumed = train(resume=tmp_path / "cut", progress=False)
+    assert evaluations.read(resumed) == evaluations.read(whole)
 
 
 def test_discounted_sums_go_on_after_the_end_as_they_were():

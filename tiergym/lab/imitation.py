@@ -47,6 +47,8 @@ UPDATES, BATCH, RATE = 100, 1024, 1e-3
 Few on purpose: search leaves modes that do not matter to chance, and who learns them by heart does worse elsewhere."""
 FUTURE = 4
 """An episode is cut off at its horizon; the critic learns that it goes on as in the last fourth of it."""
+PLANS = "plans of "
+"""What the source of a run that began with plans begins with."""
 IMITATION_STREAM = 0x696D6974
 """Key of the machines' seeds, and of the order of states, in the SeedSequence tree of the run's seed."""
 
@@ -98,7 +100,7 @@ def read_plans(folder: Path, scenarios: Sequence[Scenario], recipe: Recipe) -> P
         plan.check_horizon(ticks)
         plans.append(plan)
         all_of_them.update(digest(path).encode())
-    return Plans(plans, f"plans of {folder}, sha256 {all_of_them.hexdigest()}")
+    return Plans(plans, f"{PLANS}{folder}, sha256 {all_of_them.hexdigest()}")
 
 
 def visit(

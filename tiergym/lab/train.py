@@ -23,7 +23,7 @@ from tiergym.lab.evaluation_settings import UNTIL_CONVERGED
 from tiergym.lab.export import BEST, BEST_EXPORTED, export_checkpoint, find
 from tiergym.lab.extending import differences, extended
 from tiergym.lab.held_back import HeldBack
-from tiergym.lab.imitation import ImitationCallback, folder_of, read_plans
+from tiergym.lab.imitation import PLANS, ImitationCallback, folder_of, read_plans
 from tiergym.lab.locking import check_new, locked
 from tiergym.lab.recipe import OOM_PER_HOUR, Recipe, load_recipe
 from tiergym.lab.reward_scales import RETURN, reward_scales
@@ -227,7 +227,8 @@ def _learn(
     start = model.num_timesteps
     metrics = MetricsCallback(recipe.steps)
     checkpoints = CheckpointCallback(run, recipe.checkpoint_steps, env)
-    evaluation = _evaluation(run, config, env, metrics, start, at_start=imitation is not None)
+    at_start = start == 0 and config.started_from.startswith(PLANS)  # also where a kill came before it
+    evaluation = _evaluation(run, config, env, metrics, start, at_start)
     bar = ProgressCallback(f"{recipe.name} on {_shortened(config.scenarios)}", recipe.steps, metrics)
     model.set_logger(make_logger(run, config, start))
     learn: Any = model.learn  # the base class wants a log interval; the metrics callback logs instead
