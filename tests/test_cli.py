@@ -275,11 +275,12 @@ def of_a_number(parameter: Parameter) -> bool:
     return re.search(r"\b(int|float|Episodes|Seed|Workers)\b", str(parameter.annotation)) is not None
 
 
-def test_ctrl_c_while_the_words_are_read_is_told_too(cli: Cli, monkeypatch: pytest.MonkeyPatch):
-    def interrupted(words: list[str]) -> list[str]:
+@pytest.mark.parametrize("reads", ["with_json_value", "told_in_a_line"])  # the command's words, those before it
+def test_ctrl_c_while_the_words_are_read_is_told_too(cli: Cli, monkeypatch: pytest.MonkeyPatch, reads: str):
+    def interrupted(*words: object) -> list[str]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tiergym.cli.command.with_json_value", interrupted)
+    monkeypatch.setattr(f"tiergym.cli.command.{reads}", interrupted)
     done = cli("compare")
     assert (done.code, done.err) == (130, "interrupted\n")
 

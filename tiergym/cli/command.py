@@ -129,6 +129,13 @@ class Group(_Mannered, TyperGroup):
         with told_in_a_line(self, ctx, args):
             return super().resolve_command(ctx, args)
 
+    def make_context(self, *args: Any, **named: Any) -> Any:
+        """Read the words before a command's name."""
+        try:
+            return super().make_context(*args, **named)
+        except KeyboardInterrupt:  # of which Typer would say nothing
+            raise _interrupted() from None
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for. Raises `UserError` where none was."""
         try:
