@@ -7,6 +7,7 @@ the lock is free. It is deleted at the end; a killed process leaves it, and noth
 import json
 import os
 import socket
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,13 +27,14 @@ def locked(folder: Path, *, new: bool = False) -> Iterator[None]:
     """Hold the folder, which is made where there is none; a process may hold it several times over.
 
     Raises `UserError` where another process holds it, with that process's number, command and machine, where it
-    cannot be written to, and where something is in it that is to be `new`.
+    cannot be written to, where its lock is no file, and where something is in it that is to be `new`.
     """
     path, made = folder / LOCK, list[Path]()
     if new:
         check_new(folder)
     try:
         made = files.make_folder(folder)
+        _check_lock(path)
         lock = FileLock(path, timeout=0, is_singleton=True, thread_local=False)
         lock.acquire()
     except Timeout as error:
@@ -56,7 +58,7 @@ def locked(folder: Path, *, new: bool = False) -> Iterator[None]:
 
 
 def check_new(folder: Path) -> None:
-    """Raise `UserError` where there is something in a folder, besides a lock, or no folder can be made there."""
+    """Raise `UserError` where there is something in a folder, besides a lock's file, or no folder can be made there."""
     try:
         if "\0" in str(folder):  # of which pathlib says that there is none
             raise ValueError("embedded null byte")
@@ -67,6 +69,7 @@ def check_new(folder: Path) -> None:
         if nearest != folder and not nearest.is_dir():
             raise UserError(f"{folder}: cannot be written to: '{nearest}' is no folder")
         if not folder.exists() or (folder.is_dir() and all(path.name == LOCK for path in folder.iterdir())):
+            _check_lock(folder / LOCK)
             return
     except OSError as error:
         raise UserError(f"{folder}: {error.strerror}") from error
@@ -75,6 +78,17 @@ def check_new(folder: Path) -> None:
     raise UserError(
         f"{folder} exists and is not an empty folder; name another one, or continue it with --resume {folder}"
     )
+
+
+def _check_lock(path: Path) -> None:
+    """Raise `UserError` where a lock is no file of its own: through a link, something else would be overwritten."""
+    try:
+        kind = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(kind):
+        what = "a link" if stat.S_ISLNK(kind) else "a folder" if stat.S_ISDIR(kind) else "not a regular file"
+        raise UserError(f"{path}: {what}; allowed: the lock of a tiergym command, or nothing")
 
 
 def _ourselves() -> dict[str, object]:
@@ -95,5 +109,5 @@ def _holder(path: Path) -> str:
             f"process {int(holder['pid'])} on {shown(str(holder['host']))}, {shown(str(holder['command']))} "
             f"since {shown(str(holder['since']))},"
         )
-    except (UserError, KeyError, TypeError, ValueError):
+    except (UserError, KeyError, TypeError, ValueError, OverflowError):
         return "another process"
