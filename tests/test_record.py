@@ -17,6 +17,7 @@ import pytest
 from tests.places import ROOT
 from tests.proc_zoneinfo import ZONEINFO
 from tiergym.errors import UserError
+from tiergym.lab.locking import LOCK
 from tiergym.recordings import proc_files
 from tiergym.recordings.format import Recording, read_recording
 from tiergym.recordings.machine_facts import machine_facts
@@ -282,6 +283,38 @@ def test_a_thread_records_as_well(tmp_path: Path):
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+def test_a_second_recording_into_one_folder_is_told_of_the_first_at_once(tmp_path: Path):
+    first = tiergym("record", "--seconds", 60, "--out", "rec", cwd=tmp_path)
+    while not (lock := tmp_path / "rec" / LOCK).is_file() or not lock.read_text():
+        assert first.poll() is None
+        time.sleep(0.02)
+    began = time.monotonic()
+    second = tiergym("record", "--seconds", 60, "--out", "rec", cwd=tmp_path)
+    _, err = second.communicate(timeout=50)
+    assert second.returncode == 2 and time.monotonic() - began < 50
+    told = f"error: rec: process {first.pid} on "
+    assert told in err and "tiergym record --seconds 60" in err and err.count("\n") == 1, err
+    first.send_signal(signal.SIGINT)
+    _, err = first.communicate(timeout=60)
+    assert first.returncode == 130, err
+    assert not lock.exists() and len(read_recording(tmp_path / "rec").columns) > 10
+
+
+def test_where_a_recording_was_killed_the_next_one_may_record(tmp_path: Path):
+    killed = tiergym("record", "--seconds", 60, "--out", "rec", cwd=tmp_path)
+    while not (tmp_path / "rec" / LOCK).is_file():
+        assert killed.poll() is None
+        time.sleep(0.02)
+    killed.kill()
+    killed.communicate(timeout=60)
+    assert [path.name for path in (tmp_path / "rec").iterdir()] == [LOCK]
+    again = tiergym("record", "--seconds", 0.2, "--out", "rec", cwd=tmp_path)
+    _, err = again.communicate(timeout=60)
+    assert again.returncode == 0, err
+    assert sorted(path.name for path in (tmp_path / "rec").iterdir()) == ["meta.json", "samples.csv.gz", "workload.csv"]
+    assert [path.name for path in tmp_path.iterdir()] == ["rec"]
+
+
 def test_accessed_bits_on_request(tmp_path: Path):
     code = "import time; memory = bytearray(16 << 20)\nwhile True: memory[::4096] = bytes(4096); time.sleep(0.01)"
     code = f"import time\nend = time.monotonic() + 1.5\n{code.replace('True', 'time.monotonic() < end')}"
@@ -305,7 +338,7 @@ def test_accessed_bits_on_request(tmp_path: Path):
         (("--seconds", "1", "--", "true"), "what to record: give either --seconds N or -- COMMAND"),
         (("--", "no-such-command"), "cannot run 'no-such-command': No such file"),
         (("--out", "full", "--", "true"), "cannot record into 'full': it exists"),
-        (("--out", "full/file/rec", "--", "true"), "cannot write 'full/file/rec'"),
+        (("--out", "full/file/rec", "--", "true"), "full/file/rec: cannot be written to: 'full/file' is no folder"),
         (("--slow", "1", "--", "true"), "--slow without --fast"),
         (("--fast", "x", "--out", "a/b/rec", "--", "true"), "--fast = 'x'; allowed: numbers of memory nodes"),
         (("--fast", "0", "--slow", "0", "--", "true"), "--fast and --slow: node 0 is in both"),

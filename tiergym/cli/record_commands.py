@@ -13,6 +13,7 @@ from tiergym.cli import options
 from tiergym.cli.command import Commands
 from tiergym.cli.file_kinds import wanted
 from tiergym.errors import UserError
+from tiergym.files import is_file
 from tiergym.recordings.tiers import Fold, parse_nodes
 from tiergym.terminal import console, warn
 
@@ -110,16 +111,18 @@ def record(
         raise UserError("what to record: give either --seconds N or -- COMMAND ...")
     name = Path(command[0]).name if command else "machine"
     folder = out or Path("recordings") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if folder.exists():
-        raise UserError(f"cannot record into '{folder}': it exists; name a new folder")
-    options.check_outputs(folder)
+    from tiergym.lab.locking import LOCK, locked
     from tiergym.recordings.recorder import record as record_machine
 
+    if folder.exists() and not is_file(folder / LOCK):  # which says who records into it, or was killed there
+        raise UserError(f"cannot record into '{folder}': it exists; name a new folder")
     err = console(stderr=True)
     length_s = math.inf if seconds is None else seconds
-    if seconds is not None:
-        err.print(f"recording into {folder} for {seconds:g} s; Ctrl-C keeps what was sampled", style="dim")
-    done = record_machine(folder, command or [], length_s, hz, referenced, fold_of(fast, slow), warn)
+    fold = fold_of(fast, slow)
+    with locked(folder, new=True, goes_on=False):
+        if seconds is not None:
+            err.print(f"recording into {folder} for {seconds:g} s; Ctrl-C keeps what was sampled", style="dim")
+        done = record_machine(folder, command or [], length_s, hz, referenced, fold, warn)
     if done.notes:
         err.print(f"notes in meta.json about {', '.join(done.notes)}", style="dim", highlight=False)
     err.print(f"{folder}: {done.samples} samples in {done.duration_s:.1f} s", highlight=False)

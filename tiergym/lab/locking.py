@@ -23,15 +23,16 @@ LOCK = ".lock"
 
 
 @contextmanager
-def locked(folder: Path, *, new: bool = False) -> Iterator[None]:
+def locked(folder: Path, *, new: bool = False, goes_on: bool = True) -> Iterator[None]:
     """Hold the folder, which is made where there is none; a process may hold it several times over.
 
     Raises `UserError` where another process holds it, with that process's number, command and machine, where it
-    cannot be written to, where its lock is no file, and where something is in it that is to be `new`.
+    cannot be written to, where its lock is no file, and where something is in it that is to be `new`. `goes_on`: what
+    is there could be continued.
     """
     path, made = folder / LOCK, list[Path]()
     if new:
-        check_new(folder)
+        check_new(folder, goes_on)
     try:
         made = files.make_folder(folder)
         _check_lock(path)
@@ -44,7 +45,7 @@ def locked(folder: Path, *, new: bool = False) -> Iterator[None]:
         raise UserError(f"{folder}: cannot be written to: {error.strerror or error}") from error
     try:
         if new:
-            check_new(folder)  # again: another process may have been faster
+            check_new(folder, goes_on)  # again: another process may have been faster
         if lock.lock_counter == 1:
             with suppress(OSError):  # a full disk: it is held all the same
                 path.write_text(json.dumps(_ourselves()), encoding="utf-8")
@@ -52,12 +53,12 @@ def locked(folder: Path, *, new: bool = False) -> Iterator[None]:
     finally:
         if lock.lock_counter == 1:
             with suppress(OSError):  # the folder may have vanished
-                path.unlink()
+                path.unlink(missing_ok=True)
                 files.remove_empty(made)  # where nothing came of it
         lock.release()
 
 
-def check_new(folder: Path) -> None:
+def check_new(folder: Path, goes_on: bool = True) -> None:
     """Raise `UserError` where there is something in a folder, besides a lock's file, or no folder can be made there."""
     try:
         if "\0" in str(folder):  # of which pathlib says that there is none
@@ -75,9 +76,8 @@ def check_new(folder: Path) -> None:
         raise UserError(f"{folder}: {error.strerror}") from error
     except ValueError as error:
         raise UserError(f"{shown(str(folder))}: not a folder's name: {error}") from error
-    raise UserError(
-        f"{folder} exists and is not an empty folder; name another one, or continue it with --resume {folder}"
-    )
+    continued = f", or continue it with --resume {folder}" if goes_on else ""
+    raise UserError(f"{folder} exists and is not an empty folder; name another one{continued}")
 
 
 def _check_lock(path: Path) -> None:

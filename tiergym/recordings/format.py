@@ -312,7 +312,7 @@ def write_recording(
     """Write a run as a new folder that appears whole or not at all; samples are gzipped.
 
     `columns` holds "t_s" and arrays of its length; those that never change go into `constant_values`.
-    Raises `UserError` if `folder` exists and is not empty, or cannot be made.
+    Raises `UserError` if there is more in `folder` than a lock (`tiergym.lab.locking`), or it cannot be made.
     """
     n_samples = len(columns["t_s"])
     constant = {name: column[0].item() for name, column in columns.items() if _never_changes(name, column)}
@@ -328,6 +328,8 @@ def write_recording(
             write_text(draft / EVENTS, _csv(["t_s", "event", "detail"], rows))
             write_text(draft / META, json.dumps(whole, indent=1, allow_nan=False) + "\n")
             draft.chmod(0o755)
+            for lock in folder.glob(".lock"):  # it goes along, for only an empty folder can be replaced
+                lock.rename(draft / lock.name)
             draft.replace(folder)
         except BaseException:
             shutil.rmtree(draft)
