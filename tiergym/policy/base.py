@@ -6,7 +6,7 @@ plain function; `CheckedPolicy` gives it the name and the `reset` that evaluatio
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tiergym.env import actions as act
 from tiergym.env.observations import N_OBS
 from tiergym.errors import UserError, shown
+from tiergym.policy.guarding import guarded
 from tiergym.sim.names import PLAUSIBILITIES
 
 Rule = Callable[[NDArray[np.float32], NDArray[np.bool_]], NDArray[np.int64]]
@@ -46,10 +47,7 @@ def check_actions(actions: object, num_envs: int, name: str) -> NDArray[np.int64
     A copy, so that what was checked stays as it is, whoever else holds the array. Raises `UserError` for another shape,
     for numbers that are not integers, and for a mode that its entry does not have.
     """
-    try:
-        array = np.array(actions)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"policy '{name}': actions are no array: {error}") from error
+    array = _as_array(actions, num_envs, name)
     if array.shape != (num_envs, len(act.ENTRIES)):
         raise UserError(
             f"policy '{name}': actions have shape {array.shape}; allowed: ({num_envs}, {len(act.ENTRIES)}), "
@@ -57,6 +55,7 @@ def check_actions(actions: object, num_envs: int, name: str) -> NDArray[np.int64
         )
     if array.dtype.kind not in "iu":  # NumPy's time differences are integers, too
         raise UserError(f"policy '{name}': actions are {array.dtype}; allowed: integers (mode indices)")
+    array = np.array(array)
     wrong = (array < 0) | (array >= act.NVEC)
     if wrong.any():
         machine, index = np.argwhere(wrong)[0]
@@ -68,13 +67,52 @@ def check_actions(actions: object, num_envs: int, name: str) -> NDArray[np.int64
     return np.ascontiguousarray(array, dtype=np.int64)
 
 
+def _as_array(actions: object, num_envs: int, name: str) -> NDArray[Any]:
+    """What a rule returned, not yet a copy of an array.
+
+    No object of the rule's is asked how long it is or what is in it, for the answer may be wrong or never end, and what
+    one says of its memory (`__array_interface__`) may kill the process.
+    """
+    if isinstance(actions, np.ma.MaskedArray):
+        raise UserError(f"policy '{name}': actions are a masked array; allowed: an array, in which every mode is said")
+    if isinstance(actions, np.ndarray):
+        return np.asarray(actions)
+    if type(actions) in (list, tuple):
+        return _of_rows(cast("list[object]", actions), num_envs, name)
+    if hasattr(actions, "__array__"):
+        made = actions.__array__()
+        if not isinstance(made, np.ndarray):
+            raise UserError(
+                f"policy '{name}': actions are no array: __array__ of a {type(actions).__name__} gives none"
+            )
+        return np.asarray(made)
+    return np.empty((), object)
+
+
+def _of_rows(rows: list[object], num_envs: int, name: str) -> NDArray[Any]:
+    """An array of lists of numbers, or of an array for each machine."""
+    entries = len(act.ENTRIES)
+    if len(rows) != num_envs:
+        raise UserError(f"policy '{name}': actions are no array: a list of {len(rows)}; allowed: {num_envs} rows")
+    for row in rows:
+        if isinstance(row, np.ndarray) and not isinstance(row, np.ma.MaskedArray):
+            shape = np.asarray(row).shape
+        elif type(row) in (list, tuple) and all(map(_is_number, cast("list[object]", row)[: entries + 1])):
+            shape = (len(cast("list[object]", row)),)
+        else:
+            raise UserError(f"policy '{name}': actions are no array: a row is no list of numbers")
+        if shape != (entries,):
+            raise UserError(f"policy '{name}': actions are no array: a row has the shape {shape}; allowed: {entries}")
+    return np.array(rows)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float, bool) or isinstance(value, np.generic)
+
+
 def digest_of(policy: Policy) -> str:
     """Of what a policy was loaded from; empty where it is unknown."""
     return str(getattr(policy, "digest", ""))
-
-
-_LONGEST_TOLD = 2000
-"""Characters of what a rule raises."""
 
 
 class CheckedPolicy:
@@ -96,20 +134,17 @@ class CheckedPolicy:
         for whatever the rule raises; a rule that exits ends nothing.
         """
         tick, self._tick = self._tick, self._tick + 1
-        try:
-            return check_actions(self.rule(obs, masks), len(obs), self.name)
-        except UserError as error:
-            raise UserError(f"{error}; in tick {tick}") from error
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            raise UserError(f"policy '{self.name}' failed in tick {tick}: {told(error)}") from error
+        with guarded(f"policy '{self.name}' failed in tick {tick}"):
+            try:
+                return check_actions(self.rule(obs, masks), len(obs), self.name)
+            except UserError as error:
+                raise UserError(f"{error}; in tick {tick}") from error
 
     @property
     def plausibility(self) -> str:
         """Of the least plausible mode that the rule may choose: any, if it does not say so itself."""
         found = self._attribute("plausibility", act.COUNTERFACTUAL)
-        if found not in PLAUSIBILITIES:
+        if type(found) is not str or found not in PLAUSIBILITIES:
             raise UserError(
                 f"policy '{self.name}': plausibility is {shown(found)}; allowed: {', '.join(PLAUSIBILITIES)}"
             )
@@ -117,10 +152,8 @@ class CheckedPolicy:
 
     def _attribute(self, name: str, otherwise: object) -> Any:
         """What the rule has of that name. Raises `UserError` for what it raises instead."""
-        try:
+        with guarded(f"policy '{self.name}' failed when asked for its {name}"):
             return getattr(self.rule, name, otherwise)
-        except Exception as error:
-            raise UserError(f"policy '{self.name}' failed when asked for its {name}: {told(error)}") from error
 
     def reset(self, num_envs: int, seed: int) -> None:
         """Passed on to a rule that has a `reset`; a stateless rule needs none."""
@@ -128,14 +161,8 @@ class CheckedPolicy:
         reset = self._attribute("reset", None)
         if reset is None:
             return
-        try:
+        with guarded(f"policy '{self.name}' failed in its reset"):
             reset(num_envs, seed)
-        except UserError:
-            raise
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            raise UserError(f"policy '{self.name}' failed in its reset: {told(error)}") from error
 
     def probe(self) -> None:
         """Ask for one action on blank machines, so that a broken rule is refused before any work.
@@ -145,24 +172,5 @@ class CheckedPolicy:
         obs = np.zeros((2, N_OBS), dtype=np.float32)
         masks = np.ones((2, act.N_MASK), dtype=np.bool_)
         self.reset(2, 0)
-        try:
+        with guarded(f"policy '{self.name}' failed on a blank observation"):
             check_actions(self.rule(obs, masks), len(obs), self.name)
-        except UserError:
-            raise
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            raise UserError(f"policy '{self.name}' failed on a blank observation: {told(error)}") from error
-
-
-def told(error: BaseException) -> str:
-    """What a stranger's code raised, for a message.
-
-    >>> told(ValueError("x"))
-    'ValueError: x'
-    """
-    try:
-        text = str(error)
-    except BaseException:  # code of the stranger's, too
-        text = "(what it says cannot be shown)"
-    return f"{type(error).__name__}: {text if len(text) <= _LONGEST_TOLD else text[:_LONGEST_TOLD] + '...'}"

@@ -34,7 +34,8 @@ from tiergym.env.actions import plausibility
 from tiergym.errors import UserError, suggest
 from tiergym.files import is_dir, is_file, read_json, read_toml
 from tiergym.policy import rule_file
-from tiergym.policy.base import CheckedPolicy, Policy, Rule, told
+from tiergym.policy.base import CheckedPolicy, Policy, Rule
+from tiergym.policy.guarding import guarded
 from tiergym.policy.header_policy import HeaderPolicy
 from tiergym.policy.plan import load_plan
 from tiergym.policy.rule_parameters import arguments
@@ -223,14 +224,8 @@ def _execute(path: Path) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickle look a class's module up
-    try:
+    with guarded(f"{path} cannot be imported"):
         spec.loader.exec_module(module)
-    except UserError:
-        raise
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        raise UserError(f"{path} cannot be imported: {told(error)}") from error
     return module
 
 
@@ -241,11 +236,8 @@ def _import(name: str, spec: str) -> ModuleType:
     if added:
         sys.path.append(here)
     try:
-        return importlib.import_module(name)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        raise UserError(f"policy '{spec}': cannot import {name}: {told(error)}") from error
+        with guarded(f"policy '{spec}': cannot import {name}"):
+            return importlib.import_module(name)
     finally:
         if added:
             sys.path.remove(here)
@@ -281,14 +273,8 @@ def _digest(path: Path) -> str:
 
 def _instance(value: Any, spec: str, values: Mapping[str, Any]) -> Rule:
     if inspect.isclass(value):
-        try:
+        with guarded(f"policy '{spec}': {value.__name__}() failed"):
             value = value(**values)
-        except UserError:
-            raise
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            raise UserError(f"policy '{spec}': {value.__name__}() failed: {told(error)}") from error
     if not callable(value):
         raise UserError(f"policy '{spec}': not callable; allowed: a class or function of (obs, masks)")
     rule: Rule = value

@@ -1,0 +1,106 @@
+"""Where a rule's Python code runs: whatever it raises, and what it does to this process's output, is one line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TextIO
+
+from tiergym.errors import UserError
+
+_LONGEST_TOLD = 2000
+"""Characters of what a rule raises."""
+_STREAMS = {1: "stdout", 2: "stderr"}
+
+
+@contextmanager
+def guarded(what: str) -> Iterator[None]:
+    """Code of a rule runs; `what` failed, in words, where it raises, exits, or leaves no stdout and stderr.
+
+    Raises `UserError` in place of whatever it raises but for its `UserError` and a person's Ctrl-C. stdout and stderr
+    are as before, so that there is something to say it on.
+    """
+    streams, kept = (sys.stdout, sys.stderr), _duplicates()
+    try:
+        yield
+    except UserError:
+        raise
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and _is_of_a_person(error):
+            raise
+        raise UserError(f"{what}: {told(error)}") from error
+    finally:
+        harmed = _restore(streams, kept)
+    if harmed:
+        raise UserError(f"{what}: it closed or replaced {' and '.join(harmed)}; allowed: to leave them as they are")
+
+
+def told(error: BaseException) -> str:
+    """What a stranger's code raised, for a message.
+
+    >>> told(ValueError("x"))
+    'ValueError: x'
+    """
+    try:
+        text = str.__str__(str(error))  # `str` may give an heir of it, which answers as it likes
+    except BaseException:  # code of the stranger's, too
+        text = "(what it says cannot be shown)"
+    return f"{type(error).__name__}: {text if len(text) <= _LONGEST_TOLD else text[:_LONGEST_TOLD] + '...'}"
+
+
+def _is_of_a_person(error: BaseException) -> bool:
+    """Whether Ctrl-C was pressed: the signal's handler raised it, then; Python's own leaves no trace of itself."""
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is signal.default_int_handler:
+        return True
+    code, seen = getattr(handler, "__code__", None), set[int]()
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:  # it may have been caught, and another one raised
+        seen.add(id(each))
+        trace = each.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code is code:
+                return True
+            trace = trace.tb_next
+        each = each.__context__
+    return False
+
+
+def _duplicates() -> dict[int, int]:
+    """Other descriptors of stdout and stderr, as far as there are those."""
+    kept = {}
+    for number in _STREAMS:
+        with suppress(OSError):
+            kept[number] = os.dup(number)
+    return kept
+
+
+def _restore(streams: tuple[TextIO | None, TextIO | None], kept: dict[int, int]) -> list[str]:
+    """Put back what is not as it was; its names."""
+    harmed = []
+    for (number, name), stream in zip(_STREAMS.items(), streams, strict=True):
+        same = True
+        if number in kept:
+            same = _is_same(number, kept[number])
+            if not same:
+                os.dup2(kept[number], number, inheritable=True)
+            os.close(kept[number])
+        if getattr(sys, name) is not stream:
+            same = False
+            setattr(sys, name, stream)
+        if stream is not None and stream.closed:
+            same = False
+            setattr(sys, name, open(number, "w", encoding=stream.encoding, errors="replace", closefd=False))  # noqa: SIM115
+        if not same:
+            harmed.append(name)
+    return harmed
+
+
+def _is_same(number: int, kept: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(number), os.fstat(kept))
+    except OSError:
+        return False
