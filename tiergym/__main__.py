@@ -1,5 +1,7 @@
 """`tiergym` and `python -m tiergym`: the command line, with bad input and missing parts as one line and exit code 2.
 
+So are the commands of single modules, `python -m tiergym.validation` and others.
+
 A command that Ctrl-C ends prints one line and exits with 130; one whose reader has gone exits with 1 and says nothing.
 """
 
@@ -7,8 +9,9 @@ import errno
 import io
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tiergym.cli import interruption
 from tiergym.errors import UserError, one_line
@@ -25,15 +28,40 @@ def main() -> None:
 
     So does a disk that is full or a folder that cannot be written to, whenever it turns out.
     """
+
+    def run() -> None:
+        from tiergym.cli.app import app
+
+        app(prog_name="tiergym")  # however it was started: in help, and where completion is installed
+
+    _run(run)
+
+
+def run_module(command: Callable[..., Any]) -> None:
+    """Run a module's own command, `python -m MODULE`, on `sys.argv`, as `main` runs those of the command line."""
+
+    def run() -> None:
+        from tiergym.cli.command import Commands
+
+        commands = Commands(add_completion=False, pretty_exceptions_enable=False)
+        commands.command()(command)
+        try:
+            commands()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            raise UserError(f"{error.filename}: {error.strerror}") from error
+
+    _run(run)
+
+
+def _run(command: Callable[[], None]) -> None:
     interruption.heed()
     try:
-        from tiergym.cli.app import app
         from tiergym.terminal import manner
 
         manner.reset()
         _print_anything()
         _have_a_home()
-        app(prog_name="tiergym")  # however it was started: in help, and where completion is installed
+        command()
     except UserError as error:
         _refuse(error)
     except ModuleNotFoundError as error:

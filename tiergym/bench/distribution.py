@@ -15,6 +15,7 @@ from time import perf_counter
 import numba
 
 from tiergym import specs
+from tiergym.__main__ import run_module
 from tiergym.lab.engines import RAY, Engine
 from tiergym.lab.leaderboard import leaderboard
 from tiergym.lab.tuning_score import steps_of_one
@@ -64,5 +65,10 @@ def measure() -> dict[str, float]:
     }
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Print what it costs as JSON."""
     print(json.dumps({name: round(value, 4) for name, value in measure().items()}, indent=1))
+
+
+if __name__ == "__main__":
+    run_module(main)

@@ -4,13 +4,16 @@
 The first file is of `tiergym bench`, the others, if any, are of `python -m tiergym.bench.time_to_score`.
 """
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from tiergym import files
+from tiergym.__main__ import run_module
 from tiergym.bench import benchmark
 from tiergym.bench.batch_curves import Point
 from tiergym.bench.learner_share import LearnerShare
@@ -166,11 +169,14 @@ def learning(entries: Sequence[Mapping[str, Any]]) -> str:
     return table(("agent", "scenarios", "rule", "its return", "reached after", "seeds", "steps/s"), lines)
 
 
-def main(bench_json: str, *times_json: str) -> None:
+def main(
+    bench: Annotated[Path, typer.Argument(metavar="BENCH.json", help="What `tiergym bench --json` wrote.")],
+    times: Annotated[list[Path] | None, typer.Argument(metavar="TIMES.json", help="Those of time_to_score.")] = None,
+) -> None:
     """Print the page."""
-    document, *times = (json.loads(Path(name).read_text(encoding="utf-8")) for name in (bench_json, *times_json))
-    sys.stdout.write(page(document, times))
+    document, *times_of = map(files.read_json, (bench, *(times or [])))
+    sys.stdout.write(page(document, times_of))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run_module(main)

@@ -12,12 +12,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from time import perf_counter
+from typing import Annotated
 
 import numpy as np
 import torch as th
+import typer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
+from tiergym.__main__ import run_module
 from tiergym.lab import learner
 from tiergym.lab.evaluate import evaluation_seeds, run_episodes
 from tiergym.lab.recipe import Recipe, load_recipe
@@ -132,12 +135,17 @@ def measure(recipe: Recipe, names: Sequence[str], seeds: int, budget_s: float) -
     )
 
 
-def main(agent: str, scenarios: str, seeds: str = "5", budget_s: str = "300") -> None:
+def main(
+    agent: Annotated[str, typer.Argument(metavar="AGENT", help="A recipe.")],
+    scenarios: Annotated[str, typer.Argument(metavar="SUITE|SCENARIO[,...]", help="What it is trained on.")],
+    seeds: Annotated[int, typer.Argument(min=1, metavar="SEEDS", help="Trainings.")] = 5,
+    budget_s: Annotated[float, typer.Argument(min=1, metavar="SECONDS", help="At most, for each.")] = 300.0,
+) -> None:
     """Print the times as JSON."""
     names = load_suite(scenarios).scenarios if scenarios in list_suites() else scenarios.split(",")
-    times = measure(load_recipe(agent), names, int(seeds), float(budget_s))
+    times = measure(load_recipe(agent), names, seeds, budget_s)
     sys.stdout.write(json.dumps(asdict(times), indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run_module(main)

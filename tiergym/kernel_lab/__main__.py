@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from tiergym.__main__ import run_module
 from tiergym.errors import UserError
 from tiergym.files import write_text
 from tiergym.kernel_lab import kernels, qemu, saving
@@ -101,8 +102,4 @@ def _script(name: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_module(main)

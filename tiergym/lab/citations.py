@@ -7,11 +7,14 @@ makes the links at the end of these pages anew; pages that are made by a command
 
 import os
 import re
-import sys
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
+
+import typer
 
 from tiergym import files
+from tiergym.__main__ import run_module
+from tiergym.errors import UserError
 
 SOURCES: Final = Path("docs") / "sources.md"
 _CITATION: Final = re.compile(r"\[([KHWF]-[^\]\s]*)\]")
@@ -36,8 +39,15 @@ def way_to_sources(page: Path, root: Path) -> str:
     return "" if page == sources else Path(os.path.relpath(sources, page.parent)).as_posix()
 
 
-if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        path = Path(name).resolve()
-        root = next(folder for folder in path.parents if (folder / SOURCES).is_file())
+def main(pages: Annotated[list[Path], typer.Argument(metavar="PAGE.md...", help="Pages of a checkout.")]) -> None:
+    """Put links to facts at the end of pages."""
+    for page in pages:
+        path = page.resolve()
+        root = next((folder for folder in path.parents if (folder / SOURCES).is_file()), None)
+        if root is None:
+            raise UserError(f"{page}: in no checkout, which has {SOURCES}; allowed: a page of one")
         files.write_text(path, linked(path.read_text(encoding="utf-8"), way_to_sources(path, root)))
+
+
+if __name__ == "__main__":
+    run_module(main)

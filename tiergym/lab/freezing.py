@@ -17,6 +17,7 @@ import numpy as np
 import typer
 
 from tiergym import files, paths, specs
+from tiergym.__main__ import run_module
 from tiergym.env.actions import DEFAULT
 from tiergym.env.machines import Machines
 from tiergym.errors import UserError
@@ -83,4 +84,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_module(main)

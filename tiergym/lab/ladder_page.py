@@ -16,6 +16,7 @@ import numpy as np
 import typer
 
 from tiergym import files
+from tiergym.__main__ import run_module
 from tiergym.lab.markdown import put_into, table
 from tiergym.lab.rungs import LEAST_HEADROOM, Rung
 from tiergym.specs.families import AXES, catalogue
@@ -112,4 +113,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_module(main)

@@ -6,7 +6,6 @@ an experiment that says what is shown of it is taken as it is. With
 `<!-- /results -->`.
 """
 
-import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from tiergym import files
+from tiergym.__main__ import run_module
 from tiergym.errors import UserError
 from tiergym.lab.compare import base_name
 from tiergym.sim.names import CAUSES
@@ -146,11 +146,10 @@ def main(
     causes: Annotated[bool, typer.Option("--causes", help="Of variants, lost time by cause as well.")] = False,
 ) -> None:
     """Print results as Markdown, or put them into a page."""
-    texts = [path.read_text(encoding="utf-8") for path in results]
     if all(path.suffix == ".md" for path in results):
-        made = "\n".join(texts)
+        made = "\n".join(path.read_text(encoding="utf-8") for path in results)
     else:
-        made = page([json.loads(text) for text in texts], causes)
+        made = page([files.read_json(path) for path in results], causes)
     if into is None:
         sys.stdout.write(made)
     else:
@@ -158,4 +157,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_module(main)

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from tiergym import files
+from tiergym.__main__ import run_module
 from tiergym.env.model_hash import model_hash
 from tiergym.errors import UserError
 from tiergym.lab.evaluate import evaluate
@@ -143,4 +144,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_module(main)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiergym import specs
+from tiergym.__main__ import run_module
 from tiergym.env.actions import COUNTERFACTUAL
 from tiergym.env.machines import Machines
 from tiergym.lab.evaluate import evaluate, evaluation_seeds
@@ -139,4 +140,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_module(main)

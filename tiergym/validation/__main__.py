@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tiergym import files
+from tiergym.__main__ import run_module
 from tiergym.paths import experiments_dir
 from tiergym.validation import prices_page, read_counts, replay_page, replay_plots
 from tiergym.validation.outcomes import Outcome, read_all, validate
@@ -45,4 +46,4 @@ def write(folder: Annotated[Path, typer.Argument(help="Where to: docs of a check
 
 
 if __name__ == "__main__":
-    typer.run(write)
+    run_module(write)
