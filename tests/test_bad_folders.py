@@ -1,4 +1,4 @@
-"""Folders to work in that are not as any command leaves them: locks that are none."""
+"""Folders to work in that are not as any command leaves them: locks that are none, folders in place of files."""
 
 import os
 import shutil
@@ -55,6 +55,36 @@ def place(made: Path, tmp_path: Path) -> Path:
     """A copy of it, where the test works."""
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     return tmp_path
+
+
+WRONG: dict[str, tuple[str, str, str]] = {
+    "pictures of a run": ("train --resume run", "run/timelines", "file"),
+    "the best policy of a run": ("train --resume run", "run/best.onnx", "folder"),
+    "evaluations of a run": ("train --resume run", "run/evaluations.json", "folder"),
+    "a run's checkpoints": ("train --resume run", "run/checkpoints", "file"),
+    "results of an experiment": ("run --resume experiment", "experiment/results.json", "folder"),
+    "tables of an experiment": ("run --resume experiment", "experiment/tables.md", "folder"),
+    "rows of an experiment": ("run --resume experiment", "experiment/results.parquet", "folder"),
+    "a policy's results": (COMMANDS["leaderboard"], "out/online", "file"),
+    "a policy's result": (COMMANDS["leaderboard"], "out/online/short.json", "folder"),
+    "a scenario's result": (COMMANDS["networks"], "out/short.json", "folder"),
+    "what was tuned": ("tune adaptive --scenario short.toml --trials 1 --out out", "out/adaptive_tuned.toml", "folder"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_could_not_be_written_at_the_end_is_refused_before_the_work(case: str, place: Path, cli: Cli) -> None:
+    words, name, kind = WRONG[case]
+    path = place / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    path.mkdir() if kind == "folder" else path.write_text("")
+    before = strangers.tree(place)
+    with mock.patch("tiergym.lab.engines.Engine.run", side_effect=AssertionError("worked")):
+        assert_refused(cli(*words.split()), f"{name}: {'a' if kind == 'folder' else 'not a'} folder; allowed: ")
+    assert strangers.tree(place) == before
 
 
 NO_LOCKS: dict[str, Callable[[Path], None]] = {

@@ -146,6 +146,15 @@ def make_folder(folder: Path) -> list[Path]:
     return made
 
 
+def check_place(path: Path) -> None:
+    """Raise `UserError` where no file can be written later: a folder is in its place, or no folder in a folder's."""
+    if path.is_dir():
+        raise UserError(f"{path}: a folder; allowed: a file, or nothing")
+    nearest = next(place for place in path.parents if os.path.lexists(place) or place == place.parent)
+    if not nearest.is_dir():
+        raise UserError(f"{nearest}: not a folder; allowed: a folder, or nothing")
+
+
 def remove_empty(made: Iterable[Path]) -> None:
     """Remove folders that `make_folder` made, as far as nothing is in them."""
     for folder in made:

@@ -158,7 +158,7 @@ def train(
     options.check_outputs(json)
     from tiergym.lab import evaluations, run_dir
     from tiergym.lab import train as training
-    from tiergym.lab.export import BEST_EXPORTED
+    from tiergym.lab.run_dir import BEST_EXPORTED
     from tiergym.policy.load import EXPORTED
 
     if scenario is not None and suite is not None:

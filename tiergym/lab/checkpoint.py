@@ -36,7 +36,6 @@ from tiergym.lab import learner_state, own_key, run_dir, tensor_files
 from tiergym.lab.tensor_files import like
 from tiergym.lab.training_env import TrainingVecEnv
 
-FOLDER = "checkpoints"
 SCHEMA = 2
 LEARNER, RANDOM, MACHINES, REPLAY = (
     f"{name}.safetensors" for name in ("learner", "random_state", "machines", "replay_buffer")
@@ -71,7 +70,7 @@ def save(run: Path, model: BaseAlgorithm, env: TrainingVecEnv) -> Path:
     diverged.
     """
     check_sound(run, model)
-    final = run / FOLDER / f"{model.num_timesteps:012d}"
+    final = run / run_dir.CHECKPOINTS / f"{model.num_timesteps:012d}"
     if final in _complete(run):
         return final
     draft = final.with_name(f".{final.name}.{os.getpid()}")
@@ -150,7 +149,9 @@ def latest(run: Path) -> Path:
     """The newest checkpoint of a run. Raises `UserError` where there is none, or one of an earlier tiergym."""
     found = _complete(run)
     if not found:
-        raise UserError(f"{run}: no checkpoint in {run / FOLDER}; the training stopped before the first; start it anew")
+        raise UserError(
+            f"{run}: no checkpoint in {run / run_dir.CHECKPOINTS}; the training stopped before the first; start it anew"
+        )
     if not (found[-1] / MANIFEST).is_file():
         raise UserError(
             f"{found[-1] / _BEFORE}: a checkpoint of an earlier tiergym, an archive that runs code when it is read; "
@@ -392,10 +393,10 @@ def _complete(run: Path) -> list[Path]:
     """
     found = [
         path
-        for path in (run / FOLDER).glob("[0-9]" * 12)
+        for path in (run / run_dir.CHECKPOINTS).glob("[0-9]" * 12)
         if any((path / name).is_file() for name in (MANIFEST, _BEFORE))
     ]
-    for path in (run / FOLDER, *found):
+    for path in (run / run_dir.CHECKPOINTS, *found):
         if path.is_symlink():
             raise UserError(f"{path}: a link; allowed: a folder of its own")
     return sorted(found)

@@ -18,12 +18,11 @@ from tiergym.lab.callbacks import MetricsCallback
 from tiergym.lab.episode_log import log_episode
 from tiergym.lab.held_back import HeldBack
 from tiergym.lab.recipe import Recipe
+from tiergym.lab.run_dir import PICTURES
 from tiergym.lab.tensorboard_log import DETERMINISTIC, record_picture
 from tiergym.lab.training_env import TrainingVecEnv
 from tiergym.policy.torch_policy import TorchPolicy
 
-PICTURES = "timelines"
-"""Folder of the pictures in a run's, named after the steps."""
 PICTURE_TAG = "timeline"
 
 

@@ -55,6 +55,11 @@ def reopen(folder: Path) -> Experiment:
         raise UserError(f"{folder / MADE_BY}: missing or damaged") from error
     if before != _made_by(experiment, experiment.load_scenarios()):
         raise UserError(f"{folder}: the simulator, a scenario or a suite has changed since it was begun; run it anew")
+    for name in (TABLES, PROFILE, VARIANTS_PICTURE, VIEW_PICTURE, f"{CELLS}/0.json"):
+        files.check_place(folder / name)
+    for place in (folder, *(folder / scenario.name for scenario in experiment.load_scenarios())):
+        for name in (RESULTS, EPISODES, PICTURE):
+            files.check_place(place / name)
     return experiment
 
 

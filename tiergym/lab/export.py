@@ -10,8 +10,6 @@ from tiergym.policy.load import EXPORTED
 from tiergym.policy.sb3_archive import load_archive
 
 LAST, BEST = "last", "best"
-BEST_EXPORTED = "best.onnx"
-"""Name of the best checkpoint's policy in a run's folder."""
 
 
 def export_run(run: Path, out: Path | None = None, which: str = LAST) -> Path:

@@ -47,11 +47,15 @@ def keep_all(
     """The results of all cells, in their order; those that have no file yet are made by the engine and written, each as
     soon as it is there.
 
-    Raises `UserError`, before anything is made, for a file whose result is another's or none, and as `Engine.run` does.
+    Raises `UserError`, before anything is made, for a file whose result is another's or none, or that cannot be
+    written, and as `Engine.run` does.
     """
     results = {index: _read(cell) for index, cell in enumerate(cells) if cell.path.is_file()}
     for index in results:
         on_kept(index, True)
+    for index, cell in enumerate(cells):
+        if index not in results:
+            files.check_place(cell.path)
     left = [index for index in range(len(cells)) if index not in results]
     work = [(cells[index].function, *cells[index].arguments) for index in left]
     for place, result in (engine or Engine()).run(_call, work):

@@ -22,6 +22,7 @@ from tiergym import files, specs
 from tiergym.env import model_hash
 from tiergym.env.episodes import ScenarioLike
 from tiergym.errors import UserError, shown
+from tiergym.lab import evaluations
 from tiergym.lab.recipe import Recipe, make_recipe
 from tiergym.policy.load import EXPORTED
 from tiergym.policy.onnx_layout import current_layout
@@ -29,6 +30,9 @@ from tiergym.trust import check_inside, check_plain
 
 MOST_SEEDS = 1 << 63
 CONFIG, VERSIONS, SCENARIOS = "config.toml", "versions.json", "scenarios"
+BEST_EXPORTED, PICTURES, CHECKPOINTS = "best.onnx", "timelines", "checkpoints"
+TO_COME = (EXPORTED, BEST_EXPORTED, evaluations.FILE, f"{PICTURES}/0.png", f"{CHECKPOINTS}/0/0.json")
+"""What training writes late, or files like it."""
 PACKAGES = ("tiergym", "numpy", "numba", "gymnasium", "torch", "stable-baselines3", "sb3-contrib", "onnx")
 
 
@@ -79,8 +83,8 @@ def config_text(config: RunConfig) -> str:
 def read(run: Path) -> RunConfig:
     """What the run in folder `run` was asked to do. Raises `UserError` where it is not one, or not a sound one."""
     check_plain(run)
-    if (run / EXPORTED).is_dir():
-        raise UserError(f"{run / EXPORTED}: a folder; allowed: a file, or nothing")
+    for name in TO_COME:
+        files.check_place(run / name)
     path = run / CONFIG
     if not path.is_file():
         raise UserError(f"{run}: no {CONFIG}; allowed: the folder of a training run")

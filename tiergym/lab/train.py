@@ -20,14 +20,14 @@ from tiergym.lab.callbacks import CheckpointCallback, MetricsCallback, ProgressC
 from tiergym.lab.constraint import ConstraintCallback
 from tiergym.lab.evaluation_callback import ConvergedError, EvaluationCallback
 from tiergym.lab.evaluation_settings import UNTIL_CONVERGED
-from tiergym.lab.export import BEST, BEST_EXPORTED, export_checkpoint, find
+from tiergym.lab.export import BEST, export_checkpoint, find
 from tiergym.lab.extending import differences, extended
 from tiergym.lab.held_back import HeldBack
 from tiergym.lab.imitation import PLANS, ImitationCallback, folder_of, read_plans
 from tiergym.lab.locking import check_new, locked
 from tiergym.lab.recipe import OOM_PER_HOUR, Recipe, load_recipe
 from tiergym.lab.reward_scales import RETURN, reward_scales
-from tiergym.lab.run_dir import RunConfig
+from tiergym.lab.run_dir import BEST_EXPORTED, RunConfig
 from tiergym.lab.tensorboard_log import make_logger
 from tiergym.lab.training_env import TrainingVecEnv
 from tiergym.lab.warm_start import put_weights, read_weights

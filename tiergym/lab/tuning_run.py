@@ -126,7 +126,9 @@ def tune_rule(
         "parameters": {name: each.allowed for name, each in target.parameters.items()},
         **asked_of(scenarios, budget, how),
     }
+    file = out / f"{target.name.removesuffix('_tuned')}_tuned.toml"
     with working_in(out):
+        files.check_place(file)
         on_budget(budget)
         trials = search(target.parameters, target.starts, prepare, asked, how, out, on_trial, engine)
         best, fresh = best_of(trials), tuning_arena(scenarios, CHECKED, how.seed, CHECKING)
@@ -143,7 +145,7 @@ def tune_rule(
             difference(found, untuned, how.seed),
             (mean_saved(list(found)), mean_saved(list(untuned))),
             budget,
-            out / f"{target.name.removesuffix('_tuned')}_tuned.toml",
+            file,
         )
         described = {"description": f"{target.name} with what tiergym tune found on {suite}."}
         write_tuned(tuned, described | target.document(best.values))
