@@ -272,17 +272,42 @@ def test_what_does_not_answer_is_ended(tmp_path, monkeypatch):
         load_policy(path)
 
 
+LOOPS = "__attribute__((constructor)) static void before_main(void) { for (;;); }"
+SILENT: dict[str, Callable[[str], str]] = {
+    "a loop before main": lambda text: f"{text}\n{LOOPS}\n",
+    "no alarm": lambda text: "#define alarm(s) 0\n" + text.replace("int required = 0;", "int required = 0; for (;;);"),
+}
+
+
+@needs_compiler
+@pytest.mark.parametrize("case", SILENT)
+def test_what_takes_its_own_alarm_away_is_ended_too(case, tmp_path, monkeypatch):
+    monkeypatch.setattr("tiergym.policy.header_policy.ANSWER_S", 1)
+    with pytest.raises(UserError, match="did not answer within 1 s"):
+        load_policy(written(constant(), tmp_path, SILENT[case]))
+
+
+@needs_compiler
+def test_an_object_of_gigabytes_is_not_written(tmp_path):
+    path = written(constant(), tmp_path, lambda text: f"{text}\nchar giant[1UL << 33] = {{1}};\n")
+    with pytest.raises(UserError, match="does not compile: "):
+        load_policy(path)
+
+
 @needs_compiler
 def test_a_compiler_that_does_not_end_is_ended_with_its_children(tmp_path, monkeypatch):
     """The driver waits for what really compiles, which would go on without it."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    (folder / "cc").write_text(f"#!/bin/sh\nsleep 1000 & echo $! > {tmp_path}/child; wait\n")
+    (folder / "cc").write_text(f"#!/bin/sh\ntouch $TMPDIR/half.s; sleep 1000 & echo $! > {tmp_path}/child; wait\n")
     (folder / "cc").chmod(0o755)
     monkeypatch.setenv("CC", str(folder / "cc"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
     monkeypatch.setattr("tiergym.policy.header_policy.COMPILE_S", 1)
     with pytest.raises(UserError, match=r"policy\.h: .*/cc did not compile it within 1 s"):
         load_policy(written(constant(), tmp_path))
+    assert not list((tmp_path / "scratch").iterdir())
     status = Path(f"/proc/{(tmp_path / 'child').read_text().strip()}/stat")
     stop = monotonic() + 20
     while status.exists() and status.read_text().split()[2] not in "ZX":

@@ -7,6 +7,7 @@ crashes or does not answer ends alone; modes that do not exist are refused as th
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -31,8 +32,11 @@ MAX_BYTES: Final = 1 << 20
 COMPILE_S: Final = 60
 COMPILE_KIB: Final = 4 << 20
 """Of address space for each of the compiler's processes: it includes what a file names, /dev/zero too."""
+COMPILE_BLOCKS: Final = 1 << 17
+"""Of 512 bytes for each file that the compiler writes: a line of C can ask for an object of any size."""
 ANSWER_S: Final = 20
-"""How long the program may take for one answer; it ends itself by an alarm."""
+"""How long the program may take for one answer. It ends itself by an alarm, unless the file's own code runs before
+that is set, or takes it away: then it is ended."""
 COMPILERS: Final = ("cc", "gcc", "clang")
 FLAGS: Final = ("-std=c99", "-O2", "-D_POSIX_C_SOURCE=199309L")
 MAX_GREETING: Final = 64 << 10
@@ -154,6 +158,10 @@ class HeaderPolicy:
             env={},
         )
         self._end = weakref.finalize(self, _end, self._process, program)
+        assert self._process.stdout is not None
+        self._answers = self._process.stdout.fileno()
+        self._ready = select.poll()
+        self._ready.register(self._answers, select.POLLIN)
         self._columns, self._rules = self._greeting()
         self._count = 0
         self.reset(1, 0)
@@ -184,11 +192,11 @@ class HeaderPolicy:
 
     def _greeting(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Columns of the observation that the program wants, and its rules, int64 (rules, N_ACTIONS)."""
-        assert self._process.stdout is not None
-        lines = [self._process.stdout.readline(MAX_GREETING).decode(errors="replace").strip() for _ in range(3)]
-        if not all(lines):
-            raise self._died()
-        layout, inputs, numbers = lines
+        text = b""
+        while text.count(b"\n") < 3 and len(text) < MAX_GREETING:
+            text += self._some(MAX_GREETING)
+        lines = [line.strip() for line in text.decode(errors="replace").split("\n", 2)]
+        layout, inputs, numbers = (*lines, "", "")[:3]
         wanted = f"{layout_digest()} {len(inputs.split())} {len(act.ENTRIES)}"
         if layout != wanted:
             raise UserError(
@@ -221,17 +229,25 @@ class HeaderPolicy:
             raise self._died() from error
 
     def _read(self, count: int) -> bytes:
-        assert self._process.stdout is not None
-        data = self._process.stdout.read(count)
-        if len(data) != count:
-            raise self._died()
+        data = self._some(count)
+        while len(data) < count:
+            data += self._some(count - len(data))
         return data
 
-    def _died(self) -> UserError:
+    def _some(self, most: int) -> bytes:
+        """What the program has written, at least a byte. Raises `UserError` where it has ended, or says nothing."""
+        answers = self._ready.poll(1000 * (ANSWER_S + 1))
+        if not answers:
+            self._process.kill()
+        if answers and (data := os.read(self._answers, most)):
+            return data
+        raise self._died(late=not answers)
+
+    def _died(self, *, late: bool = False) -> UserError:
         self._end()
         code = self._process.returncode
         how = f"ended with {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        if code == -signal.SIGALRM:
+        if late or code == -signal.SIGALRM:
             how = f"did not answer within {ANSWER_S} s"
         return UserError(f"{self._path}: the program made of it {how}; allowed: a policy.h of tiergym export")
 
@@ -244,10 +260,16 @@ def _compiled(path: Path) -> TemporaryDirectory[str]:
     write_bytes(scratch / "policy.h", source)
     write_bytes(scratch / "program.c", PROGRAM.encode())
     defined = (f"-DTICK_MS={TICK_MS}", f"-DANSWER_S={ANSWER_S}")
-    bounded = ("sh", "-c", f'ulimit -v {COMPILE_KIB} 2>/dev/null; exec "$@"', "sh")
+    limits = f"ulimit -v {COMPILE_KIB} 2>/dev/null; ulimit -f {COMPILE_BLOCKS} 2>/dev/null"
+    bounded = ("sh", "-c", f'{limits}; exec "$@"', "sh")
     command = [*bounded, compiler, *FLAGS, *defined, "program.c", "-o", "program"]
     with subprocess.Popen(
-        command, cwd=scratch, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+        command,
+        cwd=scratch,
+        env={**os.environ, "TMPDIR": str(scratch)},  # of what it leaves where it is killed, too
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     ) as process:
         try:
             said = process.communicate(timeout=COMPILE_S)[1]
