@@ -376,7 +376,10 @@ def test_limits_themselves_are_allowed(tmp_path: Path) -> None:
 
 
 def test_json_is_read_with_the_same_care(tmp_path: Path) -> None:
-    for content in (b"[" * 100_000, b"\xff", b"9" * 5000, b"", b'{"a": \x00}'):
+    deepest = b"[" * MAX_NESTING + b"]" * MAX_NESTING
+    (tmp_path / "good.json").write_bytes(deepest)
+    assert read_json(tmp_path / "good.json")
+    for content in (b"[" * 100_000, b'{"a":' + deepest + b"}", b"\xff", b"9" * 5000, b"", b'{"a": \x00}'):
         (tmp_path / "bad.json").write_bytes(content)
         with pytest.raises(UserError, match=r"bad\.json: not valid JSON"):
             read_json(tmp_path / "bad.json")

@@ -21,7 +21,7 @@ MAX_TEXT_BYTES = 1 << 20
 MAX_JSON_BYTES = 256 << 20
 _PIECE = 1 << 20
 MAX_NESTING = 32
-"""Tables and lists within one another; a scenario has four."""
+"""Tables and lists within one another; a scenario has four, results in JSON have seven. What reads them may recurse."""
 _LONG_KEY = re.compile(
     r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){%d}""" % MAX_NESTING  # noqa: UP031
 )
@@ -132,11 +132,23 @@ def read_json(path: Path) -> Any:
     """The value in a JSON file. Raises `UserError` that names the file where it cannot be read or is none."""
     data = read_bytes(path, MAX_JSON_BYTES)
     try:
-        return json.loads(data.decode())
+        document = json.loads(data.decode())
     except RecursionError as error:
         raise UserError(f"{path}: not valid JSON: nested too deeply") from error
     except ValueError as error:
         raise UserError(f"{path}: not valid JSON: {error}") from error
+    if _depth(document) > MAX_NESTING:
+        raise UserError(f"{path}: not valid JSON: nested too deeply; allowed: {MAX_NESTING} levels")
+    return document
+
+
+def _depth(document: Any) -> int:
+    """Objects and lists within one another."""
+    depth, level = 0, [document] if isinstance(document, dict | list) else []
+    while level:
+        entries = (entry for each in level for entry in (each.values() if isinstance(each, dict) else each))
+        depth, level = depth + 1, [entry for entry in entries if isinstance(entry, dict | list)]
+    return depth
 
 
 def make_folder(folder: Path) -> list[Path]:
