@@ -6,11 +6,11 @@ closest and how it differs, or that there is nothing. Commands are text; nothing
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from tiergym.recordings.live_observation import BLOCKS, LiveMachine
+from tiergym.recordings.proc_files import number
 from tiergym.recordings.process_tree import PAGE_KB
 from tiergym.sim import names as n
 from tiergym.sim.headroom import HEADROOM_SHARE
@@ -93,9 +93,9 @@ def _some(commands: tuple[str, ...], most: int = 4) -> tuple[str, ...]:
 def _normal_blocks(live: LiveMachine) -> list[str]:
     """Memory blocks of the slow node that are online as NORMAL, in their order."""
     root = live.machine.root / BLOCKS
-    links = [link for node in live.fold.slow for link in root.glob(f"memory[0-9]*/node{node}")]
-    names = sorted({link.parent.name for link in links}, key=lambda name: int(name.removeprefix("memory")))
-    return [name for name in names if live.block_state(name) == "normal"]
+    names = live.machine.numbered(BLOCKS, "memory")
+    of_slow = [name for name in names if any((root / name / f"node{node}").exists() for node in live.fold.slow)]
+    return [name for name in of_slow if live.block_state(name) == "normal"]
 
 
 def _no_migration(what: str) -> Callable[[str, LiveMachine], Knob]:
@@ -203,8 +203,7 @@ def _text(live: LiveMachine, path: str) -> str:
 
 
 def _number(live: LiveMachine, path: str) -> int:
-    match = re.match(r"\d+", _text(live, path))
-    return int(match[0]) if match else 0
+    return max(number(_text(live, path).split()) or 0, 0)
 
 
 _OTHERS: dict[str, Callable[[str, LiveMachine], Knob]] = {

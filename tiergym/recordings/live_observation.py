@@ -18,7 +18,7 @@ from tiergym.env import actions as act
 from tiergym.env.observations import NAMES, SCALES
 from tiergym.errors import UserError
 from tiergym.recordings.preflight import check_machine
-from tiergym.recordings.proc_files import Values
+from tiergym.recordings.proc_files import Values, number
 from tiergym.recordings.process_tree import PAGE_KB
 from tiergym.recordings.sampling import NODES, Machine
 from tiergym.recordings.tiers import Fold, nodes_with_memory, parse_nodes
@@ -57,11 +57,8 @@ def find_tiers(machine: Machine, values: Values) -> Fold:
     """Which nodes are DRAM and which are slow: those of the first memory tier and the others, where the kernel has
     several tiers; else nodes with CPUs and memory without. `values` are not folded."""
     nodes = nodes_with_memory(values)
-    tiers = sorted(
-        (int(path.name.removeprefix("memory_tier")), machine.read(f"{TIERING}/{path.name}/nodelist").strip())
-        for path in (machine.root / TIERING).glob("memory_tier[0-9]*")
-    )
-    listed = [set(parse_nodes(text, "nodelist")) & set(nodes) for _, text in tiers if text]
+    tiers = [machine.read(f"{TIERING}/{name}/nodelist").strip() for name in machine.numbered(TIERING, "memory_tier")]
+    listed = [set(parse_nodes(text, "nodelist")) & set(nodes) for text in tiers if text]
     filled = [tier for tier in listed if tier]
     if len(filled) > 1:
         slow = tuple(node for node in nodes if node not in filled[0])
@@ -277,8 +274,8 @@ class LiveMachine:
 
     def _populations(self) -> Raw:
         """Threads, files and sockets."""
-        threads = re.search(r"\d+/(\d+)", self.machine.read("proc/loadavg"))
-        sockets = re.search(r"sockets: used (\d+)", self.machine.read("proc/net/sockstat"))
+        threads = re.search(r"\b[0-9]{1,20}/([0-9]{1,20})\b", self.machine.read("proc/loadavg"))
+        sockets = re.search(r"sockets: used ([0-9]{1,20})\b", self.machine.read("proc/net/sockstat"))
         found = {
             "threads": None if threads is None else float(threads[1]),
             "files": self.machine.objects().get("inodes"),
@@ -322,7 +319,7 @@ class LiveMachine:
             self.squeezed_s = now_s
         self._assume(["calm"], "since pageoutrun or allocstall_* last grew, from the first look on")
         demotion = self.machine.read("sys/kernel/mm/numa/demotion_enabled").strip()
-        balancing = self.machine.read("proc/sys/kernel/numa_balancing").strip()
+        balancing = self.machine.read("proc/sys/kernel/numa_balancing").split()
         if not demotion:
             self._assume(["config.demotion"], "no /sys/kernel/mm/numa/demotion_enabled (Linux 6.1 has it): off")
         if not balancing:
@@ -333,7 +330,7 @@ class LiveMachine:
             "calm": now_s - self.squeezed_s,
             "config.slow_share": _ratio(slow, fast + slow),
             "config.demotion": float(demotion in ("true", "1")),
-            "config.tiering": float(balancing.isdecimal() and bool(int(balancing) & NUMA_BALANCING_TIERING)),
+            "config.tiering": float(bool((number(balancing) or 0) & NUMA_BALANCING_TIERING)),
             **self._performance(),
         }
 
@@ -360,16 +357,16 @@ class LiveMachine:
     def _access(self, node: int, name: str) -> float | None:
         """Nanoseconds or MB/s as the HMAT has them, seen from the CPUs next to the node."""
         for access in (1, 0):  # class 1 is that of the nearest CPUs, class 0 may be that of a device
-            path = self.machine.root / f"{NODES}/node{node}/access{access}/initiators/{name}"
-            if path.is_file() and (text := path.read_text().strip()).isdecimal() and int(text) > 0:
-                return float(text)
+            value = number(self.machine.read(f"{NODES}/node{node}/access{access}/initiators/{name}").split())
+            if value is not None and value > 0:
+                return float(value)
         return None
 
     def _distance(self, fast: int, slow: int) -> float:
         row = self.machine.read(f"{NODES}/node{fast}/distance").split()
         nodes = self.machine.nodes()
-        place = nodes.index(slow) if slow in nodes else len(row)
-        return float(row[place]) if place < len(row) else 2 * SLIT_LOCAL
+        distance = number(row, nodes.index(slow)) if slow in nodes else None
+        return 2 * SLIT_LOCAL if distance is None else float(distance)
 
     def _mask(self, values: Values) -> NDArray[np.bool_]:
         """Modes that are possible, (1, N_MASK), as `tiergym.env.modes.fill_mask` has them; no kernel moves stacks."""

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from tiergym.recordings import proc_files
-from tiergym.recordings.proc_files import Values
+from tiergym.recordings.proc_files import Values, number
 from tiergym.recordings.process_tree import PAGE_KB
 from tiergym.recordings.sampling import NODES, Machine
 from tiergym.recordings.tiers import Fold, parse_nodes
@@ -85,8 +85,7 @@ def _distance(nodes: list[int], distances: dict[int, list[str]], fold: Fold) -> 
     """From the first fast node to the first slow one, by the nodes' places in the list of those that are there."""
     if not fold.slow or fold.slow[0] not in nodes or fold.fast[0] not in nodes:
         return None
-    row, place = distances[fold.fast[0]], nodes.index(fold.slow[0])
-    return int(row[place]) if place < len(row) else None
+    return number(distances[fold.fast[0]], nodes.index(fold.slow[0]))
 
 
 def _tiers(machine: Machine, fold: Fold) -> dict[str, str]:
@@ -110,20 +109,20 @@ def _settings(machine: Machine) -> str:
 
 def _memory_blocks(machine: Machine, fold: Fold) -> list[str]:
     blocks = []
-    folders = (machine.root / BLOCKS).glob("memory[0-9]*")
-    for folder in sorted(folders, key=lambda path: int(path.name.removeprefix("memory"))):
-        state = machine.read(f"{BLOCKS}/{folder.name}/state").strip()
-        zones = machine.read(f"{BLOCKS}/{folder.name}/valid_zones").strip().replace(" ", "/")
+    for name in machine.numbered(BLOCKS, "memory"):
+        folder = machine.root / BLOCKS / name
+        state = machine.read(f"{BLOCKS}/{name}/state").strip()
+        zones = machine.read(f"{BLOCKS}/{name}/valid_zones").strip().replace(" ", "/")
         node = ",".join(path.name.removeprefix("node") for path in sorted(folder.glob("node[0-9]*")))
         if machine.fold is not None and node.isdecimal():
             node = ",".join(str(tier) for tier in _tiers_of(node, fold))
-        blocks.append(f"{folder.name}:{state}:{node}:{zones}")
+        blocks.append(f"{name}:{state}:{node}:{zones}")
     return blocks
 
 
 def _block_mib(machine: Machine) -> int | None:
     text = machine.read(f"{BLOCKS}/block_size_bytes").strip()
-    return int(text, 16) >> 20 if text else None
+    return int(text, 16) >> 20 if re.fullmatch(r"[0-9a-f]{1,16}", text) else None
 
 
 def _present_mib(values: Values, node: int) -> float:

@@ -21,6 +21,12 @@ def _are_numbers(words: Sequence[str]) -> bool:
     return all(_NUMBER.fullmatch(word) for word in words)
 
 
+def number(words: Sequence[str], place: int = 0) -> int | None:
+    """The number that stands at a place of a line; None where there is none."""
+    word = words[place : place + 1]
+    return int(word[0]) if word and _are_numbers(word) else None
+
+
 def _pairs(text: str) -> Iterator[tuple[str, int]]:
     """(name, number) of every line `name number ...`, with or without a colon."""
     for line in text.splitlines():

@@ -9,15 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tiergym.errors import UserError
+from tiergym.files import read_bytes
 from tiergym.recordings import page_cache, proc_files, process_tree
 from tiergym.recordings.page_cache import CacheAsked, CacheCounts
-from tiergym.recordings.proc_files import Values
+from tiergym.recordings.proc_files import Values, number
 from tiergym.recordings.tiers import Fold, folded
 
 NODES = "sys/devices/system/node"
 LOOKS = (1, 2, 4)
 """Ages of accessed bits at which they are read: few pages again and again, or others every time?"""
 REQUIRED = ("proc/vmstat", "proc/meminfo", "proc/zoneinfo")
+MAX_BYTES = 16 << 20
+"""Of a file: a thousand processors' /proc/zoneinfo has a megabyte."""
 
 
 @dataclass
@@ -32,20 +35,22 @@ class Machine:
     def read(self, path: str) -> str:
         """The text of a file; "" and a note where it cannot be read. Raises `UserError` if it is one of `REQUIRED`."""
         try:
-            text = (self.root / path).read_text(errors="replace")
-        except OSError as error:
+            return read_bytes(self.root / path, MAX_BYTES).decode(errors="replace")
+        except UserError as error:  # a copy of another machine's files may hold anything under their names
             if path in REQUIRED:
-                raise UserError(
-                    f"{self.root / path}: {error.strerror}; recording needs a Linux kernel with it"
-                ) from error
-            self.notes[f"/{path}"] = f"left out: {error.strerror}"
+                raise UserError(f"{error}; recording needs a Linux kernel with it") from error
+            self.notes[f"/{path}"] = f"left out: {str(error).removeprefix(f'{self.root / path}: ')}"
             return ""
-        return text
+
+    def numbered(self, folder: str, stem: str) -> list[str]:
+        """Names in a folder that are `stem` and a number, by that number."""
+        names = (path.name for path in (self.root / folder).glob(f"{stem}[0-9]*"))
+        found = (name for name in names if re.fullmatch(r"[0-9]{1,9}", name.removeprefix(stem)))
+        return sorted(found, key=lambda name: int(name.removeprefix(stem)))
 
     def nodes(self) -> list[int]:
         """Memory nodes that are there now; none on a kernel without NUMA."""
-        names = (path.name for path in (self.root / NODES).glob("node[0-9]*"))
-        return sorted(int(name.removeprefix("node")) for name in names if name.removeprefix("node").isdecimal())
+        return [int(name.removeprefix("node")) for name in self.numbered(NODES, "node")]
 
     def values(self, fold: bool = True) -> Values:
         """The counters of the machine now, by column; a file that is not readable has none. Without `fold`, as they
@@ -66,10 +71,11 @@ class Machine:
 
     def objects(self) -> Values:
         """Inodes and negative dentries that the kernel holds, which any user may read."""
-        inodes = self.read("proc/sys/fs/inode-nr").split()
-        dentries = self.read("proc/sys/fs/dentry-state").split()
-        values = {"inodes": int(inodes[0])} if inodes else {}
-        return values | ({"negative_dentries": int(dentries[4])} if len(dentries) > 4 else {})
+        found = {
+            "inodes": number(self.read("proc/sys/fs/inode-nr").split()),
+            "negative_dentries": number(self.read("proc/sys/fs/dentry-state").split(), 4),
+        }
+        return {name: value for name, value in found.items() if value is not None}
 
 
 @dataclass
