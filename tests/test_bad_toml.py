@@ -130,6 +130,7 @@ def test_a_scenario_that_no_machine_can_be(case: str, cli: Cli, tmp_path: Path) 
 
 PPO = 'algorithm = "ppo"\n'
 DQN = 'algorithm = "dqn"\naction_form = "baseline"\n'
+SAC = 'algorithm = "sac"\naction_form = "box"\n[hyperparameters]\n'
 AGENTS: dict[str, tuple[str, str]] = {
     "too many machines": (PPO + "envs = 9223372036854775807", "envs is 9223372036854775807; allowed: a whole number"),
     "no machines": (PPO + "envs = 0", "envs is 0; allowed: a whole number from 1 to 1048576"),
@@ -184,6 +185,11 @@ AGENTS: dict[str, tuple[str, str]] = {
     "a device without data": (PPO + '[hyperparameters]\ndevice = "meta"', "device is 'meta'; allowed: cpu, auto, cuda"),
     "a device that is none": (PPO + '[hyperparameters]\ndevice = "cuda:-1"', "device is 'cuda:-1'; allowed: cpu, auto"),
     "a device that is a number": (PPO + "[hyperparameters]\ndevice = 0", "device is 0; allowed: a text"),
+    "a temperature that is none": (SAC + 'ent_coef = "nan"', "ent_coef is 'nan'; allowed: a number, or"),
+    "a temperature that begins at nothing": (SAC + 'ent_coef = "auto_0.0"', "ent_coef is 'auto_0.0'; allowed"),
+    "a temperature of its own": (SAC + 'ent_coef = "auto_hot"', "ent_coef is 'auto_hot'; allowed"),
+    "an entropy without bounds": (SAC + 'target_entropy = "inf"', "target_entropy is 'inf'; allowed"),
+    "an entropy beyond all bounds": (SAC + "target_entropy = 1e30", "target_entropy is 1e+30; allowed: -1e+06 to"),
     "baselines that are numbers": (
         PPO + 'action_form = "baseline"\nbaselines = [1]',
         "baselines has 1; allowed: a list",

@@ -30,6 +30,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "clip_range": (1e-6, 1e3),
     "clip_range_vf": (1e-6, 1e6),
     "ent_coef": (0, 1e6),
+    "target_entropy": (-1e6, 1e6),
     "vf_coef": (0, 1e6),
     "max_grad_norm": (1e-12, 1e12),
     "target_kl": (1e-9, 1e6),

@@ -1,12 +1,13 @@
 """What a recipe would allocate, counted from its numbers before anything is: rollouts, replay buffers, networks."""
 
+import re
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, Protocol
 
 from tiergym.env.actions import N_MASK, NVEC
 from tiergym.env.observations import N_OBS
-from tiergym.errors import UserError
+from tiergym.errors import UserError, shown
 from tiergym.lab.algorithms import FUSED_GRU, Algorithm
 from tiergym.memory import check_bytes
 
@@ -25,6 +26,8 @@ _NETWORKS = 2
 """Actor and critic, or a network and its target: as many as any algorithm has at least."""
 _DEFAULTS = {"n_steps": 5, "buffer_size": 1_000_000, "batch_size": 64, "lstm_hidden_size": 256, "n_lstm_layers": 1}
 """The least of what stable-baselines3 takes where a recipe is silent; buffer_size is the same everywhere."""
+_ENTROPY = {"ent_coef": r"auto(_(?=[0-9.]*[1-9])[0-9]{1,6}(\.[0-9]{1,9})?)?", "target_entropy": "auto"}
+"""What SAC takes as text; of other texts it makes numbers, which may be none, or fails in an assertion."""
 
 
 class Numbers(Protocol):
@@ -114,8 +117,13 @@ def check_options(recipe: Numbers, source: str) -> None:
     """Raise `UserError` for options that the learner would refuse in an assertion once it learns, or never."""
     numbers, where = recipe.hyperparameters, f"{source}: [hyperparameters]"
     device = numbers.get("device", "cpu")
-    if device not in ("auto", "cpu", "cuda") and not (device.startswith("cuda:") and device[5:].isdecimal()):
-        raise UserError(f"{where}: device is {device!r}; allowed: cpu, auto, cuda or cuda:N")
+    if not re.fullmatch("auto|cpu|cuda(:[0-9]{1,3})?", device):
+        raise UserError(f"{where}: device is {shown(device)}; allowed: cpu, auto, cuda or cuda:N")
+    for name, form in _ENTROPY.items():
+        text = numbers.get(name)
+        if isinstance(text, str) and not re.fullmatch(form, text):
+            beginning = ', "auto_X" with its first value X above 0' if name == "ent_coef" else ""
+            raise UserError(f'{where}: {name} is {shown(text)}; allowed: a number, or "auto"{beginning}')
     frequency = numbers.get("train_freq", 1)
     if not isinstance(frequency, list):
         return
