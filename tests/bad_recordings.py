@@ -11,10 +11,10 @@ from tests.places import FITTED
 RUN = "e_phases_on"
 
 
-def unpacked_copy(folder: Path) -> Path:
+def unpacked_copy(folder: Path, of: Path = FITTED / RUN) -> Path:
     """A copy of a real recording in `folder`, its samples unpacked."""
-    run = folder / RUN
-    copytree(FITTED / RUN, run)
+    run = folder / of.name
+    copytree(of, run)
     packed = run / "samples.csv.gz"
     (run / "samples.csv").write_bytes(gzip.decompress(packed.read_bytes()))
     packed.unlink()
@@ -157,6 +157,14 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "not a number": (
         lambda run: set_cell(run / "samples.csv", 5, "n0.nr_free_pages", "lots"),
         r"samples\.csv: line 5, column 'n0\.nr_free_pages': 'lots' is not a number",
+    ),
+    "a number that only Python reads": (
+        lambda run: set_cell(run / "samples.csv", 5, "n0.nr_free_pages", "1_000"),
+        r"samples\.csv: line 5, column 'n0\.nr_free_pages': '1_000' is not a number",
+    ),
+    "digits of another script": (
+        lambda run: set_cell(run / "samples.csv", 5, "n0.nr_free_pages", "\u0663"),
+        r"samples\.csv: line 5, column 'n0\.nr_free_pages': '\u0663' is not a number",
     ),
     "not finite": (
         lambda run: set_cell(run / "samples.csv", 5, "n0.nr_free_pages", "inf"),

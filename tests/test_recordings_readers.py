@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 
 from tests.bad_recordings import unpacked_copy
 from tests.mutations import as_json, damaged, donors, mutated
+from tests.places import EVIDENCE
 from tiergym.errors import UserError, one_line
 from tiergym.recordings import csv_reading
 from tiergym.recordings.csv_reading import read_rows, to_numbers
 from tiergym.recordings.format import Recording, read_recording
 from tiergym.recordings.workload import workload_toml
+from tiergym.validation.outcomes import validate
 
 T = TypeVar("T")
 FEW = settings(max_examples=60, suppress_health_check=list(HealthCheck))
@@ -163,3 +165,34 @@ def test_what_is_no_file_is_not_waited_for(kind: str, name: str, unpacked: Path)
         path.unlink(missing_ok=True)
     FILES[kind](unpacked / name)
     assert read(unpacked) is None
+
+
+def test_a_long_text_takes_no_room_for_it_in_every_line() -> None:
+    """An array of texts has as much for each as for the longest: of these, 400 MB."""
+    tracemalloc.start()
+    with pytest.raises(UserError, match="line 10002, column 'x': '999"):
+        to_numbers(Path("a.csv"), "x", ["1"] * 10_000 + ["9" * 10_000])
+    assert tracemalloc.get_traced_memory()[1] < 50 << 20
+    tracemalloc.stop()
+
+
+MANY = "9" * 5000
+ARGUMENTS: dict[str, tuple[str, str, str, str]] = {
+    "pages of a process that are none": ("fitted/c_threads_on", "kb=64", "kb=0x10", "kb is '0x10'; allowed: a whole"),
+    "pages of many digits": ("fitted/c_threads_on", "kb=64", f"kb={MANY}", "kb is '999"),
+    "a node that is none": ("fitted/c_threads_on", "node=0", "node=here", "node is 'here'; allowed: a whole"),
+    "blocks of many digits": ("kinds/m_unplug_live_mov", "ok=", f"ok={MANY}", "ok is '999"),
+    "no blocks": ("kinds/m_unplug_live_mov", "ok=", "ok=none", "ok is 'none"),
+}
+"""By what is wrong: a run, what its events say, what they say instead, and what is refused."""
+
+
+@pytest.mark.parametrize("case", ARGUMENTS)
+def test_a_number_that_no_command_takes_is_bad_input_and_no_defect(case: str, tmp_path: Path) -> None:
+    run, old, new, part = ARGUMENTS[case]
+    spoilt = unpacked_copy(tmp_path, EVIDENCE / run)
+    events = spoilt / "workload.csv"
+    assert old in events.read_text()
+    events.write_text(events.read_text().replace(old, new))
+    (outcome,) = validate([read_recording(spoilt)])
+    assert part in outcome.score.failure and "defect" not in outcome.score.failure

@@ -19,7 +19,7 @@ from tiergym.validation.recorded_machine import (
 from tiergym.validation.replay import CLASSES, Replay
 from tiergym.validation.requests import is_program
 from tiergym.validation.score import Row, measured_pages
-from tiergym.validation.tasks import details, kill_samples, offline_tests
+from tiergym.validation.tasks import details, kill_samples, number, offline_tests
 
 TOUCHED_BY_SCRIPT = ("anon_touched_pages", "kv_touched_pages", "file_touched_pages", "sparse_leaf_tables", "threads")
 """What counts as touched at a kill, of a lab's script, whose counters keep their last value."""
@@ -163,12 +163,12 @@ def _reclaim_rows(recording: Recording, replay: Replay) -> Iterator[Row]:
 def _offline_rows(recording: Recording, replay: Replay) -> Iterator[Row]:
     """Blocks that failed to go offline, per test."""
     for tag, _, _ in offline_tests(recording):
-        summary = next(
-            words
+        summary, words = next(
+            (event, words)
             for event in recording.events
             if event.event == "offline_summary" and (words := details(event.detail)).get("tag") == tag
         )
-        measured = int(summary["ok"]), int(summary["fail"])
+        measured = tuple(int(number(recording, summary, words, key)) for key in ("ok", "fail"))
         ours = replay.offline.get(tag, (0, 0))
         close = abs(measured[1] - ours[1]) <= BLOCKS_TOLERANCE
         yield Row(f"blocks offline and failed, {tag}", f"{measured[0]} and {measured[1]}",

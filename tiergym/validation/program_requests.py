@@ -131,7 +131,7 @@ def _anonymous(recording: Recording, totals: Totals, kills: list[int]) -> tuple[
 def _share_of_victim(recording: Recording, pages: float) -> float:
     """Share of the tree's anonymous `pages` that the first process killed had, by the kernel's log; 1 if it is mute."""
     for line in recording.meta.get("dmesg", []):
-        if match := re.search(r"Killed process \d+ .*anon-rss:(\d+)kB", str(line)):
+        if match := re.search(r"Killed process \d+ .*anon-rss:([0-9]{1,15})kB", str(line)):
             return min(1.0, int(match[1]) / PAGE_KIB / max(pages, 1.0))
     return 1.0
 

@@ -39,7 +39,7 @@ def readahead_kib(recording: Recording, at: Version) -> float:
     if isinstance(stated, int | float):
         return float(stated)
     scripts = "\n".join(str(recording.meta.get(key, "")) for key in ("pre_script", "guest_script"))
-    written = re.findall(r"echo (\d+) > /sys/block/\w+/queue/read_ahead_kb", scripts)
+    written = re.findall(r"echo ([0-9]{1,15}) > /sys/block/\w+/queue/read_ahead_kb", scripts)
     if written:
         return float(written[-1])
     if re.search(AS_NVME, scripts):

@@ -242,7 +242,11 @@ def _not_deleted(recording: Recording, folder: str) -> Series:
             continue
         slept, rest = (
             0.0,
-            [float(m[1]) for after in lines[i + 1 : i + 2] if (m := re.match(r"/gt sleep ([\d.]+)", after))],
+            [
+                float(m[1])
+                for after in lines[i + 1 : i + 2]
+                if (m := re.match(r"/gt sleep ([0-9]{1,9}(?:\.[0-9]*)?)", after))
+            ],
         )
         slept = sum(rest)
         end = next((e.t_s for e in recording.events if e.t_s > begin), recording.t_s[-1]) - slept

@@ -38,6 +38,15 @@ COUNTERS = {
     "readfile": "file_touched_pages",
 }
 """The column `w.*` that counts a command's progress."""
+ARGUMENTS = {
+    "node": (0, 1),
+    "adj": (-1000, 1000),
+    "step": (1, MOST_COUNTED),
+    "kb": (0, MOST_COUNTED),
+    "kv": (0, MOST_COUNTED),
+    "ratio": (1, MOST_COUNTED),
+}
+"""What whole numbers a command takes, and from where to where."""
 
 
 @dataclass(slots=True)
@@ -91,11 +100,12 @@ def read_tasks(recording: Recording) -> list[Task]:
         command = STARTS.get(event.event)
         if command is not None:
             arguments, background = _take_command(left, command, found)
-            size = int(_number(recording, event, found, SIZE_KEY.get(command, "")))
+            size = int(number(recording, event, found, SIZE_KEY.get(command, "")))
             if command == "readfile":
-                size = int(_number(recording, event, found, "mb")) * PAGES_PER_MIB
+                size = int(number(recording, event, found, "mb")) * PAGES_PER_MIB
             if found.get("kind") == "file":
                 arguments = {"file": "?"} | arguments
+            _check_arguments(recording, event, arguments | found)
             tasks.append(Task(command, arguments | found, background, event.t_s, size))
         elif event.event in ("phase:shrink", "phase:exit", "phase:files_delete"):
             if task := _last(tasks, event, found):
@@ -111,7 +121,7 @@ def read_tasks(recording: Recording) -> list[Task]:
     return tasks
 
 
-def _number(recording: Recording, event: Event, words: Mapping[str, str], key: str) -> float:
+def number(recording: Recording, event: Event, words: Mapping[str, str], key: str) -> float:
     """A number in an event's detail, 0 where there is none. Raises `UserError` for what is no number."""
     text = words.get(key, "") or "0"
     try:
@@ -124,6 +134,17 @@ def _number(recording: Recording, event: Event, words: Mapping[str, str], key: s
             f"allowed: a number from 0 to {MOST_COUNTED}"
         )
     return value
+
+
+def _check_arguments(recording: Recording, event: Event, words: Mapping[str, str]) -> None:
+    """Raise `UserError` for an argument of a command that is no such number as it takes."""
+    for key, (low, high) in ARGUMENTS.items():
+        text = words.get(key, str(low))
+        if not re.fullmatch(r"-?[0-9]{1,16}", text) or not low <= int(text) <= high:
+            raise UserError(
+                f"{recording.path}: event {shown(event.event)}, or its command in guest_script: {key} is "
+                f"{shown(text)}; allowed: a whole number from {low} to {high}"
+            )
 
 
 def _take_command(
@@ -144,7 +165,7 @@ def offline_tests(recording: Recording) -> list[tuple[str, float, float]]:
         words = details(event.detail)
         tag = words.get("tag", "")
         if event.event == "offline_block" and tag not in begin:
-            took_s = _number(recording, event, words, "t1") - _number(recording, event, words, "t0")
+            took_s = number(recording, event, words, "t1") - number(recording, event, words, "t0")
             begin[tag] = event.t_s - took_s
         elif event.event == "offline_summary" and tag in begin:
             tests.append((tag, begin.pop(tag), event.t_s))
