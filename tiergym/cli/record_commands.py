@@ -119,10 +119,13 @@ def record(
     err = console(stderr=True)
     length_s = math.inf if seconds is None else seconds
     fold = fold_of(fast, slow)
-    with locked(folder, new=True, goes_on=False):
+
+    def begin() -> None:
         if seconds is not None:
             err.print(f"recording into {folder} for {seconds:g} s; Ctrl-C keeps what was sampled", style="dim")
-        done = record_machine(folder, command or [], length_s, hz, referenced, fold, warn)
+
+    with locked(folder, new=True, goes_on=False):
+        done = record_machine(folder, command or [], length_s, hz, referenced, fold, warn, begin)
     if done.notes:
         err.print(f"notes in meta.json about {', '.join(done.notes)}", style="dim", highlight=False)
     err.print(f"{folder}: {done.samples} samples in {done.duration_s:.1f} s", highlight=False)

@@ -48,10 +48,12 @@ def record(
     referenced_s: float = 0.0,
     fold: Fold | None = None,
     tell: Callable[[str], None] = lambda warning: None,
+    on_begin: Callable[[], None] = lambda: None,
 ) -> Recorded:
     """Sample this machine into the new recording `folder` until `command` ends; without one, for `seconds`.
 
-    `fold` adds its nodes up to two tiers. `tell` gets what a person should know before the command starts.
+    `fold` adds its nodes up to two tiers. `tell` gets what a person should know before the command starts;
+    `on_begin` is called once the machine can be recorded.
 
     The first sample is taken before the command starts, the last after it has ended. Ctrl-C (or SIGTERM) ends
     both early and keeps what was sampled; outside the main thread, where Python delivers no signals, neither does.
@@ -60,6 +62,7 @@ def record(
     machine = Machine(fold=fold)
     for warning in check_machine(machine, fold):
         tell(warning)
+    on_begin()
     sampler = Sampler(machine, os.getpid() if command else None, referenced_s)
     samples = Samples()
     events: list[Event] = []

@@ -29,7 +29,7 @@ def parse_nodes(text: str, option: str) -> tuple[int, ...]:
     """Nodes of `0,2-3`. Raises `UserError` that names the option."""
     nodes: list[int] = []
     for part in text.split(","):
-        match = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part.strip())
+        match = re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", part.strip())
         if match is None or int(match[2] or match[1]) < int(match[1]):
             raise UserError(f"{option} = {text!r}; allowed: numbers of memory nodes, as 0,1 or 0-1")
         nodes += range(int(match[1]), int(match[2] or match[1]) + 1)
