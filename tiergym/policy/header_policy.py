@@ -267,6 +267,7 @@ def _compiled(path: Path) -> TemporaryDirectory[str]:
         command,
         cwd=scratch,
         env={**os.environ, "TMPDIR": str(scratch)},  # of what it leaves where it is killed, too
+        stdin=subprocess.DEVNULL,  # a file that includes it would wait for a person to type
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,
