@@ -255,6 +255,10 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "more steps than a name has digits": (HEAD + f"steps = {10**12}", f"allowed: an integer from 1 to {MAX_STEPS}"),
     "a variant that is a number": (HEAD + "variants = { a = 1 }", "variants is {'a': 1}; allowed: tables"),
     "a variant out of the folder": (HEAD + '[variants."../x"]\nkernel.swap_mib = 1', "allowed: tables"),
+    "axes beyond counting": (
+        HEAD + "[axes]\n" + "".join(f"a{i} = {{ {', '.join(f'v{k} = {{}}' for k in range(10))} }}\n" for i in range(7)),
+        "axes make 10000000 variants of a scenario; allowed: at most 10000",
+    ),
     "fields that are a list": (HEAD + "set = []", "set is []; allowed: a table"),
     "a field that no scenario has": (HEAD + 'policies = ["online"]\n[set]\nkernel.x = 1', "unknown key 'x'"),
 }

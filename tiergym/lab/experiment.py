@@ -36,6 +36,7 @@ besides; with `tables` or `picture` tables.md and picture.png in their place.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -58,6 +59,8 @@ if TYPE_CHECKING:
 
 AGAINST = "selector"
 """Whom improvement on suites is over, where a file does not say."""
+MAX_VARIANTS = 10_000
+"""Of each scenario: every one is loaded before any is run."""
 _OF_SUITES = ("train_on", "against")
 _OF_SCENARIOS = ("scenarios", "set", "variants", "axes", "modes", "tables", "picture")
 
@@ -292,7 +295,9 @@ def _check_references(experiment: Experiment, path: str) -> None:
 
 
 def _check_axes(axes: dict[str, dict[str, dict[str, Any]]], path: str) -> None:
-    """A field belongs to one axis. Raises `UserError`."""
+    """A field belongs to one axis, and all values with all others are not beyond counting. Raises `UserError`."""
+    if (cells := math.prod(map(len, axes.values()))) > MAX_VARIANTS:
+        raise UserError(f"{path}: axes make {cells} variants of a scenario; allowed: at most {MAX_VARIANTS}")
     owner: dict[str, str] = {}
     for axis, values in axes.items():
         for name in {name for changes in values.values() for name in changes}:
