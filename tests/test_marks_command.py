@@ -81,7 +81,7 @@ ODD: dict[str, tuple[Callable[[Path], object], str]] = {
     "a file of 2 GiB": (endless, "allowed: at most 16777216"),
     "more zones than a machine has": (
         lambda path: path.write_text("".join(LINE.format(node, 4, 1024) for node in range(1000))),
-        "1000 zones with managed pages; allowed: at most 256",
+        "1000 zones with managed pages; allowed: at most 128",
     ),
     "more memory than a machine has": (
         lambda path: path.write_text(LINE.format(0, 4, "9" * 15)),

@@ -22,8 +22,8 @@ _LOGGED = re.compile(
 """A zone of show_free_areas; mail readers break its lines."""
 MAX_BYTES = 16 << 20
 """Of a report; a kernel log has a hundred thousand lines in it."""
-MAX_ZONES = 256
-"""Every explanation of the marks looks at all zones, and there are as many explanations."""
+MAX_ZONES = 128
+"""Every explanation of the marks looks at all zones, and there are as many explanations: eight seconds."""
 MAX_PAGES = 1 << 40
 """Of a zone: 4 PiB."""
 _NAMES = ("managed", "min", "low", "high")
