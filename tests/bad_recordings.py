@@ -110,6 +110,10 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda run: edit_meta(run, kernel_release="9" * 5000 + ".1"),
         r"field 'kernel_release' is '9+\.\.\.; expected at most 64 characters",
     ),
+    "a release that a terminal would obey": (
+        lambda run: edit_meta(run, kernel_release="6.12\x1b[2J"),
+        r"field 'kernel_release' is '6\.12\\x1b\[2J'; expected at most 64 characters, all printable",
+    ),
     "a clock of no machine": (
         lambda run: set_cell(run / "samples.csv", 2, "t_s", "-1e300"),
         r"samples\.csv: line 2, column 't_s': -1e\+300; expected seconds from -1e\+10 to 1e\+10",

@@ -163,6 +163,8 @@ def read_recording(folder: Path) -> Recording:
     """Read and check one run. Raises `UserError` that names the file and its column, field or line."""
     if not folder.is_dir():
         raise UserError(f"{folder}: not a folder; expected one recording")
+    if not folder.name.isprintable():  # so with a name that a stranger's folder of recordings has in it
+        raise UserError(f"{shown(str(folder))}: not a recording's name; expected printable characters")
     meta = _read_meta(folder / META)
     samples = next((path for path in (folder / SAMPLES, folder / f"{SAMPLES}.gz") if path.exists()), None)
     if samples is None:
@@ -205,10 +207,11 @@ def _read_meta(path: Path) -> dict[str, Any]:
         least = LEAST.get(name, 0)
         if isinstance(value, int | float) and name in meta and not least <= value < LARGEST:
             raise UserError(f"{path}: field '{name}' is {value!r}; expected a number from {least} to {LARGEST:g}")
-    if len(meta["kernel_release"]) > LONGEST_RELEASE:
+    release = meta["kernel_release"]
+    if len(release) > LONGEST_RELEASE or not release.isprintable():  # tables show it, and a terminal would obey it
         raise UserError(
-            f"{path}: field 'kernel_release' is {shown(meta['kernel_release'])}; expected at most {LONGEST_RELEASE} "
-            "characters"
+            f"{path}: field 'kernel_release' is {shown(release)}; expected at most {LONGEST_RELEASE} characters, all "
+            "printable"
         )
     if not isinstance(meta["constant_values"], dict):
         raise UserError(f"{path}: field 'constant_values' is {meta['constant_values']!r}; expected an object")
