@@ -14,6 +14,8 @@ from rich.console import Console
 from tests.command_line import Cli, Done
 from tests.places import ROOT
 from tests.refusals import assert_refused
+from tests.short_runs import write_short_scenario
+from tests.strangers import experiment, write
 from tests.tiny_training import small
 from tiergym import specs
 from tiergym.cli.app import app
@@ -227,6 +229,21 @@ def test_json_alone_is_on_stdout_and_is_what_a_file_gets(
     assert "{" not in beside.out[:1]
     in_file = json.loads((tmp_path / "deep/file.json").read_text())
     assert list(in_file) == list(document)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_stranger_s_text_gives_the_terminal_no_orders(
+    terminal: bool, cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """Colours of our own remain; a title that would clear the screen is text."""
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    write_short_scenario(tmp_path)
+    title = '[tables.gain]\ntitle = "a\\u001b[2Jb\\u009b2Jc"\n'
+    name = write(tmp_path / "e.toml", experiment(f'policies = ["online", "restrict"]\n{title}'))
+    done = cli("run", name, "--out", "out")
+    assert done.code == 0, done.err
+    assert "a?[2Jb?2Jc" in done.out and "\x1b[2J" not in done.out and ("\x1b[" in done.out) == terminal
 
 
 def test_quiet_leaves_results_alone(cli: Cli, suite_toml: str):

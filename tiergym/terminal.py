@@ -6,13 +6,14 @@ import math
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.markup import escape
 from rich.measure import Measurement
+from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -43,17 +44,28 @@ class Manner:
 manner = Manner()
 
 
+_CONTROLS = dict.fromkeys({*range(32), *range(127, 160)} - {ord("\n"), ord("\t")}, "?")
+
+
+class _PlainConsole(Console):
+    """Shows what would be an order to the terminal, in a text that may be a stranger's, as a question mark."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=segment.text.translate(_CONTROLS))
+
+
 def console(*, stderr: bool = False) -> Console:
     """A console for people: stdout for results, stderr for progress and remarks, each silent where `manner` says so.
 
     Into a pipe or file it writes plain text, as wide as COLUMNS says or `PIPE_WIDTH`.
     """
     silent = manner.quiet if stderr else manner.json_on_stdout
-    plain = Console(stderr=stderr, quiet=silent)
+    plain = _PlainConsole(stderr=stderr, quiet=silent)
     columns = os.environ.get("COLUMNS", "")
     if plain.is_terminal or (columns.isdigit() and int(columns) >= LEAST_WIDTH):
         return plain
-    return Console(stderr=stderr, quiet=silent, width=PIPE_WIDTH)
+    return _PlainConsole(stderr=stderr, quiet=silent, width=PIPE_WIDTH)
 
 
 def say(text: str) -> None:
