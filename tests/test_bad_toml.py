@@ -172,7 +172,7 @@ AGENTS: dict[str, tuple[str, str]] = {
         DQN + 'envs = 2\n[hyperparameters]\ntrain_freq = [1, "episode"]',
         "train_freq is [1, 'episode'] with envs = 2; allowed: [number, \"step\"], or envs = 1",
     ),
-    "training never": (DQN + "[hyperparameters]\ntrain_freq = 0", "train_freq is 0; allowed: 1 to 1e+09"),
+    "training never": (DQN + "[hyperparameters]\ntrain_freq = 0", "train_freq is 0; allowed: 1 to 1e+06"),
     "training less than never": (
         DQN + '[hyperparameters]\ntrain_freq = [0, "step"]',
         "train_freq is [0, 'step']; allowed",
@@ -182,6 +182,15 @@ AGENTS: dict[str, tuple[str, str]] = {
         DQN + "[hyperparameters]\ntrain_freq = [1, 2, 3]",
         "train_freq is [1, 2, 3]; allowed",
     ),
+    "training after more than the buffer holds": (
+        DQN + "envs = 4\n[hyperparameters]\nbuffer_size = 100\ntrain_freq = 26",
+        "train_freq is 26 with buffer_size = 100 and envs = 4; allowed: up to 25",
+    ),
+    "training after more episodes than anybody waits for": (
+        DQN + 'envs = 1\n[hyperparameters]\ntrain_freq = [1000000, "episode"]',
+        "allowed: up to 1000, all of which the buffer holds",
+    ),
+    "updates beyond all patience": (DQN + "[hyperparameters]\ngradient_steps = 1000000000", "allowed: -1 to 100000"),
     "a device without data": (PPO + '[hyperparameters]\ndevice = "meta"', "device is 'meta'; allowed: cpu, auto, cuda"),
     "a device that is none": (PPO + '[hyperparameters]\ndevice = "cuda:-1"', "device is 'cuda:-1'; allowed: cpu, auto"),
     "a device that is a number": (PPO + "[hyperparameters]\ndevice = 0", "device is 0; allowed: a text"),
@@ -261,6 +270,8 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     ),
     "fields that are a list": (HEAD + "set = []", "set is []; allowed: a table"),
     "a field that no scenario has": (HEAD + 'policies = ["online"]\n[set]\nkernel.x = 1', "unknown key 'x'"),
+    "a field of no section": (HEAD + 'set.description = "other"', "set: 'description' is in no section; allowed"),
+    "a variant of no section": (HEAD + "variants.a.dt_s = 1", "variants.a: 'dt_s' is in no section; allowed"),
 }
 
 

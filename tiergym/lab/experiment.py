@@ -247,10 +247,12 @@ def make_experiment(name: str, document: dict[str, Any], path: str) -> Experimen
     fields: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
     }
-    fields["set"] = dotted(fields.get("set", {}))
-    fields["variants"] = {name: dotted(changes) for name, changes in fields.get("variants", {}).items()}
+    fields["set"] = _changes(fields.get("set", {}), f"{path}: set")
+    fields["variants"] = {
+        name: _changes(changes, f"{path}: variants.{name}") for name, changes in fields.get("variants", {}).items()
+    }
     fields["axes"] = {
-        axis: {name: dotted(changes) for name, changes in values.items()}
+        axis: {name: _changes(changes, f"{path}: axes.{axis}.{name}") for name, changes in values.items()}
         for axis, values in fields.get("axes", {}).items()
     }
     fields["modes"] = {name: dotted(modes) for name, modes in fields.get("modes", {}).items()}
@@ -262,6 +264,15 @@ def make_experiment(name: str, document: dict[str, Any], path: str) -> Experimen
         _check_references(experiment, path)
     experiment.views()
     return experiment
+
+
+def _changes(table: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The fields of a scenario's sections, as `--set` takes them. Raises `UserError` for those of none."""
+    changes = dotted(table)
+    for name in changes:
+        if "." not in name:
+            raise UserError(f"{where}: {shown(name)} is in no section; allowed: section.field, as kernel.demotion")
+    return changes
 
 
 def _check_measured_on(document: Mapping[str, Any], path: str) -> None:

@@ -26,6 +26,8 @@ _NETWORKS = 2
 """Actor and critic, or a network and its target: as many as any algorithm has at least."""
 _DEFAULTS = {"n_steps": 5, "buffer_size": 1_000_000, "batch_size": 64, "lstm_hidden_size": 256, "n_lstm_layers": 1}
 """The least of what stable-baselines3 takes where a recipe is silent; buffer_size is the same everywhere."""
+_MOST_COLLECTED = {"step": 1_000_000, "episode": 1_000}
+"""By unit, between two updates of a learner with a replay buffer."""
 _ENTROPY = {"ent_coef": r"auto(_(?=[0-9.]*[1-9])[0-9]{1,6}(\.[0-9]{1,9})?)?", "target_entropy": "auto"}
 """What SAC takes as text; of other texts it makes numbers, which may be none, or fails in an assertion."""
 
@@ -124,18 +126,27 @@ def check_options(recipe: Numbers, source: str) -> None:
         if isinstance(text, str) and not re.fullmatch(form, text):
             beginning = ', "auto_X" with its first value X above 0' if name == "ent_coef" else ""
             raise UserError(f'{where}: {name} is {shown(text)}; allowed: a number, or "auto"{beginning}')
-    frequency = numbers.get("train_freq", 1)
-    if not isinstance(frequency, list):
-        return
-    if (
-        len(frequency) != 2
-        or isinstance(frequency[0], bool)
-        or not isinstance(frequency[0], int)
-        or not 1 <= frequency[0] <= 10**9
-        or frequency[1] not in ("step", "episode")
-    ):
-        raise UserError(f'{where}: train_freq is {frequency}; allowed: a whole number from 1, or [number, "step"]')
-    if frequency[1] == "episode" and recipe.envs != 1:
+    if "train_freq" in numbers:
+        _check_frequency(recipe, where)
+
+
+def _check_frequency(recipe: Numbers, where: str) -> None:
+    """Raise `UserError` for what is not how often to train, or is more than the learner may collect in between.
+
+    It looks at nothing else meanwhile, at `steps` neither; what the buffer does not hold would be lost.
+    """
+    given = recipe.hyperparameters["train_freq"]
+    count, unit = given if isinstance(given, list) and len(given) == 2 else (given, "step")
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count or unit not in _MOST_COLLECTED:
+        raise UserError(f'{where}: train_freq is {shown(given)}; allowed: a whole number from 1, or [number, "step"]')
+    if unit == "episode" and recipe.envs != 1:
         raise UserError(
-            f'{where}: train_freq is {frequency} with envs = {recipe.envs}; allowed: [number, "step"], or envs = 1'
+            f'{where}: train_freq is {given} with envs = {recipe.envs}; allowed: [number, "step"], or envs = 1'
+        )
+    buffer_size = recipe.hyperparameters.get("buffer_size", _DEFAULTS["buffer_size"])
+    most = min(_MOST_COLLECTED[unit], max(buffer_size // recipe.envs, 1))
+    if count > most:
+        raise UserError(
+            f"{where}: train_freq is {given} with buffer_size = {buffer_size} and envs = {recipe.envs}; "
+            f"allowed: up to {most}, all of which the buffer holds"
         )
