@@ -14,6 +14,8 @@ from tiergym.errors import UserError
 _LONGEST_TOLD = 2000
 """Characters of what a rule raises."""
 _STREAMS = {1: "stdout", 2: "stderr"}
+_kept: dict[int, tuple[int, tuple[int, int]]] = {}
+"""By descriptor, another one of the same file, and which file that is: made once, not in every tick."""
 
 
 @contextmanager
@@ -23,7 +25,8 @@ def guarded(what: str) -> Iterator[None]:
     Raises `UserError` in place of whatever it raises but for its `UserError` and a person's Ctrl-C. stdout and stderr
     are as before, so that there is something to say it on.
     """
-    streams, kept = (sys.stdout, sys.stderr), _duplicates()
+    streams = (sys.stdout, sys.stderr)
+    _keep()
     try:
         yield
     except UserError:
@@ -33,7 +36,7 @@ def guarded(what: str) -> Iterator[None]:
             raise
         raise UserError(f"{what}: {told(error)}") from error
     finally:
-        harmed = _restore(streams, kept)
+        harmed = _restore(streams)
     if harmed:
         raise UserError(f"{what}: it closed or replaced {' and '.join(harmed)}; allowed: to leave them as they are")
 
@@ -69,25 +72,28 @@ def _is_of_a_person(error: BaseException) -> bool:
     return False
 
 
-def _duplicates() -> dict[int, int]:
-    """Other descriptors of stdout and stderr, as far as there are those."""
-    kept = {}
+def _keep() -> None:
+    """Have other descriptors of stdout and stderr, as far as there are those."""
     for number in _STREAMS:
-        with suppress(OSError):
-            kept[number] = os.dup(number)
-    return kept
+        file, (other, of) = _file(number), _kept.get(number, (-1, None))
+        if file == of:
+            continue
+        if _kept.pop(number, None):
+            os.close(other)
+        if file is not None:
+            with suppress(OSError):  # no descriptor is left
+                _kept[number] = (os.dup(number), file)
 
 
-def _restore(streams: tuple[TextIO | None, TextIO | None], kept: dict[int, int]) -> list[str]:
+def _restore(streams: tuple[TextIO | None, TextIO | None]) -> list[str]:
     """Put back what is not as it was; its names."""
     harmed = []
     for (number, name), stream in zip(_STREAMS.items(), streams, strict=True):
         same = True
-        if number in kept:
-            same = _is_same(number, kept[number])
-            if not same:
-                os.dup2(kept[number], number, inheritable=True)
-            os.close(kept[number])
+        if number in _kept and _file(number) != _kept[number][1]:
+            same = False
+            with suppress(OSError):  # it closed that, too
+                os.dup2(_kept[number][0], number, inheritable=True)
         if getattr(sys, name) is not stream:
             same = False
             setattr(sys, name, stream)
@@ -99,8 +105,10 @@ def _restore(streams: tuple[TextIO | None, TextIO | None], kept: dict[int, int])
     return harmed
 
 
-def _is_same(number: int, kept: int) -> bool:
+def _file(number: int) -> tuple[int, int] | None:
+    """Which file a descriptor is of; None of none."""
     try:
-        return os.path.samestat(os.fstat(number), os.fstat(kept))
+        status = os.fstat(number)
     except OSError:
-        return False
+        return None
+    return status.st_dev, status.st_ino
