@@ -7,6 +7,7 @@ import pytest
 
 from tests.command_line import Cli
 from tests.refusals import assert_refused
+from tiergym import files
 from tiergym.errors import UserError
 from tiergym.lab import learner
 from tiergym.lab.train import train
@@ -70,6 +71,23 @@ def test_a_refused_command_leaves_no_folder_for_what_it_would_have_written(
     command: str, cli: Cli, tmp_path: Path
 ) -> None:
     assert_refused(cli(*command.replace("NEW", "a/b").split()))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_deep_folder_is_made_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = files.make_folder(Path("a/" * 1200))
+    assert len(made) == 1200
+    files.remove_empty(made)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_leaves_none_of_those_it_lies_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OSError, match="File name too long"):
+        files.make_folder(Path("a/b") / LONG)
     assert list(tmp_path.iterdir()) == []
 
 

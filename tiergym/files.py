@@ -152,9 +152,21 @@ def _depth(document: Any) -> int:
 
 
 def make_folder(folder: Path) -> list[Path]:
-    """Make a folder and those it lies in; those that there were not, the innermost first."""
-    made = [place for place in (folder, *folder.parents) if not place.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    """Make a folder and those it lies in; those that there were not, the innermost first.
+
+    One by one: `pathlib` calls itself for each of them, and Python ends that after a thousand. Raises `OSError`, and
+    leaves none.
+    """
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    made: list[Path] = []
+    try:
+        for place in reversed(missing):
+            place.mkdir(exist_ok=True)
+            made.insert(0, place)
+        folder.mkdir(exist_ok=True)  # raises where a file is there
+    except OSError:
+        remove_empty(made)
+        raise
     return made
 
 
@@ -204,7 +216,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises `UserError` where the disk is full, the folder is read-only, has vanished, or has a folder of that name.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
         try:
             with os.fdopen(descriptor, "wb") as file:
