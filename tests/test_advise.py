@@ -1,6 +1,7 @@
 """`tiergym advise`: the observation of a real machine, what a policy says to it, and that nothing is written."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -382,6 +383,22 @@ def test_ctrl_c_ends_it_quietly(tmp_path: Path) -> None:
         running.send_signal(signal.SIGINT)
         _, err = running.communicate(timeout=60)
     assert (running.returncode, err) == (0, "")
+
+
+def test_a_full_disk_is_one_line_that_names_the_file_and_leaves_whole_lines(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tiergym", "advise", "--policy", "online", "--seconds", "1", "--json", "a.json"]
+    command += ["--root", str(two_nodes(tmp_path / "machine"))]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20)),
+    )
+    assert (done.returncode, done.stderr) == (2, "error: a.json: cannot be written: File too large\n")
+    assert (tmp_path / "a.json").read_bytes() == b""
 
 
 def test_the_command_on_this_machine(cli: Cli) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -91,12 +90,25 @@ def advise(
 
 @contextmanager
 def _lines(path: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Writes a line of JSON per document, at once; nothing without a path."""
+    """Writes a line of JSON per document, at once and whole; nothing without a path."""
     if path is None:
         yield lambda document: None
         return
-    with nullcontext(sys.stdout) if path == STDOUT else path.open("w", encoding="utf-8") as file:
-        yield lambda document: print(dumps(document), file=file, flush=True)
+    if path == STDOUT:
+        yield lambda document: print(dumps(document), flush=True)
+        return
+    with path.open("wb", buffering=0) as file:
+
+        def write(document: dict[str, Any]) -> None:
+            whole, left = file.tell(), f"{dumps(document)}\n".encode()
+            try:
+                while left:
+                    left = left[file.write(left) :]
+            except OSError as error:
+                file.truncate(whole)
+                raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+
+        yield write
 
 
 def _document(advice: Advice, adviser: Adviser) -> dict[str, Any]:
