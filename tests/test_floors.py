@@ -15,6 +15,7 @@ from tests.places import FLOORS, ROOT
 SOURCES = sorted((ROOT / "tiergym").rglob("*.py"))
 SIM = ["tiergym", "sim"]
 LONGEST_MODULE = 500
+AS_COMMAND = "__name__ == '__main__'"
 FRONT_DOORS = ("tiergym/__main__.py", "tiergym/__init__.py")
 """They import what is behind them when it is asked for."""
 REQUIREMENTS = {"PIL": "pillow", "sklearn": "scikit_learn"}
@@ -27,8 +28,13 @@ def place(path: Path) -> str:
 
 
 def imports(source: str, package: str) -> Iterator[str]:
-    """Dotted names of what `source`, a module of `package`, imports at any depth, `from a import b` as a.b."""
-    for node in ast.walk(ast.parse(source)):
+    """Dotted names of what `source`, a module of `package`, imports at any depth, `from a import b` as a.b.
+
+    Not what it imports where it is run by itself, as `python -m` runs it.
+    """
+    tree = ast.parse(source)
+    tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and ast.unparse(node.test) == AS_COMMAND)]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -46,7 +52,7 @@ def forbidden(source: str, package: str, where: str) -> list[str]:
     if where == "sim":
         known = sys.stdlib_module_names | {"numpy", "numba", "llvmlite"}
         return [m for m in imports(source, package) if m.split(".")[0] not in known and m.split(".")[:2] != SIM]
-    above = FLOORS[FLOORS.index(where) + 1 :] if where in FLOORS else FLOORS
+    above = [*(FLOORS[FLOORS.index(where) + 1 :] if where in FLOORS else FLOORS), "__main__"]
     return [m for m in imports(source, package) if any(f"{m}.".startswith(f"tiergym.{floor}.") for floor in above)]
 
 
@@ -73,6 +79,8 @@ def test_a_module_imports_from_its_floor_and_below(path: Path) -> None:
         ("from tiergym.policy.load import load_policy", "specs", ["tiergym.policy.load.load_policy"]),
         ("from tiergym.specs import load_scenario", "env", []),
         ("from tiergym.sim import names", "errors", ["tiergym.sim.names"]),
+        ("from tiergym.__main__ import run_module", "lab", ["tiergym.__main__.run_module"]),
+        ('if __name__ == "__main__":\n    from tiergym.__main__ import run_module', "lab", []),
     ],
 )
 def test_the_check_itself_sees_every_form_of_import(source: str, where: str, caught: list[str]) -> None:

@@ -15,7 +15,6 @@ from time import perf_counter
 import numba
 
 from tiergym import specs
-from tiergym.__main__ import run_module
 from tiergym.lab.engines import RAY, Engine
 from tiergym.lab.leaderboard import leaderboard
 from tiergym.lab.tuning_score import steps_of_one
@@ -71,4 +70,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    from tiergym.__main__ import run_module
+
     run_module(main)

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 import typer
 
 from tiergym import files
-from tiergym.__main__ import run_module
 from tiergym.bench import benchmark
 from tiergym.bench.batch_curves import Point
 from tiergym.bench.learner_share import LearnerShare
@@ -179,4 +178,6 @@ def main(
 
 
 if __name__ == "__main__":
+    from tiergym.__main__ import run_module
+
     run_module(main)

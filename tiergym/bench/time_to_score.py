@@ -20,7 +20,6 @@ import typer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
-from tiergym.__main__ import run_module
 from tiergym.lab import learner
 from tiergym.lab.evaluate import evaluation_seeds, run_episodes
 from tiergym.lab.recipe import Recipe, load_recipe
@@ -148,4 +147,6 @@ def main(
 
 
 if __name__ == "__main__":
+    from tiergym.__main__ import run_module
+
     run_module(main)

@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from tiergym.__main__ import run_module
 from tiergym.errors import UserError
 from tiergym.files import write_text
 from tiergym.kernel_lab import kernels, qemu, saving
@@ -102,4 +101,6 @@ def _script(name: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
+    from tiergym.__main__ import run_module
+
     run_module(main)

@@ -13,7 +13,6 @@ from typing import Annotated, Final
 import typer
 
 from tiergym import files
-from tiergym.__main__ import run_module
 from tiergym.errors import UserError
 
 SOURCES: Final = Path("docs") / "sources.md"
@@ -50,4 +49,6 @@ def main(pages: Annotated[list[Path], typer.Argument(metavar="PAGE.md...", help=
 
 
 if __name__ == "__main__":
+    from tiergym.__main__ import run_module
+
     run_module(main)

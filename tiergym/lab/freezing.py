@@ -17,7 +17,6 @@ import numpy as np
 import typer
 
 from tiergym import files, paths, specs
-from tiergym.__main__ import run_module
 from tiergym.env.actions import DEFAULT
 from tiergym.env.machines import Machines
 from tiergym.errors import UserError
@@ -84,4 +83,6 @@ def main(
 
 
 if __name__ == "__main__":
+    from tiergym.__main__ import run_module
+
     run_module(main)

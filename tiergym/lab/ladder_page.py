@@ -16,7 +16,6 @@ import numpy as np
 import typer
 
 from tiergym import files
-from tiergym.__main__ import run_module
 from tiergym.lab.markdown import put_into, table
 from tiergym.lab.rungs import LEAST_HEADROOM, Rung
 from tiergym.specs.families import AXES, catalogue
@@ -113,4 +112,6 @@ def main(
 
 
 if __name__ == "__main__":
+    from tiergym.__main__ import run_module
+
     run_module(main)

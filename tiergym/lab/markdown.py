@@ -16,7 +16,6 @@ from typing import Annotated, Any
 import typer
 
 from tiergym import files
-from tiergym.__main__ import run_module
 from tiergym.errors import UserError
 from tiergym.lab.compare import base_name
 from tiergym.sim.names import CAUSES
@@ -157,4 +156,6 @@ def main(
 
 
 if __name__ == "__main__":
+    from tiergym.__main__ import run_module
+
     run_module(main)

@@ -18,7 +18,6 @@ from typing import Annotated, Any
 import typer
 
 from tiergym import files
-from tiergym.__main__ import run_module
 from tiergym.env.model_hash import model_hash
 from tiergym.errors import UserError
 from tiergym.lab.evaluate import evaluate
@@ -144,4 +143,6 @@ def main(
 
 
 if __name__ == "__main__":
+    from tiergym.__main__ import run_module
+
     run_module(main)

@@ -13,7 +13,6 @@ from typing import Annotated
 import typer
 
 from tiergym import files
-from tiergym.__main__ import run_module
 from tiergym.env import actions, observations
 from tiergym.lab import environment_pages, experiment_fields, metrics, views
 from tiergym.lab.reference_parts import page, table
@@ -328,4 +327,6 @@ def write(folder: Annotated[Path, typer.Argument(help="Where the pages go: docs/
 
 
 if __name__ == "__main__":
+    from tiergym.__main__ import run_module
+
     run_module(write)

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiergym import specs
-from tiergym.__main__ import run_module
 from tiergym.env.actions import COUNTERFACTUAL
 from tiergym.env.machines import Machines
 from tiergym.lab.evaluate import evaluate, evaluation_seeds
@@ -140,4 +139,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    from tiergym.__main__ import run_module
+
     run_module(main)

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from tiergym import files
-from tiergym.__main__ import run_module
 from tiergym.paths import experiments_dir
 from tiergym.validation import prices_page, read_counts, replay_page, replay_plots
 from tiergym.validation.outcomes import Outcome, read_all, validate
@@ -46,4 +45,6 @@ def write(folder: Annotated[Path, typer.Argument(help="Where to: docs of a check
 
 
 if __name__ == "__main__":
+    from tiergym.__main__ import run_module
+
     run_module(write)

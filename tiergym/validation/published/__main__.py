@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from tiergym import files
-from tiergym.__main__ import run_module
 from tiergym.validation.published.published_page import page
 from tiergym.validation.published.published_table import load_all
 from tiergym.validation.published.verdicts import validate
@@ -18,4 +17,6 @@ def write(path: Annotated[Path, typer.Argument(help="The page: docs/validation-p
 
 
 if __name__ == "__main__":
+    from tiergym.__main__ import run_module
+
     run_module(write)
