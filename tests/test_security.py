@@ -386,3 +386,14 @@ def test_names_of_a_stranger_are_text_in_a_page(cli, tmp_path):
     assert done.code == 0, done.err
     page = (tmp_path / "page.html").read_text()
     assert "alert(1)" in page and "<script>alert" not in page and "<img src=x" not in page
+
+
+def test_nothing_of_the_process_s_memory_goes_along_with_a_checkpoint(tmp_path):
+    """Between the fields of a record is whatever was there before."""
+    inner = np.dtype([("small", np.int8), ("large", np.int64)], align=True)
+    record = np.dtype([("small", np.int8), ("inner", inner, (2,))], align=True)
+    used = np.full(3 * record.itemsize, 0xA5, np.uint8).view(record)
+    tensor_files.save(tmp_path / "a.safetensors", {"records": used})
+    kept = tensor_files.load(tmp_path / "a.safetensors")["records"]
+    assert np.count_nonzero(kept) == 3 * (1 + 2 * (1 + 8))
+    assert (tensor_files.like("records", kept, used) == used).all()

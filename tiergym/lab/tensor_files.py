@@ -1,6 +1,6 @@
 """Arrays by name as safetensors files: a header of JSON and the bytes, so that reading one executes nothing.
 
-A record (NumPy's structured dtype) is kept as its bytes, uint8 with one more axis.
+A record (NumPy's structured dtype) is kept as its bytes, uint8 with one more axis; those between its fields are 0.
 """
 
 import stat
@@ -63,4 +63,13 @@ def check_regular(path: Path) -> None:
 def _flat(array: NDArray[Any]) -> NDArray[Any]:
     if array.dtype.names is None:
         return array
-    return np.ascontiguousarray(array)[..., None].view(np.uint8)
+    return _without_padding(array)[..., None].view(np.uint8)
+
+
+def _without_padding(array: NDArray[Any]) -> NDArray[Any]:
+    """A copy with zeros between the fields, where the process's memory would otherwise go along."""
+    copy = np.zeros(array.shape, array.dtype)
+    for name in array.dtype.names or ():
+        field = array[name]
+        copy[name] = field if field.dtype.names is None else _without_padding(field)
+    return copy
