@@ -29,6 +29,11 @@ settings.register_profile("explore", deadline=None, print_blob=True)
 settings.load_profile("suite")
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """A test whose parameter is thousands of characters is named after the first of them."""
+    return f"{val[:20]!r}... of {len(val)}" if isinstance(val, str | bytes) and len(val) > 200 else None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _state_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
     """The key that seals checkpoints is not made in the user's own folder."""

@@ -109,7 +109,7 @@ def test_marks_of_nothing_are_not_the_formulas(cli: Cli, tmp_path: Path) -> None
     assert done.code == 1 and "not the formula's" in done.out
 
 
-@pytest.mark.parametrize("damage", ["2[9", "", "-", "--5", "9" * 5000, "٣", "1;2", "0x10"], ids=lambda text: text[:9])
+@pytest.mark.parametrize("damage", ["2[9", "", "-", "--5", "9" * 5000, "٣", "1;2", "0x10"])
 def test_a_damaged_number_leaves_its_line_out_and_raises_nothing(damage: str) -> None:
     """In every file of /proc and /sys that is read, wherever a number stands."""
     zone = (
