@@ -249,9 +249,8 @@ def test_curves_that_need_too_many_regions_are_simplified_further(tmp_path: Path
 
 
 def test_a_name_cannot_write_into_the_file(tmp_path: Path):
-    recording = made(
-        tmp_path, {"t_s": np.arange(3.0), "anon_touched_pages": np.full(3, 500)}, kernel_release='6\n[x]\n"'
-    )
+    columns = {"t_s": np.arange(3.0), "anon_touched_pages": np.full(3, 500)}
+    recording = made(tmp_path, columns, kernel_release=r'6" \n[x]\n """ \x')
     workload = tomllib.loads(workload_toml(recording))
     assert set(workload) == {"description", "workers", "processes", "regions"}
 
