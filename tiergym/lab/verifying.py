@@ -81,7 +81,9 @@ def _replay_board(
             policy = load_policy(str(run["spec"]), "" if trust else str(path))
             _equal(path, f"policies.{name}[{number}].digest", run["digest"], digest_of(policy))
     _has(path, document["rows"].values(), asked, known)
+    _has(path, (document["profile"][suite] for suite in document["rows"]), asked, known, list)
     _whole(path, COSTS, document[COSTS], known)
+    _has(path, [document[COSTS]], asked, known, list)
     _equal(path, "above", document["above"], ABOVE.tolist())
     spelled = {name: [run["spec"] for run in known[name]] for name in {*asked, REFERENCE, against}}
     suites = [load_suite(suite["spec"]) for suite in document["suites"].values()]
@@ -115,8 +117,10 @@ def _replay_suites(
         for scenario in members[suite.name]:
             said = document["scenarios"][scenario.name]["digest"]
             _equal(path, f"{scenario.name}.digest", said, scenario_digest(scenario))
-    _has(path, (entry["policies"] for entry in document["scenarios"].values()), asked, document["agents"])
-    _has(path, (about["rows"] for about in document["suites"].values()), asked, document["agents"])
+    entries, tables = document["scenarios"].values(), document["suites"].values()
+    _has(path, (entry[table] for entry in entries for table in REPLAYED), asked, document["agents"])
+    _has(path, (about["rows"] for about in tables), asked, document["agents"])
+    _has(path, (about["profile"] for about in tables), asked, document["agents"], list)
     _equal(path, "against", document["against"], REFERENCE)
     _equal(path, "above", document["above"], ABOVE.tolist())
     policies = {name: [load_policy(str(name), "" if trust else str(path))] for name in {*asked, REFERENCE}}
@@ -142,12 +146,14 @@ def _replay_suites(
     }
 
 
-def _has(path: Path, tables: Iterable[Mapping[str, Any]], names: Sequence[str], known: Iterable[str]) -> None:
+def _has(
+    path: Path, tables: Iterable[Mapping[str, Any]], names: Sequence[str], known: Iterable[str], kind: type = dict
+) -> None:
     """Raise `UserError` where one of the tables lacks one of the policies, or has one of none, before any episode is
-    run."""
+    run. `kind`: of what it has of a policy."""
     for table in tables:
         for name in names:
-            if not isinstance(table.get(name), dict):
+            if not isinstance(table.get(name), kind):
                 raise UserError(f"{path}: has no results of '{name}' in one of its tables; allowed: a whole file")
         if strange := sorted(set(table) - set(known)):
             raise UserError(
@@ -176,23 +182,29 @@ def _replay_comparisons(
 ) -> dict[str, list[str]]:
     entries = document["scenarios"] if "scenarios" in document else {document["scenario"]: document}
     _whole(path, "scenarios", entries, entries)
-    _has(path, (entry["policies"] for entry in entries.values()), asked, document["agents"])
+    _has(path, (entry[table] for entry in entries.values() for table in REPLAYED), asked, document["agents"])
     policies = {name: [load_policy(str(name), "" if trust else str(path))] for name in asked}
     for name, (policy,) in policies.items():
         _equal(path, f"agents.{name}", document["agents"][name], [digest_of(policy)])
+    scenarios = {title: _compared(path, title, entry) for title, entry in entries.items()}
     differing: dict[str, list[str]] = {name: [] for name in asked}
-    for title, entry in entries.items():
-        if not isinstance(entry["variant"], str):
-            raise UserError(f"{path}: variant is {shown(entry['variant'])}; allowed: a text")
-        loaded = _scenario(path, base_name(title, entry["variant"]))
-        scenario = override(loaded, entry["changes"]) if entry["changes"] else loaded
-        _equal(path, f"{title}.digest", entry["digest"], scenario_digest(scenario))
+    for title, scenario in scenarios.items():
         for name, runs in policies.items():
             on_cell(name, title)
             replayed = comparison_json(compare({name: runs}, scenario, document["episodes"], document["seed"]))
-            if any(_differ(entry[table][name], replayed[table][name]) for table in REPLAYED):
+            if any(_differ(entries[title][table][name], replayed[table][name]) for table in REPLAYED):
                 differing[name].append(title)
     return differing
+
+
+def _compared(path: Path, title: str, entry: Mapping[str, Any]) -> Scenario:
+    """The scenario of a comparison, with its changes. Raises `UserError` where it is another one now."""
+    if not isinstance(entry["variant"], str):
+        raise UserError(f"{path}: variant is {shown(entry['variant'])}; allowed: a text")
+    loaded = _scenario(path, base_name(title, entry["variant"]))
+    scenario = override(loaded, entry["changes"]) if entry["changes"] else loaded
+    _equal(path, f"{title}.digest", entry["digest"], scenario_digest(scenario))
+    return scenario
 
 
 def _scenario(path: Path, name: str) -> Scenario:
