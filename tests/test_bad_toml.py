@@ -183,12 +183,12 @@ AGENTS: dict[str, tuple[str, str]] = {
         "train_freq is [1, 2, 3]; allowed",
     ),
     "training after more than the buffer holds": (
-        DQN + "envs = 4\n[hyperparameters]\nbuffer_size = 100\ntrain_freq = 26",
-        "train_freq is 26 with buffer_size = 100 and envs = 4; allowed: up to 25",
+        DQN + "envs = 4\n[hyperparameters]\nbuffer_size = 8000\ntrain_freq = 2001",
+        "train_freq is 2001 with buffer_size = 8000 and envs = 4; allowed: up to 2000",
     ),
     "training after more episodes than anybody waits for": (
         DQN + 'envs = 1\n[hyperparameters]\ntrain_freq = [1000000, "episode"]',
-        "allowed: up to 1000, all of which the buffer holds",
+        "allowed: up to 1000",
     ),
     "updates beyond all patience": (DQN + "[hyperparameters]\ngradient_steps = 1000000000", "allowed: -1 to 100000"),
     "a device without data": (PPO + '[hyperparameters]\ndevice = "meta"', "device is 'meta'; allowed: cpu, auto, cuda"),

@@ -28,6 +28,8 @@ _DEFAULTS = {"n_steps": 5, "buffer_size": 1_000_000, "batch_size": 64, "lstm_hid
 """The least of what stable-baselines3 takes where a recipe is silent; buffer_size is the same everywhere."""
 _MOST_COLLECTED = {"step": 1_000_000, "episode": 1_000}
 """By unit, between two updates of a learner with a replay buffer."""
+_ALWAYS_COLLECTED = 1_000
+"""Of either, however little the buffer holds."""
 _ENTROPY = {"ent_coef": r"auto(_(?=[0-9.]*[1-9])[0-9]{1,6}(\.[0-9]{1,9})?)?", "target_entropy": "auto"}
 """What SAC takes as text; of other texts it makes numbers, which may be none, or fails in an assertion."""
 
@@ -133,7 +135,7 @@ def check_options(recipe: Numbers, source: str) -> None:
 def _check_frequency(recipe: Numbers, where: str) -> None:
     """Raise `UserError` for what is not how often to train, or is more than the learner may collect in between.
 
-    It looks at nothing else meanwhile, at `steps` neither; what the buffer does not hold would be lost.
+    It looks at nothing else meanwhile, at `steps` neither; much more than the buffer holds would be lost.
     """
     given = recipe.hyperparameters["train_freq"]
     count, unit = given if isinstance(given, list) and len(given) == 2 else (given, "step")
@@ -144,9 +146,9 @@ def _check_frequency(recipe: Numbers, where: str) -> None:
             f'{where}: train_freq is {given} with envs = {recipe.envs}; allowed: [number, "step"], or envs = 1'
         )
     buffer_size = recipe.hyperparameters.get("buffer_size", _DEFAULTS["buffer_size"])
-    most = min(_MOST_COLLECTED[unit], max(buffer_size // recipe.envs, 1))
+    most = min(_MOST_COLLECTED[unit], max(buffer_size // recipe.envs, _ALWAYS_COLLECTED))
     if count > most:
         raise UserError(
             f"{where}: train_freq is {given} with buffer_size = {buffer_size} and envs = {recipe.envs}; "
-            f"allowed: up to {most}, all of which the buffer holds"
+            f"allowed: up to {most}"
         )
