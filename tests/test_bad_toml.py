@@ -182,6 +182,11 @@ AGENTS: dict[str, tuple[str, str]] = {
         DQN + "[hyperparameters]\ntrain_freq = [1, 2, 3]",
         "train_freq is [1, 2, 3]; allowed",
     ),
+    "training every list": (DQN + "[hyperparameters]\ntrain_freq = [1, [2]]", "train_freq is [1, [2]]; allowed"),
+    "training every table": (
+        DQN + "[hyperparameters]\ntrain_freq = [1, {a = 1}]",
+        "train_freq is [1, {'a': 1}]; allowed",
+    ),
     "training after more than the buffer holds": (
         DQN + "envs = 4\n[hyperparameters]\nbuffer_size = 8000\ntrain_freq = 2001",
         "train_freq is 2001 with buffer_size = 8000 and envs = 4; allowed: up to 2000",

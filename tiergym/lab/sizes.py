@@ -139,7 +139,7 @@ def _check_frequency(recipe: Numbers, where: str) -> None:
     """
     given = recipe.hyperparameters["train_freq"]
     count, unit = given if isinstance(given, list) and len(given) == 2 else (given, "step")
-    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count or unit not in _MOST_COLLECTED:
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count or unit not in list(_MOST_COLLECTED):
         raise UserError(f'{where}: train_freq is {shown(given)}; allowed: a whole number from 1, or [number, "step"]')
     if unit == "episode" and recipe.envs != 1:
         raise UserError(
