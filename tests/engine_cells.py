@@ -52,3 +52,11 @@ def hill(folder: Path, deadly: bool, values: Mapping[str, Any], number: int, rep
     if report(score / 2) and number > 0:
         raise PrunedError(3)
     return score, 7
+
+
+def stay(number: int, folder: str) -> None:
+    """Say that it has begun, and never end, whoever asks for it."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    (Path(folder) / f"at-work-{number}").touch()
+    while True:
+        time.sleep(1)

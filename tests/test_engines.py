@@ -224,8 +224,15 @@ def children(pid: int) -> set[int]:
     return found
 
 
-def alive(pids: set[int]) -> set[int]:
-    return {pid for pid in pids if Path(f"/proc/{pid}").exists()}
+def alive(pids: set[int]) -> dict[int, str]:
+    """What those of the processes do that have not ended; whether somebody has waited for it is not their doing."""
+    states = {}
+    for pid in pids:
+        with suppress(OSError):
+            status = Path(f"/proc/{pid}/status").read_text()
+            if "zombie" not in status:
+                states[pid] = " ".join(line for line in status.splitlines() if line.startswith(("State", "Sig")))
+    return states
 
 
 def wait_for(what: Callable[[], bool], seconds: float = 600.0) -> bool:
@@ -267,7 +274,8 @@ def test_workers_stop_with_the_one_who_asked_and_their_trainings_are_saved(
             assert len(workers) == 2
             saved = [checkpoint.steps(checkpoint.latest(run)) for run in runs]
             asker.send_signal(sent)
-            assert wait_for(lambda: asker.poll() is not None) and wait_for(lambda: not alive(workers))
+            assert wait_for(lambda: asker.poll() is not None)
+            assert wait_for(lambda: not alive(workers)), alive(workers)
         finally:
             asker.kill()
         told = asker.stderr.read() if asker.stderr is not None else ""
@@ -276,6 +284,28 @@ def test_workers_stop_with_the_one_who_asked_and_their_trainings_are_saved(
     for run, before in zip(runs, saved, strict=True):
         assert checkpoint.steps(checkpoint.latest(run)) > before  # of the moment at which it was told to stop
     assert not [path for run in runs for path in run.rglob(".*") if path.is_dir()], "half a checkpoint"
+
+
+def test_a_worker_that_does_not_heed_ends_nevertheless(tmp_path: Path) -> None:
+    program = tmp_path / "killed.py"
+    program.write_text(
+        "import sys\n"
+        "from tests import engine_cells\n"
+        "from tiergym.lab import engines\n"
+        "if __name__ == '__main__':\n"
+        "    engines.PATIENCE_S = 1.0\n"
+        "    cells = [(number, sys.argv[1]) for number in range(2)]\n"
+        "    list(engines.Engine(engines.PROCESSES, workers=2).run(engine_cells.stay, cells))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, program, tmp_path], env=environment, cwd=tmp_path) as asker:
+        try:
+            assert wait_for(lambda: len(list(tmp_path.glob("at-work-*"))) == 2), asker.poll()
+            workers = children(asker.pid)
+        finally:
+            asker.kill()
+    assert len(workers) == 2
+    assert wait_for(lambda: not alive(workers), 100), alive(workers)
 
 
 def test_an_interruption_travels_from_a_worker() -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 from tiergym.errors import UserError
@@ -28,6 +29,10 @@ ENGINES = (LOCAL, PROCESSES, RAY)
 
 TRIES = 3
 """How often a cell is begun whose worker dies: one that kills each of its workers, for want of memory say, fails."""
+
+LOOKS_EVERY_S = 0.1
+PATIENCE_S = 300.0
+"""How long a worker has for its checkpoint once the one who asked is gone. What it saved before is whole anyway."""
 
 Function = Callable[..., Any]
 Arguments = tuple[Any, ...]
@@ -100,22 +105,28 @@ _at_work = threading.Event()
 """Whether this worker is at a cell."""
 
 
-def _stop_when_told(asker: Connection) -> None:
+def _stop_when_told(asker: Connection, patience_s: float) -> None:
     """In a worker, before its first cell: stop once the other end of `asker` is closed, if only by the asker's death.
 
-    A training saves a checkpoint, as after a SIGTERM; any other cell ends at once.
+    A training saves a checkpoint, as after a SIGTERM; any other cell ends at once. A cell that was begun in the same
+    moment is told, too, and what has not ended `patience_s` later ends then, whatever it is at.
     """
 
     def watch() -> None:
         with suppress(EOFError, OSError):
             asker.recv_bytes()
-        if _at_work.is_set():
-            os.kill(os.getpid(), signal.SIGTERM)
-        parent = parent_process()
-        if parent is not None:
-            parent.join()  # its pipes close one after the other when it dies
+        told_s: float | None = None
+        while True:
             if not _at_work.is_set():
-                os._exit(1)  # else it would wait for a next cell for ever
+                if _is_orphan():
+                    os._exit(1)  # else it would wait for a next cell for ever
+                told_s = None
+            elif told_s is None:
+                os.kill(os.getpid(), signal.SIGTERM)
+                told_s = monotonic()
+            elif _is_orphan() and monotonic() - told_s > patience_s:
+                os._exit(1)
+            sleep(LOOKS_EVERY_S)
 
     threading.Thread(target=watch, daemon=True).start()
 
@@ -158,7 +169,7 @@ def _in_processes(function: Function, cells: Sequence[Arguments], workers: int) 
         with (
             theirs,
             ours,
-            ProcessPoolExecutor(min(workers, len(left)), context, _stop_when_told, (theirs,)) as pool,
+            ProcessPoolExecutor(min(workers, len(left)), context, _stop_when_told, (theirs, PATIENCE_S)) as pool,
         ):
             running = {pool.submit(_in_worker, function, cells[index], folder): index for index in sorted(left)}
             try:

@@ -134,7 +134,7 @@ class CheckedPolicy:
         for whatever the rule raises; a rule that exits ends nothing.
         """
         tick, self._tick = self._tick, self._tick + 1
-        with guarded(f"policy '{self.name}' failed in tick {tick}"):
+        with guarded(f"policy '{self.name}' failed in tick {tick}", again=True):
             try:
                 return check_actions(self.rule(obs, masks), len(obs), self.name)
             except UserError as error:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TextIO
 
 from tiergym.errors import UserError
@@ -18,27 +17,34 @@ _kept: dict[int, tuple[int, tuple[int, int]]] = {}
 """By descriptor, another one of the same file, and which file that is: made once, not in every tick."""
 
 
-@contextmanager
-def guarded(what: str) -> Iterator[None]:
+class guarded:  # noqa: N801 - a context manager, as those of `contextlib`; a class, since it is entered in every tick
     """Code of a rule runs; `what` failed, in words, where it raises, exits, or leaves no stdout and stderr.
 
     Raises `UserError` in place of whatever it raises but for its `UserError` and a person's Ctrl-C. stdout and stderr
-    are as before, so that there is something to say it on.
+    are as before, so that there is something to say it on. again: what they were before is known from the last code
+    that was guarded, which saves a tick two system calls.
     """
-    streams = (sys.stdout, sys.stderr)
-    _keep()
-    try:
-        yield
-    except UserError:
-        raise
-    except BaseException as error:
-        if isinstance(error, KeyboardInterrupt) and _is_of_a_person(error):
-            raise
-        raise UserError(f"{what}: {told(error)}") from error
-    finally:
-        harmed = _restore(streams)
-    if harmed:
-        raise UserError(f"{what}: it closed or replaced {' and '.join(harmed)}; allowed: to leave them as they are")
+
+    __slots__ = ("_again", "_streams", "_what")
+
+    def __init__(self, what: str, again: bool = False) -> None:
+        self._what, self._again = what, again
+
+    def __enter__(self) -> None:
+        self._streams = (sys.stdout, sys.stderr)
+        if not self._again:
+            _keep()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        harmed = () if _are_there(self._streams) else _restore(self._streams)
+        if isinstance(error, UserError) or (isinstance(error, KeyboardInterrupt) and _is_of_a_person(error)):
+            return
+        if error is not None:
+            raise UserError(f"{self._what}: {told(error)}") from error
+        if harmed:
+            raise UserError(
+                f"{self._what}: it closed or replaced {' and '.join(harmed)}; allowed: to leave them as they are"
+            )
 
 
 def told(error: BaseException) -> str:
@@ -83,6 +89,15 @@ def _keep() -> None:
         if file is not None:
             with suppress(OSError):  # no descriptor is left
                 _kept[number] = (os.dup(number), file)
+
+
+def _are_there(streams: tuple[TextIO | None, TextIO | None]) -> bool:
+    """Whether stdout and stderr are these, open, and of the files that were kept."""
+    if sys.stdout is not streams[0] or sys.stderr is not streams[1]:
+        return False
+    if any(stream is not None and stream.closed for stream in streams):
+        return False
+    return all(_file(number) == file for number, (_, file) in _kept.items())
 
 
 def _restore(streams: tuple[TextIO | None, TextIO | None]) -> list[str]:
