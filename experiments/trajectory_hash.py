@@ -3,7 +3,7 @@
 A change that is to leave the model's behaviour as it is leaves this line as it is. Each scenario is run for one episode
 of every machine, once as an untouched Linux and once under random actions. A new action entry changes the line; with
 `--without ENTRY`, and the counters that came with it, it stays at its default and out of what is hashed, so the line is
-that from before.
+that from before. It is the same with `TIERGYM_PLAIN_NUMBA=1`, after some minutes.
 """
 
 import argparse

@@ -44,6 +44,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     on_suites = 'description = "x"\nsuites = ["suite.toml"]\npolicies = ["online"]\nagainst = "online"\nepisodes = 1\n'
     strangers.write(place / "on_suites.toml", on_suites)
     strangers.stopped_run(place / "made").rename(place / "run")
+    config = (place / "run" / "config.toml").read_text()
+    strangers.write(place / "run" / "config.toml", config.replace("pictures = false", "pictures = true"))
     with chdir(place):
         assert captured("run", "e.toml", "--out", "experiment").code == 0
     strangers.write(place / "victim", "mine")

@@ -15,11 +15,14 @@ import numba
 import numpy as np
 import pytest
 
+from tiergym.env.actions import NVEC
+from tiergym.env.machines import Machines
 from tiergym.env.threads import _pool, on_threads, take
 from tiergym.sim import compile as compiling
 from tiergym.sim import compile_cache, numba_changes
 from tiergym.sim.compile import jit
 from tiergym.sim.compile_cache import cache_dir, source_hash
+from tiergym.specs import list_scenarios, load_scenario
 
 ROOT = Path(__file__).resolve().parents[1]
 CALLEE = """
@@ -344,14 +347,42 @@ def test_code_cached_by_several_processes_is_kept_apart(tmp_path: Path) -> None:
     assert totals("1", "50") == totals("50", "1") == ["14", "14"]
 
 
-def test_plain_numba_gives_the_same_bits_and_shares_no_cache(tmp_path: Path) -> None:
-    """All shipped scenarios, compiled with `tiergym.sim.numba_changes` and without, which changes speed alone."""
+ENTRIES = """
+    import hashlib, sys
 
-    def shown(**environment: str) -> str:
-        command = [sys.executable, str(ROOT / "experiments" / "trajectory_hash.py")]
+    import numpy as np
+
+    from tiergym.sim.account import account
+    from tiergym.sim.kswapd import kswapd_run
+
+    machines = np.load(sys.argv[1])
+    print(hashlib.sha256(machines.tobytes()).hexdigest())
+    for work in (account, lambda machine: kswapd_run(machine, 0)):
+        for machine in machines:
+            work(machine)
+        print(hashlib.sha256(machines.tobytes()).hexdigest())
+"""
+
+
+def test_plain_numba_gives_the_same_bits_and_shares_no_cache(tmp_path: Path) -> None:
+    """All shipped scenarios under random actions, in what has most floating point and what has most branches: numba
+    alone takes minutes for the whole model (experiments/trajectory_hash.py)."""
+    scenarios = [load_scenario(name) for name in list_scenarios()]
+    machines = Machines(scenarios, 5 * len(scenarios), threads=1)
+    machines.reset(np.arange(len(machines.records), dtype=np.uint64))
+    chosen = np.random.default_rng(0)
+    for _ in range(60):
+        machines.step(chosen.integers(0, NVEC, (len(machines.records), len(NVEC))))
+    np.save(tmp_path / "machines.npy", machines.records)
+    (tmp_path / "cache").mkdir()
+
+    def shown(**environment: str) -> list[str]:
+        command = [sys.executable, "-c", textwrap.dedent(ENTRIES), str(tmp_path / "machines.npy")]
         return subprocess.run(
             command, env=os.environ | environment, check=True, capture_output=True, text=True, cwd=ROOT
-        ).stdout
+        ).stdout.split()
 
-    assert shown(TIERGYM_PLAIN_NUMBA="1", NUMBA_CACHE_DIR=str(tmp_path)) == shown()
-    assert list(tmp_path.iterdir()) == []
+    ours = shown()
+    assert len(set(ours)) == 3
+    assert shown(TIERGYM_PLAIN_NUMBA="1", NUMBA_CACHE_DIR=str(tmp_path / "cache")) == ours
+    assert list((tmp_path / "cache").iterdir()) == []
