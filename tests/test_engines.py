@@ -194,7 +194,7 @@ def test_an_experiment_is_the_same_to_the_bit(engine: Engine, tmp_path: Path, cl
     """Two trainings and their evaluation, side by side in workers or one after the other here."""
     document = run_dir.toml_text(small("ppo").document())
     (tmp_path / "tiny.toml").write_text(document)
-    scenarios = [path.name for path in short_scenarios(tmp_path, 2)]
+    scenarios = [path.name for path in short_scenarios(tmp_path, 5)]
     (tmp_path / "mine.toml").write_text(
         f'description = "Mine."\nagents = ["tiny.toml"]\npolicies = ["online"]\nscenarios = {json.dumps(scenarios)}\n'
         "episodes = 2\n"
@@ -246,10 +246,11 @@ def wait_for(what: Callable[[], bool], seconds: float = 600.0) -> bool:
 def test_workers_stop_with_the_one_who_asked_and_their_trainings_are_saved(
     sent: signal.Signals, tmp_path: Path
 ) -> None:
-    """The signal reaches the command alone, as `kill PID` does; nobody goes on learning into its folder."""
+    """The signal reaches the command alone, as `kill PID` does; nobody goes on learning into its folder, nor begins
+    with what was handed out."""
     endless = replace(small("ppo"), steps=10_000_000, checkpoint_steps=2048)
     (tmp_path / "tiny.toml").write_text(run_dir.toml_text(endless.document()))
-    scenarios = [path.name for path in short_scenarios(tmp_path, 2)]
+    scenarios = [path.name for path in short_scenarios(tmp_path, 5)]
     (tmp_path / "mine.toml").write_text(
         f'description = "Mine."\nagents = ["tiny.toml"]\npolicies = ["online"]\nscenarios = {json.dumps(scenarios)}'
     )
@@ -284,6 +285,7 @@ def test_workers_stop_with_the_one_who_asked_and_their_trainings_are_saved(
     for run, before in zip(runs, saved, strict=True):
         assert checkpoint.steps(checkpoint.latest(run)) > before  # of the moment at which it was told to stop
     assert not [path for run in runs for path in run.rglob(".*") if path.is_dir()], "half a checkpoint"
+    assert set((tmp_path / "out").glob("tiny-*")) == set(runs)
 
 
 def test_a_worker_that_does_not_heed_ends_nevertheless(tmp_path: Path) -> None:

@@ -30,9 +30,8 @@ ENGINES = (LOCAL, PROCESSES, RAY)
 TRIES = 3
 """How often a cell is begun whose worker dies: one that kills each of its workers, for want of memory say, fails."""
 
-LOOKS_EVERY_S = 0.1
 PATIENCE_S = 300.0
-"""How long a worker has for its checkpoint once the one who asked is gone. What it saved before is whole anyway."""
+"""How long a worker whose asker dies has for its checkpoint. What it saved before is whole anyway."""
 
 Function = Callable[..., Any]
 Arguments = tuple[Any, ...]
@@ -101,32 +100,27 @@ class Engine:
                 ray.shutdown()
 
 
-_at_work = threading.Event()
-"""Whether this worker is at a cell."""
+_at_work, _told = threading.Event(), threading.Event()
+"""Whether this worker is at a cell, and whether it is to begin no more."""
 
 
 def _stop_when_told(asker: Connection, patience_s: float) -> None:
     """In a worker, before its first cell: stop once the other end of `asker` is closed, if only by the asker's death.
 
-    A training saves a checkpoint, as after a SIGTERM; any other cell ends at once. A cell that was begun in the same
-    moment is told, too, and what has not ended `patience_s` later ends then, whatever it is at.
+    A training saves a checkpoint, as after a SIGTERM; any other cell ends at once, and no other one begins. With the
+    asker dead, what has not ended after `patience_s` ends then, whatever it is at.
     """
 
     def watch() -> None:
         with suppress(EOFError, OSError):
             asker.recv_bytes()
-        told_s: float | None = None
-        while True:
-            if not _at_work.is_set():
-                if _is_orphan():
-                    os._exit(1)  # else it would wait for a next cell for ever
-                told_s = None
-            elif told_s is None:
-                os.kill(os.getpid(), signal.SIGTERM)
-                told_s = monotonic()
-            elif _is_orphan() and monotonic() - told_s > patience_s:
-                os._exit(1)
-            sleep(LOOKS_EVERY_S)
+        _told.set()
+        if _at_work.is_set():
+            os.kill(os.getpid(), signal.SIGTERM)
+        end_s = monotonic() + patience_s
+        while not _is_orphan() or (_at_work.is_set() and monotonic() < end_s):
+            sleep(0.1)
+        os._exit(1)  # else it would wait for a next cell for ever
 
     threading.Thread(target=watch, daemon=True).start()
 
@@ -138,8 +132,10 @@ def _is_orphan() -> bool:
 
 def _in_worker(function: Function, arguments: Arguments, folder: str) -> Any:
     """`_alone`, and the end of the worker with it where nobody is left to take the result."""
-    _at_work.set()
+    _at_work.set()  # before it looks, as the one that tells it looks after it has told: one of them sees the other
     try:
+        if _told.is_set():
+            return None  # handed out before the others were cancelled
         return _alone(function, arguments, folder)
     finally:
         _at_work.clear()

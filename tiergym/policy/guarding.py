@@ -36,7 +36,7 @@ class guarded:  # noqa: N801 - a context manager, as those of `contextlib`; a cl
             _keep()
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        harmed = () if _are_there(self._streams) else _restore(self._streams)
+        harmed = _restore(self._streams)
         if isinstance(error, UserError) or (isinstance(error, KeyboardInterrupt) and _is_of_a_person(error)):
             return
         if error is not None:
@@ -89,15 +89,6 @@ def _keep() -> None:
         if file is not None:
             with suppress(OSError):  # no descriptor is left
                 _kept[number] = (os.dup(number), file)
-
-
-def _are_there(streams: tuple[TextIO | None, TextIO | None]) -> bool:
-    """Whether stdout and stderr are these, open, and of the files that were kept."""
-    if sys.stdout is not streams[0] or sys.stderr is not streams[1]:
-        return False
-    if any(stream is not None and stream.closed for stream in streams):
-        return False
-    return all(_file(number) == file for number, (_, file) in _kept.items())
 
 
 def _restore(streams: tuple[TextIO | None, TextIO | None]) -> list[str]:
