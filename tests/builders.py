@@ -302,6 +302,7 @@ def random_scenario(block_mib: int, dram_mib: float, slow_blocks: list[int], dt_
         lru_gen=either("off", "on"),
         hopeless_reset=either(*n.HOPELESS_RESETS),
         boosted_runs_fail=either("off", "on"),
+        claims_half_blocks=either("off", "on"),
         dontneed_frees_tables=either("off", "on"),
         damon_falls_back=either("off", "on"),
         swap_table_pages=either("off", "on"),

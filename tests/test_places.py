@@ -87,7 +87,7 @@ def stall_with(cls: str, zone: int) -> float:
     counts += [m["region"][field][0] for name, field in COUNTED_BY_REGIONS.items() if name == cls]
     for pages in counts:
         pages[:] = np.where(np.arange(n.N_ZONES) == zone, pages.sum(), 0)
-    m["memmap_slow_share"] = float(cls == "memmap" and zone == n.SLOW_NORMAL)
+    m["memmap_slow_share"] = m["boot_memmap"] = float(cls == "memmap" and zone == n.SLOW_NORMAL)
     cost.sum_accesses(m)
     return float(m["stall"].sum())
 

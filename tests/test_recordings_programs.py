@@ -7,7 +7,7 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
-from tests.made_recordings import Array, grown, made, program
+from tests.made_recordings import TEMPLATE, Array, grown, made, program
 from tests.places import EVIDENCE
 from tiergym.recordings.format import Recording, read_recording
 from tiergym.recordings.machine_totals import totals_of
@@ -384,3 +384,25 @@ def test_counters_with_gaps_end_no_run(tmp_path: Path):
     recording = program(tmp_path, T_S, None, anon=ramp((1, 0), (3, 9000)), **dict.fromkeys(names, hole))
     assert np.isnan(recording.column("vm.pswpout")[-1])
     assert {row.name: row.measured for row in event_rows(recording, replay(recording))}["pages demoted"] == "0"
+
+
+def test_kernel_pages_that_no_class_counts_are_asked_for(tmp_path: Path):
+    """Sockets' buffers, 3,000 pages for two seconds; what is gone in the next sample was a counter that lagged."""
+    free = ramp((1, 0), (2, 3000), (5, 3000), (6, 0))
+    free[-4] = 30_000
+    column = f"z0.{read_recording(EVIDENCE / 'fitted' / TEMPLATE).zones(0)[-1]}.free"
+    requests = read_requests(program(tmp_path, T_S, None, **{column.replace(".", "__"): grown(column, -free)}))
+    assert requests.buffers is not None
+    assert requests.buffers[T_S == 3.5] == 3000
+    assert requests.buffers[0] == requests.buffers[T_S >= 6.5].max() == 0
+
+
+def test_what_a_program_frees_all_the_time_keeps_the_refills_of_its_lists_small(tmp_path: Path):
+    """A burst does not, nor what reclaim frees (nr_pcp_alloc, free_frozen_page_commit)."""
+    steady, burst = 200.0 * np.arange(len(T_S)), np.where(T_S >= 4, 5000.0, 0.0)
+    both = {"vm__pgfree": grown("vm.pgfree", steady + 2 * burst), "vm__pgsteal_kswapd": burst}
+    requests = read_requests(program(tmp_path, T_S, None, **both))
+    assert requests.freed is not None
+    np.testing.assert_allclose(np.diff(requests.freed), 200)
+    alone = read_requests(program(tmp_path / "burst", T_S, vm__pgfree=grown("vm.pgfree", burst)))
+    assert alone.freed is not None and alone.freed[-1] == 0

@@ -1,4 +1,4 @@
-"""Pageblocks of the kernel's own: what stealing one from user pages does (mm/page_alloc.c: steal_suitable_fallback)."""
+"""Pageblocks of the kernel's own: what claiming one from user pages does (mm/page_alloc.c: __rmqueue_claim)."""
 
 from typing import Any
 
@@ -36,44 +36,51 @@ def test_a_boost_is_one_pageblock_and_at_most_so_much_of_high():
     m = Lab(scenario(min_free_kib=4096)).ticks(1).m
     boosts = []
     for _ in range(5):
-        boost_watermark(m, n.NORMAL, False)
+        boost_watermark(m, n.NORMAL, 1, False)
         boosts.append(int(m["boost_pages"][n.NORMAL]))
     most = int(1.5 * m["wmark_pages"][n.WMARK_HIGH, n.NORMAL])
     assert boosts[0] == PAGEBLOCK_PAGES < boosts[1]
     assert boosts[-1] == max(boosts) == most
 
 
-def test_a_boost_alone_takes_file_pages_and_nothing_that_swap_backs():
-    """balance_pgdat with nr_boost_reclaim: may_swap is off, so only the file LRU is scanned."""
-    dma: dict[str, Any] = {"dma_mib": 15}  # its free pages keep the node balanced
-    kinds = {}
+@pytest.mark.parametrize(("lru_gen", "takes"), [("off", True), ("on", False)])
+def test_a_boost_alone_takes_file_pages_and_under_the_multi_gen_lru_nothing(lru_gen, takes):
+    """balance_pgdat with nr_boost_reclaim: may_swap is off, so only the file LRU is scanned; may_writepage is off too,
+    and lru_gen_shrink_node returns at once (p_redis_fill_on: sixteen runs, no page scanned, then none)."""
+    dma: dict[str, Any] = {"dma_mib": 15, "lru_gen": lru_gen}  # its free pages keep the node balanced
     for kind in ("cache", "anon"):
         region = {"mib": 970, "grow_s": 0, "kind": kind}
         lab = Lab(scenario(regions=[region], pools=THREADS, demotion="on", swap_mib=64, **dma, **SMALL_GAPS)).ticks(13)
-        kinds[kind] = lab.total("pgsteal_kswapd_fast")
-    assert kinds["anon"] == 0 < kinds["cache"]
+        assert lab.total("kswapd_wakeups_fast") > 0
+        assert (lab.total("pgsteal_kswapd_fast") > 0) == (takes and kind == "cache")
 
 
-def test_user_pages_that_steal_kernel_blocks_boost_a_node_that_is_short():
-    """Large refills of a small machine take what lies free in the kernel's blocks too (a_llama_anon_tier_on)."""
+@pytest.mark.parametrize("claims", ["off", "on"])
+def test_user_pages_that_steal_kernel_blocks_boosted_a_node_that_is_short(claims):
+    """Large refills of a small machine take what lies free in the kernel's blocks too. Until 6.12.0 that boosted
+    (steal_suitable_fallback); a page that claims no block does not (should_try_claim_block)."""
     stream = {"mib": 1400, "grow_s": 6}
     small: dict[str, Any] = {"dram_mib": 256, "slow_mib": 2048, "pcp_batch_pages": 0, "pcp_scale": 5, "cpus": 2}
-    boosted, off = (
-        Lab(scenario(regions=[stream], demotion="on", boost_factor=factor, **small)).ticks(30) for factor in (15000, 0)
-    )
-    assert boosted.m["pcp_refill_pages"][n.NORMAL] > boosted.m["wmark_pages"][n.WMARK_LOW, n.NORMAL]
-    assert boosted.total("kswapd_wakeups_fast") > 0 == off.total("kswapd_wakeups_fast")
-    assert boosted.total("pgdemote_kswapd") > 0 == off.total("pgdemote_kswapd")
+    lab = Lab(scenario(regions=[stream], demotion="on", claims_half_blocks=claims, **small)).ticks(30)
+    assert lab.m["pcp_refill_pages"][n.NORMAL] > lab.m["wmark_pages"][n.WMARK_LOW, n.NORMAL]
+    assert (lab.total("kswapd_wakeups_fast") > 0) == (claims == "off")
+    assert (lab.total("pgdemote_kswapd") > 0) == (claims == "off")
+
+
+def left_with(free, **fields):
+    """A machine that has so many pages free in DRAM's highest zone, none of them in the kernel's blocks."""
+    m = Lab(scenario(regions=[{"mib": 985, "grow_s": 0}], **fields)).ticks(1).m
+    spare = int(m["free_pages"][n.NORMAL]) - free
+    m["free_pages"][n.NORMAL] -= spare
+    m["used_pages"][n.ANON, n.NORMAL] += spare
+    m["kernel_block_free"] = 0
+    return m
 
 
 @pytest.mark.parametrize(("cls", "wakes"), [(n.PT_LEAF, 1), (n.SLAB_UNRECLAIM, 0)])
 def test_the_refill_of_the_kernel_list_steals_and_slab_wakes_nobody_for_it(cls, wakes):
     """rmqueue_bulk; allocate_slab (d_slab_on: a boost of 512 pages stands for ten seconds, kswapd has not run)."""
-    machine = scenario(regions=[{"mib": 985, "grow_s": 0}], pcp_by_type="on", slab_steal_wakes="off")
-    m = Lab(machine).ticks(1).m
-    spare = int(m["free_pages"][n.NORMAL]) - 400
-    m["free_pages"][n.NORMAL] -= spare
-    m["used_pages"][n.ANON, n.NORMAL] += spare
+    m = left_with(400, pcp_by_type="on", slab_steal_wakes="off", claims_half_blocks="off")
     m["kernel_block_free"], m["pcp_kernel_pages"][n.NORMAL] = 20, 10
     fill_kernel_blocks(m, 10, cls)
     assert (m["kernel_block_free"], m["boost_pages"][n.NORMAL]) == (10, 0)
@@ -84,13 +91,24 @@ def test_the_refill_of_the_kernel_list_steals_and_slab_wakes_nobody_for_it(cls, 
     assert m["kswapd_awake"][n.FAST] == wakes
 
 
+@pytest.mark.parametrize(("free", "wanted", "tries"), [(1100, 600, 1), (400, 20, 8)])
+def test_of_a_block_that_is_not_half_free_only_single_pages_come(free, wanted, tries):
+    """try_to_claim_block: half of the block must be free or the kernel's; else __rmqueue_steal takes the page that is
+    wanted, and the next refill tries again. Each size of chunk that it was tried with has boosted (p_memcached_on: 780
+    pages at once, which is all that may be)."""
+    m = left_with(free, min_free_kib=4096)
+    fill_kernel_blocks(m, wanted, n.PT_LEAF)
+    most = int(1.5 * m["wmark_pages"][n.WMARK_HIGH, n.NORMAL])
+    assert PAGEBLOCK_PAGES < most
+    assert m["boost_pages"][n.NORMAL] == min(tries * PAGEBLOCK_PAGES, most)
+    m["boost_pages"][n.NORMAL] = 0
+    fill_kernel_blocks(m, 20, n.PT_LEAF)
+    assert (m["boost_pages"][n.NORMAL] > 0) == (tries > 1), "nothing was left of it"
+
+
 def test_a_stolen_chunk_serves_the_kernel_until_user_pages_take_it_back():
     """steal_suitable_fallback takes the largest chunk; a movable request falls back once its own lists are empty."""
-    m = Lab(scenario(regions=[{"mib": 985, "grow_s": 0}])).ticks(1).m
-    spare = int(m["free_pages"][n.NORMAL]) - 400
-    m["free_pages"][n.NORMAL] -= spare
-    m["used_pages"][n.ANON, n.NORMAL] += spare
-    m["kernel_block_free"] = 0
+    m = left_with(400, claims_half_blocks="off")
     for stolen in (1, 0, 0):
         m["boost_pages"][n.NORMAL] = 0
         fill_kernel_blocks(m, 20, n.PT_LEAF)

@@ -120,3 +120,15 @@ def test_steady_churn_wakes_kswapd_only_where_dram_is_at_low(data_mib: int, wake
     before = lab.total("kswapd_wakeups_fast")
     lab.ticks(40)
     assert (lab.total("kswapd_wakeups_fast") > before) == wakes
+
+
+@pytest.mark.parametrize(("freed", "doublings"), [(0, 5), (40, 2), (2000, 0)])
+def test_a_refill_doubles_only_while_nothing_is_freed(freed: int, doublings: int) -> None:
+    """nr_pcp_alloc doubles alloc_factor, free_frozen_page_commit halves it: who frees a page in fifty gets batches
+    (p_memcached_on: lists of 20 to 250 pages; a_llama_anon_on, which only grows: 3,368)."""
+    region = {"mib": 800, "grow_s": 4}
+    lab = Lab(scenario(regions=[region], pcp_batch_pages=0, pcp_scale=5)).ticks(8)
+    lab.m["churn_pages"] = freed
+    m = lab.ticks(1).m
+    assert (m["pcp_doublings"], m["churn_pages"]) == (doublings, 0)
+    assert refill_pages(m, n.NORMAL) == (int(m["pcp_refill_pages"][n.NORMAL]) >> 5) << doublings

@@ -146,7 +146,7 @@ def test_freed_pages_revive_the_kswapd_of_a_node_with_another_behind_it(
 
 @pytest.mark.parametrize("counts", ["off", "on"])
 def test_a_run_for_a_boost_counts_as_a_failure_or_not(counts: str) -> None:
-    """Blocks are stolen while zone DMA keeps the node balanced, and there is no page cache to give."""
+    """Blocks are claimed while zone DMA keeps the node balanced, and there is nothing to reclaim [K-boosted-runs]."""
     threads = {"threads": {"count": 600, "start_s": 2, "grow_s": 4}}
     gaps: dict[str, Any] = {"min_free_kib": 1024, "dma_mib": 15}
     hog = {"mib": 970, "grow_s": 0}

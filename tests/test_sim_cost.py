@@ -21,6 +21,7 @@ from tiergym.sim.curves import (
 )
 from tiergym.sim.layout import new_machines
 from tiergym.sim.parameters import MACHINE
+from tiergym.sim.units import PAGES_PER_MIB
 
 LOADS = np.linspace(0, 1.2, 241)
 
@@ -198,13 +199,47 @@ def test_kernel_objects_on_cxl_cost_their_touches(place, touches, cause, pools):
     assert Lab(machine).ticks(4).machines.lost[0, n.CAUSES.index(cause)] == 0
 
 
+STRUCT_PAGES = QUIET | {"memmap_touches_per_s": 1e6, "kernel_mlp": 2}
+
+
+def in_use(lab, tier):
+    """Pages of a node that hold anything but struct pages."""
+    zones = n.TIER_ZONES[tier]
+    return lab.m["used_pages"][:, zones].sum() - lab.on(n.MEMMAP, tier)
+
+
 def test_memmap_on_memory_costs_struct_page_accesses():
-    """struct page is touched for the pages of both tiers alike."""
-    machine = scenario(**QUIET | {"memmap_touches_per_s": 1e6, "kernel_mlp": 2})
+    """struct page is touched for pages in use, of both tiers alike."""
+    region = {"kind": "anon", "mib": 500, "misses_per_page_s": 0, "mempolicy": "bind_slow", "grow_s": 0}
+    machine = scenario(regions=[region], **STRUCT_PAGES)
     assert Lab(machine).ticks(4).machines.lost[0, n.LOST_MEMMAP] == 0
     lab = Lab(machine, modes={"memmap": "on_memory"}).ticks(4)
-    share = 2048 * 63 / 64 / (1024 + 2048 * 63 / 64)
+    share = in_use(lab, n.SLOW) / (in_use(lab, n.FAST) + in_use(lab, n.SLOW))
+    assert 0.5 < share < 1
     assert lost_per_work(lab, "memmap") == pytest.approx(1e6 * share * 250e-9 / (2 * 4))
+
+
+def test_struct_pages_of_free_pages_are_not_touched():
+    """Who allocates nothing from CXL looks at no struct page there, however much of it is online."""
+    for slow_mib in (1024, 8192):
+        lab = Lab(scenario(slow_mib=slow_mib, **STRUCT_PAGES), modes={"memmap": "on_memory"}).ticks(4)
+        assert lab.machines.lost[0, n.LOST_MEMMAP] == 0
+
+
+@pytest.mark.parametrize(("mib", "beyond_mib"), [(900, 0), (1500, 500)])
+def test_struct_pages_are_touched_block_by_block(mib, beyond_mib):
+    """Struct pages of a later range lie in the first [K-memmap]: they cost once the first is full, and what is there.
+
+    Blocks fill from the lowest up [F-pinned-blocks].
+    """
+    region = {"kind": "anon", "mib": mib, "misses_per_page_s": 0, "mempolicy": "bind_slow", "start_s": 6, "grow_s": 1}
+    events = [{"kind": "hot_add", "at_s": 4, "mib": 1024}]
+    lab = Lab(scenario(regions=[region], events=events, **STRUCT_PAGES)).ticks(40)
+    assert lab.m["memmap_slow_share"] == pytest.approx(0.5, abs=0.02)
+    assert lab.on(n.ANON, n.SLOW) == mib * PAGES_PER_MIB
+    beyond = beyond_mib * PAGES_PER_MIB
+    share = beyond / (in_use(lab, n.FAST) + in_use(lab, n.SLOW))
+    assert lost_per_work(lab, "memmap") == pytest.approx(1e6 * share * 250e-9 / (2 * 4), rel=0.05)
 
 
 def test_bandwidth_and_not_latency_limits_past_saturation():

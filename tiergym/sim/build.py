@@ -102,6 +102,7 @@ def build(m, key, scenario, regions, processes):
     m.scenario = scenario
     m.regions = regions
     m.processes = processes
+    m.pcp_doublings = int(m.pcp_scale)
     m.ticks = int(math.ceil(m.horizon_s / m.dt_s - 1e-9))
     build_zones(m)
     init_per_zone_wmark_min(m)

@@ -13,7 +13,8 @@ import math
 from tiergym.sim import names as n
 from tiergym.sim.compile import jit
 from tiergym.sim.curves import curve_piece, peak_bytes_per_s
-from tiergym.sim.pages import class_on_tier, node_managed, on_tier
+from tiergym.sim.memmap import in_use_with_slow_memmap, pages_in_use
+from tiergym.sim.pages import class_on_tier, on_tier
 from tiergym.sim.regions import fast_pages, mapped_whole, slow_pages
 from tiergym.sim.units import LINE_BYTES
 
@@ -106,12 +107,15 @@ def sum_accesses(m):
 
 @jit
 def add_memmap(m):
-    """struct page is touched for pages of both tiers alike; those of CXL lie where hot-plug put them."""
-    fast_managed, slow_managed = node_managed(m, n.FAST), node_managed(m, n.SLOW)
-    on_slow = m.memmap_slow_share * slow_managed + m.boot_memmap * fast_managed
-    share = on_slow / max(fast_managed + slow_managed, 1)
+    """struct page is touched for pages in use, of both tiers alike, wherever boot and hot-plug put it."""
+    share = 0.0
+    if m.memmap_slow_share > 0.0 or m.boot_memmap > 0.0:
+        fast = pages_in_use(m, n.FAST)
+        on_slow = in_use_with_slow_memmap(m) + m.boot_memmap * fast
+        share = on_slow / max(fast + pages_in_use(m, n.SLOW), 1)
     add_accesses(m, n.FAST, n.LOST_MEMMAP, m.memmap_touches_per_s * (1.0 - share), m.kernel_mlp, KERNEL_WRITE_SHARE)
-    add_accesses(m, n.SLOW, n.LOST_MEMMAP, m.memmap_touches_per_s * share, m.kernel_mlp, KERNEL_WRITE_SHARE)
+    if share > 0.0:
+        add_accesses(m, n.SLOW, n.LOST_MEMMAP, m.memmap_touches_per_s * share, m.kernel_mlp, KERNEL_WRITE_SHARE)
 
 
 @jit

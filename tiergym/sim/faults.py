@@ -12,6 +12,7 @@ from tiergym.sim.headroom import keep_headroom, wants_headroom
 from tiergym.sim.kswapd import end_writeback, expect_requests, kswapd_run, run_woken_kswapds, set_kswapd_pace
 from tiergym.sim.pageblocks import boost_at_random
 from tiergym.sim.pages import kernel_pages_in_zone, mark_pages, obtainable, on_tier, tier_of
+from tiergym.sim.percpu import set_doublings
 from tiergym.sim.promotion import anybody_promotes, promote_all
 from tiergym.sim.regions import (
     folio_pages,
@@ -342,6 +343,7 @@ def begin_serving(m, wanted):
     """The swap device has written, kswapds get their pace, nothing is promoted yet."""
     for r in range(m.regions):
         m.region[r].promoted = 0
+    set_doublings(m, wanted)
     end_writeback(m)
     write_back(m)
     begin_reads(m)

@@ -4,8 +4,9 @@ from tiergym.sim import names as n
 from tiergym.sim.allocate import hand_out, request
 from tiergym.sim.blocks import end_of_state, set_block_states
 from tiergym.sim.compile import jit
-from tiergym.sim.onlining import blocks_at_once, choose_zone, memmap_pages
-from tiergym.sim.pages import charge_class, drain_pcp, free_class, on_tier
+from tiergym.sim.memmap import blocks_with_memmap_in_dram
+from tiergym.sim.onlining import blocks_at_once, choose_zone, memmap_pages, usable_pages
+from tiergym.sim.pages import charge_class, drain_pcp, free_class, movable_used, on_tier
 from tiergym.sim.regions import leave_swap_cache, region_class
 from tiergym.sim.units import PAGE_BYTES, PAGES_PER_MIB, STRUCT_PAGES_PER_PAGE
 from tiergym.sim.watermarks import init_per_zone_wmark_min
@@ -62,8 +63,7 @@ def online_blocks(m, b, count, nodes):
 def note_memmap(m):
     """Share of the slow tier's struct pages that lie in its own blocks."""
     online = m.blocks_in_state[n.BLOCK_NORMAL] + m.blocks_in_state[n.BLOCK_MOVABLE]
-    spilled = m.used_pages[n.MEMMAP, n.SLOW_NORMAL] * STRUCT_PAGES_PER_PAGE / max(m.block_pages, 1)
-    m.memmap_slow_share = min(1.0, (m.blocks_own_memmap + spilled) / online) if online > 0 else 0.0
+    m.memmap_slow_share = 1.0 - blocks_with_memmap_in_dram(m) / online if online > 0 else 0.0
 
 
 @jit
@@ -118,12 +118,6 @@ def boot(m):
 
 
 @jit
-def movable_used(m, z):
-    """User pages in a zone."""
-    return m.used_pages[n.ANON, z] + m.used_pages[n.FILE, z]
-
-
-@jit
 def evacuate(m, z, pages):
     """Migrate user pages from zone z to DRAM (do_migrate_range: any other node); True if all of them fitted."""
     if pages <= 0:
@@ -162,12 +156,6 @@ def evacuate(m, z, pages):
     m.moved_bytes[n.SLOW] += moved * PAGE_BYTES
     m.owed_s[n.LOST_MIGRATION] += moved * m.migrate_batched_us * 1e-6
     return moved >= pages
-
-
-@jit
-def usable_pages(m, b):
-    """Pages of a block beside its own struct pages."""
-    return m.block_pages - (memmap_pages(m) if m.block_own_memmap[b] == 1 else 0)
 
 
 @jit

@@ -280,17 +280,30 @@ def end_empty_run(m, tier, requests, boosted):
     m.counters[n.C_KSWAPD_WAKEUPS_FAST + tier] += max(runs - 1, 0)
 
 
+@jit_inline
+def end_run_for_boost(m, tier):
+    """The multi-gen LRU scans nothing for a boost alone, since such a run may not write (mm/vmscan.c:
+    lru_gen_shrink_node with may_writepage off): it takes the boost back and has failed."""
+    requests = m.kswapd_requests[tier]
+    m.kswapd_requests[tier] = 0
+    end_boost(m, tier)
+    end_empty_run(m, tier, requests, True)
+    return 0
+
+
 @jit
 def kswapd_run(m, tier):
     """One run of a woken kswapd, within its budget of this tick (mm/vmscan.c: balance_pgdat). Returns the pages freed.
 
     A node that only a boost woke it for, any zone of which is above high, gives back as many file pages as the boost
-    and nothing else (may_swap is off while balance_pgdat has nr_boost_reclaim).
+    and nothing else (may_swap is off while balance_pgdat has nr_boost_reclaim); under the multi-gen LRU, nothing.
     """
     want = node_deficit(m, tier)
     if m.kswapd_scan[tier] == 0:
         m.kswapd_boosted[tier] = 1 if want == 0 else 0
     boosted = want == 0 and m.kswapd_boosted[tier] == 1
+    if boosted and m.lru_gen == n.ON and node_boost(m, tier) > 0:
+        return end_run_for_boost(m, tier)
     if boosted:
         want = node_boost(m, tier)
     if m.lru_gen == n.ON and m.kswapd_scan[tier] == 0 and want > 0:

@@ -40,7 +40,7 @@ _NOW_AND_THEN = """
     disk_reads_per_s swap_store_us scan_mib_per_s promote_limit_mib_per_s
     auto_movable_numa_aware auto_movable_ratio interleave_fast interleave_slow hint_fault_us look_us
     promote_accesses promote_window_s
-    hopeless_reset boosted_runs_fail damon_falls_back slab_follows_policy
+    claims_half_blocks hopeless_reset boosted_runs_fail damon_falls_back slab_follows_policy
     scan_period_s process_oom_score_adj process_restart_s process_lost_s process_cpu_share
 """
 SELDOM = frozenset(f"{_AT_RESET} {_NOW_AND_THEN}".split())
@@ -169,6 +169,8 @@ def machine_dtype(regions: int, blocks: int = BLOCK_SIZES[0]) -> np.dtype:
         ("pcp_idle_pages", count, (zones,)),  # of these, on lists of CPUs that allocate nothing
         ("pcp_kernel_pages", count, (zones,)),  # on that list; a user page's request counts them as idle
         ("pcp_refill_pages", count, (zones,)),
+        ("pcp_doublings", count),  # of a refill's batch in this tick, at most pcp_scale
+        ("churn_pages", wide),  # freed and asked for again in this tick, as in others
         ("rcu_cached_pages", count),  # kernel pages of DRAM that the next reclaim gets back
         ("used_pages", count, (classes, zones)),
         ("reserved_pages", count, (zones,)),  # kept aside for page tables (`reserve.pt`), of no class yet

@@ -45,6 +45,12 @@ def memmap_pages(m):
 
 
 @jit
+def usable_pages(m, b):
+    """Pages of a block beside its own struct pages."""
+    return m.block_pages - (memmap_pages(m) if m.block_own_memmap[b] == 1 else 0)
+
+
+@jit
 def blocks_of_one_zone(m, blocks, usable):
     """Of the `blocks` that come next, how many the first one's zone takes in a row."""
     zone = choose_zone(m, 0)

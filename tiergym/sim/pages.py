@@ -71,13 +71,17 @@ def refill_pages(m, z):
     """Pages that a per-CPU list takes from zone z at once.
 
     While kswapd works, every page freed lowers the list's limit down to its least, the low mark over the CPUs, and a
-    refill stays a batch below that (mm/page_alloc.c: nr_pcp_alloc, nr_pcp_high, zone_highsize). Before 6.7
-    (`pcp_scale` 0) a refill is a batch.
+    refill stays a batch below that (mm/page_alloc.c: nr_pcp_alloc, nr_pcp_high, zone_highsize). A refill doubles no
+    more than frees let it (`percpu:set_doublings`). Before 6.7 (`pcp_scale` 0) a refill is a batch.
     """
     most = m.pcp_refill_pages[z]
-    if m.pcp_scale == 0.0 or m.kswapd_awake[tier_of(z)] == 0:
+    if m.pcp_scale == 0.0:
         return most
     batch = most >> int(m.pcp_scale)
+    if m.pcp_doublings < m.pcp_scale:
+        most = batch << m.pcp_doublings
+    if m.kswapd_awake[tier_of(z)] == 0:
+        return most
     return min(most, max(m.wmark_pages[n.WMARK_LOW, z] // int(m.cpus) - batch, batch))
 
 
@@ -134,6 +138,12 @@ def kernel_pages_in_zone(m, z):
     for cls in range(n.FIRST_KERNEL_CLASS, n.N_CLASSES):
         total += m.used_pages[cls, z]
     return total
+
+
+@jit
+def movable_used(m, z):
+    """User pages in a zone."""
+    return m.used_pages[n.ANON, z] + m.used_pages[n.FILE, z]
 
 
 @jit

@@ -119,6 +119,12 @@ KERNEL: tuple[Field, ...] = (
     _e("pcp_by_type", 0, SWITCH, "kernel pages come off per-CPU lists of their own (migrate types: rmqueue_pcplist)"),
     _e("slab_steal_wakes", 1, SWITCH, "slab that steals a pageblock wakes kswapd; off: slabs of a high order do not"),
     _i("rcu_cached_pages_per_cpu", 0, 0, 64, "what kvfree_rcu() keeps ready till the first reclaim; Linux: 5"),
+    _e(
+        "claims_half_blocks",
+        1,
+        SWITCH,
+        "kernel pages claim a pageblock that is half free, else single pages; off: any chunk, and user pages boost too",
+    ),
     _f("boost_factor", 15000, 0, 50000, "vm.watermark_boost_factor, in 1/10000 of high"),
     _f("boost_hz", 0.0, 0, 10, "pageblocks stolen per second while kernel pages are placed: each boosts DRAM"),
     _e("lru_gen", 1, SWITCH, "multi-gen LRU (/sys/kernel/mm/lru_gen/enabled): how much a run of kswapd reclaims"),
@@ -144,7 +150,7 @@ KERNEL: tuple[Field, ...] = (
     _f("slab_movable_share", 0.3, 0, 1, "slab pages whose caches can migrate (xarray, maple, vma; not inodes)"),
     _e("skip_busy_node", 0, SWITCH, "a request first passes over nodes whose kswapd works (get_page_from_freelist)"),
     _i("file_folio_pages", 1, 1, 512, "page cache in folios of so many pages, by readahead; 512 are mapped as a whole"),
-    _e("boosted_runs_fail", 0, SWITCH, "a run of kswapd for a boost counts towards the 16 after which it gives up"),
+    _e("boosted_runs_fail", 1, SWITCH, "a run of kswapd for a boost counts towards the 16 after which it gives up"),
     _e("dontneed_frees_tables", 0, SWITCH, "MADV_DONTNEED frees the leaf tables that it empties (PT_RECLAIM)"),
     _e(
         "damon_falls_back",

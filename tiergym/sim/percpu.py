@@ -1,7 +1,7 @@
 """What reclaim does to per-CPU lists since Linux 6.7 (`pcp_scale`): a page freed meanwhile takes a batch with it."""
 
 from tiergym.sim import names as n
-from tiergym.sim.compile import jit
+from tiergym.sim.compile import jit, jit_inline
 from tiergym.sim.pages import kernel_zone
 
 KEPT_BATCHES = 4  # nr_pcp_high: batch << 2
@@ -36,3 +36,24 @@ def drop_rcu_cache(m):
     m.pcp_pages[z] += pages
     m.pcp_idle_pages[z] += pages
     return pages
+
+
+@jit_inline
+def set_doublings(m, wanted):
+    """How often a refill of a tick that asks for `wanted` pages doubles before a page is freed, which starts it anew
+    (mm/page_alloc.c: nr_pcp_alloc, free_frozen_page_commit: alloc_factor).
+
+    Only what is freed all the time counts (`churn_pages`, which only replays set): after a burst a stream has its large
+    refills at once.
+    """
+    freed, scale = m.churn_pages, int(m.pcp_scale)
+    m.churn_pages = 0
+    m.pcp_doublings = scale
+    if freed == 0 or scale == 0:
+        return
+    between = (wanted + freed) // freed
+    batch, doublings = m.pcp_refill_pages[kernel_zone(m)] >> scale, 0
+    while doublings < scale and between >= batch << doublings:
+        between -= batch << doublings
+        doublings += 1
+    m.pcp_doublings = doublings

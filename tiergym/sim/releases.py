@@ -70,6 +70,7 @@ SWITCHES: tuple[Switch, ...] = (
     Switch("movable_shares_min", {"6.1": "on", "6.2": "off"}, "[K-movable-min]"),
     Switch("pcp_scale", {"6.1": 0, "6.7": 5}, "[K-per-cpu-lists]", anywhere=True),
     Switch("lru_gen", {"6.1": "off", "6.12": "on"}, "[K-lru-gen]", anywhere=True),
+    Switch("claims_half_blocks", {"6.1": "off", "6.12": "on"}, "[K-pageblocks]"),
     Switch("damon_promotion", {"6.1": "off"}, "[K-damon]", others="6.11"),
     Switch("dontneed_frees_tables", {"6.1": "off", "6.14": "on"}, "[K-dontneed]"),
     Switch("file_folio_pages", {"6.1": 1, "6.16": 32}, "[K-large-folios]", anywhere=True),
@@ -79,6 +80,7 @@ SWITCHES: tuple[Switch, ...] = (
     Switch("skip_busy_node", {"6.1": "off", "6.18": "on"}, "[K-busy-node]"),
     Switch("hopeless_reset", {"6.1": "progress", "6.18": "progress_or_free", "7.0": "balance_or_free"}, "[K-hopeless]"),
     Switch("swap_table_pages", {"6.1": "off", "6.18": "on"}, "[K-swap-table]"),
+    Switch("boosted_runs_fail", {"6.1": "on", "6.19": "off"}, "[K-boosted-runs]"),
     Switch("slab_follows_policy", {"6.1": "on", "7.0": "off"}, "[K-sheaves]"),
     Switch("slab_burst_objects", {"6.1": 1, "7.0": 28}, "[K-sheaves]", others="7.0"),
 )

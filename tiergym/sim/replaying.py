@@ -50,10 +50,11 @@ class Asked:
 
     cpu_share: of each process, CPU time per second. size_pages: of each region. access_hz: its heat. density: None
     leaves it. touched_last: regions whose pages count as touched just now; touched_first: as touched first of all.
-    threads: live threads. unreclaim_bytes, reclaim_bytes: of slab beside threads and cached pages; pinned_share: of
-    the latter, what no shrinker frees. dirty_pages: of the page cache, what waits for the disk before the tick begins,
-    over all nodes; None leaves it to the model's own flusher. blocks: how many of the slow tier go offline or come
-    online in this tick, by kind of event.
+    threads: live threads. buffers: kernel pages of no other class. unreclaim_bytes, reclaim_bytes: of slab beside
+    threads and cached pages; pinned_share: of the latter, what no shrinker frees. dirty_pages: of the page cache, what
+    waits for the disk before the tick begins, over all nodes; None leaves it to the model's own flusher. churn_pages:
+    freed and asked for again all the time. blocks: how many of the slow tier go offline or come online in this tick, by
+    kind of event.
     """
 
     dt_s: float
@@ -69,6 +70,8 @@ class Asked:
     blocks: Mapping[int, int] = field(default_factory=dict)
     cpu_share: Sequence[float] = ()
     dirty_pages: float | None = None
+    buffers: float = 0.0
+    churn_pages: float = 0.0
 
 
 class _Room:
@@ -183,9 +186,11 @@ def ask(record: Any, asked: Asked) -> None:
         region["since"][r] = 1
     record["process_seldom"]["cpu_share"][: len(asked.cpu_share)] = asked.cpu_share
     record["pool_count"][n.POOL_THREADS] = asked.threads
+    record["pool_count"][n.POOL_BUFFERS] = asked.buffers
     record["process"]["vmas"][0] = max(0.0, asked.unreclaim_bytes / demand.VMA_SLAB_BYTES)
     record["pool_count"][n.POOL_FILES] = max(0.0, asked.reclaim_bytes / demand.FILE_SLAB_BYTES)
     record["pool_pinned_share"][n.POOL_FILES] = asked.pinned_share
+    record["churn_pages"] = int(asked.churn_pages)
     if asked.dirty_pages is not None:
         _write_back(record, asked.dirty_pages)
     record["event_kind"][:] = n.EVENT_NONE

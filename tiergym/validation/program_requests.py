@@ -20,7 +20,7 @@ from tiergym.recordings.request_curves import requests_of
 from tiergym.sim import demand
 from tiergym.sim.units import LEAF_SPAN_PAGES, PAGE_BYTES, PAGE_KIB
 from tiergym.validation.recorded_cache import folio_pages, node_bytes_per_page, written_share
-from tiergym.validation.recorded_machine import first_sample, kernel_version
+from tiergym.validation.recorded_machine import COUNTERS, first_sample, kernel_version
 from tiergym.validation.request_series import (
     FILES_AT_START,
     SYSTEM,
@@ -45,6 +45,7 @@ LEAST_DROPPED = 500
 """Pages: from fewer nothing is concluded."""
 SELDOM_HZ = 1e-3
 """Less often is never, in a recording of minutes."""
+LAG_SAMPLES = 2
 UNUSED_S = 30.0
 """Who touches a page so seldom does not use it; of a run that is shorter, half of it."""
 
@@ -91,6 +92,7 @@ def program_requests(recording: Recording) -> Requests:
         block_requests(recording),
         killed=frozenset([PROGRAM] if kills else []),
         dirty=_dirty(recording),
+        buffers=_buffers(recording),
     )
     if kills:
         for region in regions:
@@ -105,6 +107,24 @@ def _dirty(recording: Recording) -> Series | None:
     if not any(name in recording.columns for name in names):
         return None
     return np.sum([np.nan_to_num(recording.column(name).astype(np.float64)) for name in names], axis=0)
+
+
+def _buffers(recording: Recording) -> Series:
+    """Kernel pages of no class that is counted, beyond the first sample's, over all nodes: sockets' buffers above all.
+
+    Counters are read one after the other and lag behind per CPU, so for a sample or two a page is in none or in two of
+    them: what is there all the time counts.
+    """
+    pages = np.zeros(len(recording.t_s))
+    for node in recording.nodes:
+        for zone in recording.zones(node):
+            for of, sign in (("managed", 1.0), ("free", -1.0), ("pcp_count", -1.0)):
+                pages += sign * np.nan_to_num(recording.column(f"z{node}.{zone}.{of}").astype(np.float64))
+        for counter, pages_per_unit in COUNTERS.values():
+            pages -= pages_per_unit * np.nan_to_num(recording.column(f"n{node}.{counter}").astype(np.float64))
+    around = np.pad(pages - pages[0], LAG_SAMPLES, mode="edge")
+    least = np.lib.stride_tricks.sliding_window_view(around, 2 * LAG_SAMPLES + 1).min(axis=1)
+    return np.maximum(least, 0.0)
 
 
 def _growth(series: Series) -> Series:

@@ -39,6 +39,16 @@ ZONE_OF = {
 """(node, name in /proc/zoneinfo) -> zone of the model. Of node 1 all zones that kernel pages may be in are one: a node
 that is there at boot can lie below 4 GiB."""
 
+COUNTERS: Mapping[str, tuple[str, float]] = {
+    "page_tables": ("nr_page_table_pages", 1.0),
+    "kernel_stacks": ("nr_kernel_stack", 0.25),
+    "slab_unreclaim": ("nr_slab_unreclaimable", 1.0),
+    "slab_reclaim": ("nr_slab_reclaimable", 1.0),
+    "anon": ("nr_anon_pages", 1.0),
+    "file": ("nr_file_pages", 1.0),
+}
+"""The node counter of each class, and pages per unit."""
+
 RCU_CACHED_PAGES_PER_CPU = 5
 """kernel/rcu/tree.c: rcu_min_cached_objs. In recordings of two CPUs the first run of kswapd that scans frees ten pages,
 the others none."""

@@ -121,7 +121,7 @@ def scenario_of(recording: Recording, requests: Requests) -> Scenario:
             # Whole populations leave: threads that were started last, files that were made first.
             "pools": {
                 pool: {"count": 1, "deaths": deaths, "lookup_hz": 0} | always
-                for pool, deaths in (("threads", "newest_first"), ("files", "oldest_first"))
+                for pool, deaths in (("threads", "newest_first"), ("files", "oldest_first"), ("buffers", "random"))
             },
         }
     }
@@ -259,6 +259,8 @@ def asked_at(record: Any, start: Start, requests: Requests, k: int, others: int)
         touched_first=() if sleeps else sleeping_text,
         blocks={kind: blocks.count(kind) for kind in dict.fromkeys(blocks)},
         dirty_pages=None if requests.dirty is None else float(requests.dirty[k - 1]),
+        buffers=0.0 if requests.buffers is None else float(requests.buffers[k]),
+        churn_pages=0.0 if requests.freed is None else float(requests.freed[k] - requests.freed[k - 1]),
         cpu_share=[_cpu_share(requests, name, k, int(record["workers"])) for name in names],
     )
 

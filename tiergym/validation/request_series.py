@@ -49,7 +49,8 @@ class Requests:
 
     `blocks` lists (sample, what, tag): one block of node 1 is to go "offline", or all are to come "online". `killed`:
     processes that the recorded OOM killer took. `dirty`: pages of the page cache, on any node, that the disk has yet to
-    write: how fast it is. `notes`: what was read otherwise than recorded, for people.
+    write: how fast it is. `freed`: pages freed all the time since the recording began. `buffers`: kernel pages of no
+    class that is counted. `notes`: what was read otherwise than recorded, for people.
     """
 
     t_s: Series
@@ -63,6 +64,8 @@ class Requests:
     blocks: list[tuple[int, str, str]] = field(default_factory=list)
     killed: frozenset[str] = frozenset()
     dirty: Series | None = None
+    freed: Series | None = None
+    buffers: Series | None = None
     notes: list[str] = field(default_factory=list)
 
     def touched(self) -> Series:
@@ -96,6 +99,8 @@ def between_samples(requests: Requests, steps: int) -> Requests:
         slab_reclaim=finer(requests.slab_reclaim),
         slab_pinned=finer(requests.slab_pinned),
         dirty=None if requests.dirty is None else finer(requests.dirty),
+        freed=None if requests.freed is None else finer(requests.freed),
+        buffers=None if requests.buffers is None else finer(requests.buffers),
         blocks=[(sample * steps, what, tag) for sample, what, tag in requests.blocks],
     )
 

@@ -11,9 +11,14 @@ from tiergym.recordings.machine_totals import from_process_tree
 from tiergym.sim.layout import REGION_SIZES
 from tiergym.sim.parameters import N_PROCESSES
 from tiergym.validation.program_requests import program_requests
-from tiergym.validation.request_series import SYSTEM, RegionRequest, Requests
+from tiergym.validation.request_series import SYSTEM, RegionRequest, Requests, Series
 from tiergym.validation.script_requests import script_requests
 from tiergym.validation.tasks import read_tasks
+
+NOT_THE_PROGRAM = ("pgsteal_kswapd", "pgsteal_direct", "pgmigrate_success")
+"""Counters of pages that the kernel freed by itself."""
+ALL_THE_TIME_SAMPLES = 2
+"""What is freed in so many samples before and after, too, is freed all the time."""
 
 
 def is_program(recording: Recording) -> bool:
@@ -24,8 +29,26 @@ def is_program(recording: Recording) -> bool:
 def read_requests(recording: Recording) -> Requests:
     """The requests of a run, resampled at its sample times, in as many processes and regions as the model has."""
     if is_program(recording):
-        return program_requests(recording)
-    return fold(script_requests(recording, read_tasks(recording)))
+        requests = program_requests(recording)
+    else:
+        requests = fold(script_requests(recording, read_tasks(recording)))
+    return replace(requests, freed=_freed(recording))
+
+
+def _freed(recording: Recording) -> Series | None:
+    """Pages that are freed all the time, otherwise than by reclaim and migration, over all nodes: what a program gives
+    back and asks for again, sockets' buffers above all, is in no total. None without counters.
+
+    A process that ends frees much at once, between samples in which nothing is freed.
+    """
+    if "vm.pgfree" not in recording.columns:
+        return None
+    freed = np.zeros(len(recording.t_s))
+    for counter, sign in (("pgfree", 1), *((name, -1) for name in NOT_THE_PROGRAM)):
+        freed += sign * np.nan_to_num(recording.column(f"vm.{counter}").astype(np.float64))
+    per_sample = np.pad(np.maximum(np.diff(freed), 0.0), ALL_THE_TIME_SAMPLES, mode="edge")
+    least = np.lib.stride_tricks.sliding_window_view(per_sample, 2 * ALL_THE_TIME_SAMPLES + 1).min(axis=1)
+    return np.concatenate(([0.0], np.cumsum(least)))
 
 
 def fold(requests: Requests) -> Requests:

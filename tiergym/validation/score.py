@@ -15,18 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiergym.recordings.format import Recording
+from tiergym.validation.recorded_machine import COUNTERS
 from tiergym.validation.replay import CLASSES, Replay
 from tiergym.validation.tasks import kill_samples, offline_tests
 
-COUNTERS: Mapping[str, tuple[str, float]] = {
-    "page_tables": ("nr_page_table_pages", 1.0),
-    "kernel_stacks": ("nr_kernel_stack", 0.25),
-    "slab_unreclaim": ("nr_slab_unreclaimable", 1.0),
-    "slab_reclaim": ("nr_slab_reclaimable", 1.0),
-    "anon": ("nr_anon_pages", 1.0),
-    "file": ("nr_file_pages", 1.0),
-}
-"""The node counter of each class, and pages per unit."""
 NODES = ("fast", "slow")
 LEAST_PEAK_PAGES = 256
 AFTER_KILL_S = 2.0
