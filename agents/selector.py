@@ -31,7 +31,7 @@ TABLE = {
     "no demotion, swap, to 1:1.5, normal": "exchange_idle",
     "no demotion, swap, to 1:3, normal": "metadata_slow",
 }
-OTHERWISE = "adaptive"
+OTHERWISE = "soft"
 """For a configuration that the train suite does not have: what is best over all of it."""
 CHOICES = 2  # before and after CXL comes online
 RULES = [name for name in list_policies() if name not in ("guarded", "random", "selector")]
